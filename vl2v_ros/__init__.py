@@ -1,0 +1,1 @@
+"""Open-vocabulary labels for camera images, by a student distilled from CLIP."""

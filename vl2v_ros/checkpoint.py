@@ -1,0 +1,83 @@
+"""One safetensors file per student: weights and JSON spec, the only contract with training."""
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+import json
+import os
+from pathlib import Path
+
+from safetensors import safe_open, SafetensorError
+from safetensors.torch import save_file
+from vl2v_ros.student import Student, StudentSpec
+from vl2v_ros.text import TextTower
+
+FORMAT = 'vl2v_student'
+VERSION = 1
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its place only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        yield temporary
+        with open(temporary, 'rb') as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(student: Student, path: Path) -> None:
+    """Write the student atomically."""
+    spec = {'version': VERSION, **asdict(student.spec)}
+    weights = {name: weight.contiguous() for name, weight in student.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(weights, temporary, metadata={FORMAT: json.dumps(spec)})
+
+
+def load(path: Path) -> Student:
+    """
+    Read a student, in evaluation mode, in float32, on the CPU.
+
+    :raises ValueError: when the file is missing, damaged, of another format, or its weights do
+        not fit its spec.
+    """
+    if not path.is_file():
+        raise ValueError(f'checkpoint: expected a file, found none at {path}; train one with '
+                         'training/distill.py, or correct the path')
+    try:
+        with safe_open(path, 'pt') as file:
+            metadata = file.metadata() or {}
+            if FORMAT not in metadata:
+                raise ValueError(f'checkpoint {path}: expected a student written by vl2v_ros '
+                                 f'({FORMAT!r} in the safetensors header), found the entries '
+                                 f'{sorted(metadata)}')
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f'checkpoint {path}: expected a safetensors file, but it is damaged or '
+                         f'of another format ({error}); copy or export it again') from error
+    student = Student(_parse_spec(metadata[FORMAT], path))
+    try:
+        student.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f'checkpoint {path}: its weights do not fit its own spec: {error}'
+                         ) from error
+    return student.eval()
+
+
+def _parse_spec(text: str, path: Path) -> StudentSpec:
+    try:
+        spec = json.loads(text)
+        version = spec.pop('version')
+        if version != VERSION:
+            raise ValueError(f'expected format version {VERSION}, got {version!r}; '
+                             'update vl2v_ros or export the student again')
+        unknown = spec.keys() - {field.name for field in fields(StudentSpec)}
+        if unknown:
+            raise ValueError(f'unknown fields {sorted(unknown)}')
+        spec['text_tower'] = TextTower(**spec['text_tower'])
+        return StudentSpec(**spec)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f'checkpoint {path}: bad spec in its header: {error}') from error

@@ -1,0 +1,92 @@
+"""How a student is executed: torch on a GPU, OpenVINO on a CPU; chosen once, at start."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from vl2v_ros.frame import Frame
+from vl2v_ros.student import Student
+
+
+@dataclass(frozen=True)
+class Matches:
+    """
+    The k labels nearest to each of B frames.
+
+    indices: (B, k) rows of the prototypes, best first.
+    similarities: (B, k) float32 cosines.
+    log_partition: (B,) float32 log of the sum over all labels of exp(similarity / temperature),
+    so that score = exp(similarity / temperature - log_partition).
+    """
+
+    indices: np.ndarray
+    similarities: np.ndarray
+    log_partition: np.ndarray
+
+
+class Runtime(Protocol):
+    """Executes one student; not thread-safe."""
+
+    description: str
+    """Device, precision and engine, and why they were chosen."""
+
+    def embed(self, frames: Sequence[Frame]) -> np.ndarray:
+        """Return (B, D) float32 unit rows."""
+
+    def match(self, frames: Sequence[Frame], prototypes: np.ndarray, k: int,
+              temperature: float) -> Matches:
+        """Compare frames with (C, D) unit rows."""
+
+
+def match_embeddings(embeddings: np.ndarray, prototypes: np.ndarray, k: int,
+                     temperature: float) -> Matches:
+    """Compare (B, D) with (C, D) unit rows, on the CPU."""
+    similarities = embeddings @ prototypes.T  # (B, C)
+    k = min(k, len(prototypes))
+    best = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
+    order = np.argsort(-np.take_along_axis(similarities, best, 1), axis=1, kind='stable')
+    best = np.take_along_axis(best, order, 1)
+    top = np.take_along_axis(similarities, best, 1)  # (B, k)
+    relative = (similarities - top[:, :1]) / temperature
+    log_partition = np.log(np.exp(relative).sum(1)) + top[:, 0] / temperature
+    return Matches(best, top, log_partition)
+
+
+def create(student: Student, device: str = 'auto', half: bool = True) -> Runtime:
+    """
+    Choose how to execute a student.
+
+    :param device: 'auto' (CUDA, else CPU), 'cuda', 'cuda:1', ... or 'cpu'.
+    :param half: half precision on CUDA; the CPU always computes in float32.
+    :raises ValueError: for another device, or one that is not there.
+    """
+    if device == 'auto':
+        if torch.cuda.is_available():
+            return _on_cuda(student, 'cuda', half, 'a CUDA device was found')
+        built = 'finds no CUDA device' if torch.version.cuda else 'was built without CUDA'
+        return _on_cpu(student, f'torch {torch.__version__} {built}')
+    if device == 'cpu':
+        return _on_cpu(student, 'asked for')
+    if device.partition(':')[0] != 'cuda' or not (device + ':0').split(':')[1].isdigit():
+        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
+    count = torch.cuda.device_count()
+    if int((device + ':0').split(':')[1]) >= count:
+        raise ValueError(f'device: {device!r} was asked for, but torch {torch.__version__} finds '
+                         f"{count} CUDA devices; use 'auto' or 'cpu', or repair the driver")
+    return _on_cuda(student, device, half, 'asked for')
+
+
+def _on_cuda(student: Student, device: str, half: bool, why: str) -> Runtime:
+    from vl2v_ros.runtime.torch_runtime import TorchRuntime
+    return TorchRuntime(student, torch.device(device), half, why)
+
+
+def _on_cpu(student: Student, why: str) -> Runtime:
+    try:
+        from vl2v_ros.runtime.openvino_runtime import OpenVinoRuntime
+        return OpenVinoRuntime(student, why)
+    except ImportError as error:
+        from vl2v_ros.runtime.torch_runtime import TorchRuntime
+        return TorchRuntime(student, torch.device('cpu'), False,
+                            f'{why}; OpenVINO, which is faster, cannot be imported: {error}')

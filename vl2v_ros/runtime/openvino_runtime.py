@@ -1,0 +1,53 @@
+"""A student on the CPU, by OpenVINO."""
+from collections.abc import Sequence
+import warnings
+
+import numpy as np
+import openvino
+import torch
+from torch import nn
+from vl2v_ros.frame import Frame
+from vl2v_ros.preprocess import resize_on_cpu, to_unit_range
+from vl2v_ros.runtime import match_embeddings, Matches
+from vl2v_ros.student import Student
+
+
+class _FromBytes(nn.Module):
+    """Student with its conversion from uint8, so that one graph holds all after the resize."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.student(to_unit_range(batch))  # (B, S, S, 3) -> (B, D)
+
+
+class OpenVinoRuntime:
+    """Built from the student's weights; keeps none of torch's."""
+
+    def __init__(self, student: Student, why: str) -> None:
+        """Convert and compile; takes seconds."""
+        self._spec = student.spec
+        size = self._spec.image_size
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', FutureWarning)  # OpenVINO traces in torch's older way
+            model = openvino.convert_model(
+                _FromBytes(student).eval(), input=[-1, size, size, 3],
+                example_input=torch.zeros(2, size, size, 3, dtype=torch.uint8))
+        compiled = openvino.Core().compile_model(model, 'CPU', {
+            'PERFORMANCE_HINT': 'LATENCY',
+            # Some CPUs would compute in bfloat16 by default, off by more than 1e-3.
+            'INFERENCE_PRECISION_HINT': 'f32'})
+        self._request = compiled.create_infer_request()
+        self.description = f'CPU, float32, OpenVINO ({why})'
+
+    def embed(self, frames: Sequence[Frame]) -> np.ndarray:
+        """Return (B, D) float32 unit rows."""
+        batch = resize_on_cpu(frames, self._spec.image_size, self._spec.resize_mode)
+        return self._request.infer(batch, share_inputs=True)[0]
+
+    def match(self, frames: Sequence[Frame], prototypes: np.ndarray, k: int,
+              temperature: float) -> Matches:
+        """Compare frames with (C, D) unit rows."""
+        return match_embeddings(self.embed(frames), prototypes, k, temperature)

@@ -1,0 +1,270 @@
+"""Text towers: prompts -> unit embeddings, each prompt encoded once and kept on disk."""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+import sqlite3
+from typing import Protocol
+
+import numpy as np
+
+# open_clip is imported only when a tower is really loaded: it costs seconds of a robot's start,
+# and with every prompt cached it is not needed at all.
+
+logger = logging.getLogger(__name__)
+BATCH = 64  # prompts per pass; what is encoded is stored after each
+
+
+@dataclass(frozen=True)
+class TextTower:
+    """
+    Where a text tower comes from, as written into a checkpoint.
+
+    model: an open_clip model name, or a local open_clip config (*.json).
+    pretrained: the name's pretrained tag, or the config's weights file (*.safetensors, *.pt).
+    identity: what its embeddings are cached under, see `identify`.
+    Local files are looked up beside the checkpoint that names them.
+    """
+
+    model: str
+    pretrained: str
+    identity: str = ''
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the tower is read from files instead of open_clip's hub."""
+        return self.model.endswith('.json')
+
+
+def identify(tower: TextTower, folder: Path) -> str:
+    """
+    Return what tells this tower from others: name and tag, or the digest of the local files.
+
+    :raises ValueError: if a local file is missing.
+    """
+    if not tower.is_local:
+        return f'{tower.model}/{tower.pretrained}'
+    digest = hashlib.sha256()
+    for name in (tower.model, tower.pretrained):
+        digest.update(hashlib.sha256(_local_file(folder, name).read_bytes()).digest())
+    return f'sha256:{digest.hexdigest()}'
+
+
+def _local_file(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise ValueError(f'text tower: expected the file {path}, which does not exist; put it '
+                         'beside the checkpoint, or name another tower')
+    return path
+
+
+@dataclass(frozen=True)
+class TextEmbeddings:
+    """rows: (N, D) float32 unit rows; truncated: (N,) bool, prompts longer than the context."""
+
+    rows: np.ndarray
+    truncated: np.ndarray
+
+
+class TextEncoder(Protocol):
+    """Anything that embeds prompts."""
+
+    width: int
+
+    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+        """Embed N prompts."""
+
+
+class ClipText:
+    """The text tower of an open_clip model, on the CPU; the image tower is let go."""
+
+    def __init__(self, tower: TextTower, folder: Path = Path('.')) -> None:
+        """
+        Load the tower.
+
+        :param folder: where local files are looked up.
+        :raises ValueError: for names, files or weights that do not fit, or when the hub that
+            open_clip downloads from cannot be reached.
+        """
+        import open_clip
+        self._model = _load_local(tower, folder) if tower.is_local else _load_hub(tower)
+        name = Path(tower.model).stem if tower.is_local else tower.model
+        self._tokenizer = open_clip.get_tokenizer(name)
+        self.width = open_clip.get_model_config(name)['embed_dim']
+        del self._model.visual
+
+    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+        """Embed N prompts; what exceeds the tower's context (77 tokens in CLIP) is cut."""
+        import torch
+        context = self._tokenizer.context_length
+        # One more place than the context holds: it is used only by prompts that are too long.
+        longer = self._tokenizer(list(prompts), context_length=context + 1)
+        inner = getattr(self._tokenizer, 'tokenizer', None)  # Hugging Face tokenizers pad with it
+        truncated = longer[:, -1] != (getattr(inner, 'pad_token_id', 0) or 0)
+        tokens = self._tokenizer(list(prompts), context_length=context)
+        with torch.inference_mode():
+            rows = torch.cat([self._model.encode_text(part, normalize=True).float()
+                              for part in tokens.split(BATCH)])
+        return TextEmbeddings(rows.numpy(), truncated.numpy())
+
+
+def _load_hub(tower: TextTower) -> object:
+    import open_clip
+    if tower.model not in open_clip.list_models():
+        raise ValueError(f'text tower: expected a model name of open_clip or a local config '
+                         f'(*.json), got {tower.model!r}; open_clip.list_models() lists the names')
+    tags = open_clip.list_pretrained_tags_by_model(tower.model)
+    if tower.pretrained not in tags:
+        raise ValueError(f'text tower {tower.model}: expected a pretrained tag of {tags}, '
+                         f'got {tower.pretrained!r}')
+    try:
+        return open_clip.create_model(tower.model, pretrained=tower.pretrained).eval()
+    except Exception as error:  # whatever the hub's client raises: there is no common base class
+        raise ValueError(f'text tower {tower.model}/{tower.pretrained}: its weights could not be '
+                         f'loaded from the hub ({type(error).__name__}: {error}); connect once to '
+                         'the network, or name a local config and weights file') from error
+
+
+def _load_local(tower: TextTower, folder: Path) -> object:
+    import open_clip
+    config = _local_file(folder, tower.model)
+    weights = _local_file(folder, tower.pretrained)
+    if tower.identity and tower.identity != identify(tower, folder):
+        raise ValueError(f'text tower: expected the files {config} and {weights} the student was '
+                         'trained with, but their digest differs; restore the original files')
+    try:
+        open_clip.add_model_config(config)
+        logging.disable(logging.WARNING)  # it warns of random weights, which are replaced below
+        try:
+            model = open_clip.create_model(config.stem)
+        finally:
+            logging.disable(logging.NOTSET)
+        state = open_clip.factory.load_state_dict(str(weights), weights_only=True)
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except (RuntimeError, KeyError, ValueError, OSError) as error:
+        raise ValueError(f'text tower: {weights} does not fit {config}: {error}') from error
+    # A file may hold the text tower alone.
+    wrong = [key for key in missing if not key.startswith('visual.')] + list(unexpected)
+    if wrong:
+        raise ValueError(f'text tower: {weights} does not fit {config}: missing or unexpected '
+                         f'weights {wrong[:4]}')
+    return model.eval()
+
+
+class CachedText:
+    """
+    A text tower that is loaded only for prompts never seen before.
+
+    The cache is one SQLite file, keyed by tower identity and prompt, shared by all processes.
+    When it cannot be used, a warning says so and prompts are encoded each time.
+    """
+
+    def __init__(self, identity: str, width: int, load: Callable[[], TextEncoder],
+                 cache_dir: Path) -> None:
+        """
+        Do nothing yet but remember where things are.
+
+        :param identity: of the tower, see `identify`.
+        :param width: D the embeddings must have.
+        :param load: makes the tower when it is needed.
+        :param cache_dir: folder of the cache, made when first written.
+        """
+        self.identity, self.width = identity, width
+        self._load, self._path = load, cache_dir / 'prompts.sqlite'
+        self._encoder: TextEncoder | None = None
+
+    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+        """
+        Embed N prompts, from the cache where they are in it.
+
+        :raises ValueError: if the tower cannot be loaded or has another width.
+        """
+        known = self._read(prompts)
+        missing = list(dict.fromkeys(prompt for prompt in prompts if prompt not in known))
+        for start in range(0, len(missing), BATCH):
+            part = missing[start:start + BATCH]
+            fresh = self._tower().encode(part)
+            encoded = dict(zip(part, zip(fresh.rows, fresh.truncated.tolist())))
+            self._write(encoded)
+            known.update(encoded)
+        rows = np.empty((len(prompts), self.width), np.float32)
+        for row, prompt in zip(rows, prompts):
+            row[:] = known[prompt][0]
+        return TextEmbeddings(rows, np.array([known[prompt][1] for prompt in prompts], bool))
+
+    def _tower(self) -> TextEncoder:
+        if self._encoder is None:
+            encoder = self._load()
+            if encoder.width != self.width:
+                raise ValueError(f'text tower {self.identity}: expected width {self.width}, which '
+                                 f'the student has, got {encoder.width}; use the text tower the '
+                                 'student was distilled with')
+            self._encoder = encoder
+        return self._encoder
+
+    def _connect(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self._path, timeout=10)
+        connection.execute('CREATE TABLE IF NOT EXISTS prompts (tower TEXT, prompt TEXT, '
+                           'embedding BLOB, truncated INTEGER, PRIMARY KEY (tower, prompt))')
+        return connection
+
+    def _read(self, prompts: Sequence[str]) -> dict[str, tuple[np.ndarray, bool]]:
+        known = {}
+        try:
+            connection = self._connect()
+            try:
+                for prompt in prompts:
+                    found = connection.execute(
+                        'SELECT embedding, truncated FROM prompts WHERE tower = ? AND prompt = ?',
+                        (self.identity, prompt)).fetchone()
+                    if found and len(found[0]) == 4 * self.width:
+                        known[prompt] = np.frombuffer(found[0], np.float32), bool(found[1])
+            finally:
+                connection.close()
+        except (OSError, sqlite3.Error) as error:
+            logger.warning('prompt cache %s is not used: %s', self._path, error)
+        return known
+
+    def _write(self, encoded: dict[str, tuple[np.ndarray, bool]]) -> None:
+        try:
+            connection = self._connect()
+            try:
+                with connection:
+                    connection.executemany(
+                        'INSERT OR REPLACE INTO prompts VALUES (?, ?, ?, ?)',
+                        [(self.identity, prompt, row.tobytes(), truncated)
+                         for prompt, (row, truncated) in encoded.items()])
+            finally:
+                connection.close()
+        except (OSError, sqlite3.Error) as error:
+            logger.warning('prompt cache %s is not written: %s', self._path, error)
+
+
+def default_cache_dir() -> Path:
+    """Return $XDG_CACHE_HOME/vl2v_ros, by default ~/.cache/vl2v_ros."""
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'vl2v_ros'
+
+
+def open_text_tower(tower: TextTower, width: int, folder: Path, cache_dir: Path) -> CachedText:
+    """
+    Return the cached encoder for a student of the given width.
+
+    :param folder: where local files are looked up.
+    :raises ValueError: at once, if a local config says another width.
+    """
+    if tower.is_local and (folder / tower.model).is_file():
+        try:
+            found = json.loads((folder / tower.model).read_text())['embed_dim']
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f'text tower: expected an open_clip config with embed_dim in '
+                             f'{folder / tower.model}, got {error!r}') from error
+        if found != width:
+            raise ValueError(f'text tower {folder / tower.model}: expected width {width}, which '
+                             f'the student has, got {found}; use the text tower the student was '
+                             'distilled with')
+    identity = tower.identity or identify(tower, folder)
+    return CachedText(identity, width, lambda: ClipText(tower, folder), cache_dir)
