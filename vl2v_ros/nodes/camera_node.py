@@ -1,0 +1,148 @@
+"""A camera made of files: a folder of images, a video or a webcam, for trying things."""
+from collections.abc import Iterator
+import itertools
+from pathlib import Path
+import sys
+from typing import Any
+
+import cv2
+import numpy as np
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+from vl2v_ros.nodes.messages import byte_array, to_image
+from vl2v_ros.nodes.parameters import CameraParameters, declare
+
+IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
+KEPT = 32  # a folder of at most so many images is decoded once, a larger one as it is shown
+_FROM_BGR = {'rgb8': cv2.COLOR_BGR2RGB, 'mono8': cv2.COLOR_BGR2GRAY}
+
+
+def read_folder(folder: Path, loop: bool) -> Iterator[np.ndarray]:
+    """
+    Yield the images of a folder in the order of their names as (H, W, 3) uint8 BGR.
+
+    A file that does not decode is skipped, and named on standard error.
+
+    :raises ValueError: if no file of the folder is an image.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    kept: dict[Path, np.ndarray] = {}
+    for turn in itertools.count():
+        shown = 0
+        for path in paths:
+            pixels = kept.get(path)
+            if pixels is None:
+                pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            if pixels is None:
+                if turn == 0:
+                    print(f'skipped {path}: it does not decode', file=sys.stderr)
+                continue
+            if len(paths) <= KEPT:
+                kept[path] = pixels
+            shown += 1
+            yield pixels
+        if not shown:
+            raise ValueError(f'expected images ({", ".join(IMAGES)}) in {folder}, found none that '
+                             'can be read')
+        if not loop:
+            return
+
+
+def read_video(source: str, loop: bool) -> Iterator[np.ndarray]:
+    """
+    Yield the frames of a video file or a webcam as (H, W, 3) uint8 BGR.
+
+    :raises ValueError: if it cannot be opened or gives no frame.
+    """
+    live = source.isdigit() or source.startswith('/dev/')
+    while True:
+        capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
+        good, pixels = capture.read()
+        if not good:
+            raise ValueError(f'expected a folder of images, a video file or a webcam as source, '
+                             f'got {source!r}, which gives no frame')
+        while good:
+            yield pixels
+            good, pixels = capture.read()
+        capture.release()
+        if live or not loop:
+            return
+
+
+class CameraNode(Node):
+    """Publishes `image` or `image/compressed` at a given rate."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """
+        Open the source.
+
+        :raises ValueError: if it gives no frame, or for a parameter outside of its choices.
+        """
+        super().__init__('camera', **kwargs)
+        self._settings = declare(self, CameraParameters)
+        source, loop = self._settings.source, self._settings.loop
+        path = Path(source).expanduser()
+        self._frames = (read_folder(path, loop) if source and path.is_dir()
+                        else read_video(source if source.isdigit() else str(path), loop))
+        self._next: np.ndarray | None = next(self._frames)
+        base = self.resolve_topic_name('image')
+        compressed = self._settings.image_transport == 'compressed'
+        self._topic = self.create_publisher(
+            CompressedImage if compressed else Image,
+            f'{base}/compressed' if compressed else base,
+            QoSProfile(depth=5),  # reliable, so that subscribers of either kind match
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        self.create_timer(1 / self._settings.rate, self._publish)
+        height, width = self._scaled(self._next).shape[:2]
+        self.get_logger().info(f'{source} on {self._topic.topic_name}: {width} x {height} px, '
+                               f'{self._settings.rate:g} Hz')
+
+    def _publish(self) -> None:
+        if self._next is None:
+            self.get_logger().info('the source has ended')
+            self.context.try_shutdown()
+            return
+        header = Header(stamp=self.get_clock().now().to_msg(),
+                        frame_id=self._settings.frame_id)
+        self._topic.publish(self._message(self._scaled(self._next), header))
+        self._next = next(self._frames, None)
+
+    def _scaled(self, pixels: np.ndarray) -> np.ndarray:
+        height, width = pixels.shape[:2]
+        size = self._settings.width or width, self._settings.height or height
+        return pixels if size == (width, height) else cv2.resize(
+            pixels, size, interpolation=cv2.INTER_AREA)
+
+    def _message(self, pixels: np.ndarray, header: Header) -> Image | CompressedImage:
+        if self._settings.image_transport == 'compressed':
+            _, data = cv2.imencode('.jpg', pixels, (cv2.IMWRITE_JPEG_QUALITY,
+                                                    self._settings.jpeg_quality))
+            return CompressedImage(header=header, format='bgr8; jpeg compressed bgr8',
+                                   data=byte_array(data))
+        encoding = self._settings.encoding
+        if encoding != 'bgr8':
+            pixels = cv2.cvtColor(pixels, _FROM_BGR[encoding])
+        return to_image(pixels, encoding, header)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Publish until told to stop, or until the source ends; exit with 1 if it cannot be read."""
+    rclpy.init(args=args)
+    try:
+        rclpy.spin(CameraNode())
+    except (ParameterException, ValueError) as error:
+        sys.exit(f'camera_node: {error}')
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

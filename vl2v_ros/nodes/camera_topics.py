@@ -1,0 +1,148 @@
+"""One camera of the classifier: its subscriptions, its result topics and what it counts."""
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Classification
+from vl2v_msgs.msg import LabelArray
+from vl2v_ros.classifier import Prediction
+from vl2v_ros.frame import Frame
+from vl2v_ros.nodes import messages
+from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.overlay import draw
+
+TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
+SILENCE = 2.0  # without an image for so long [s], something is wrong
+
+
+@dataclass
+class Counts:
+    """What happened since the node became active; `latencies` [s] of the last answers."""
+
+    received: int = 0
+    answered: int = 0
+    refused: int = 0
+    refusal: str = ''
+    last_received: float = 0.0
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=30))
+
+
+class CameraTopics:
+    """
+    The topics of one camera.
+
+    A camera named 'front' is heard on front/image and front/image/compressed and answered on
+    ~/front/labels and so on; the unnamed one on image, image/compressed and ~/labels.
+    """
+
+    def __init__(self, node: Node, name: str, transport: str, overlay: bool) -> None:
+        """Offer the result topics; listen only after `open`."""
+        self.name, self._node, self._transport = name, node, transport
+        inside = f'{name}/' if name else ''
+        # Resolved first, so that remapping `image` carries `image/compressed` along.
+        base = node.resolve_topic_name(f'{inside}image')
+        self.topics = {'raw': base, 'compressed': f'{base}/compressed'}
+        self.labels = node.create_publisher(LabelArray, f'~/{inside}labels', 10)
+        self.classification = node.create_publisher(Classification, f'~/{inside}classification',
+                                                    10)
+        self.overlay = node.create_publisher(Image, f'~/{inside}overlay', 1) if overlay else None
+        self._subscriptions: dict[str, Subscription[Any]] = {}
+        self._on_message: Callable[[Any], None] = lambda message: None
+        self.counts = Counts()
+
+    def open(self, on_message: Callable[[Any], None]) -> None:
+        """Begin to listen."""
+        self._on_message = on_message
+        self.counts = Counts(last_received=self._now())
+        self._listen(*(TRANSPORTS if self._transport == 'auto' else [self._transport]))
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listen()
+
+    def _listen(self, *transports: str) -> None:
+        for transport in self._subscriptions.keys() - set(transports):
+            self._node.destroy_subscription(self._subscriptions.pop(transport))
+        for transport in set(transports) - self._subscriptions.keys():
+            self._subscriptions[transport] = self._node.create_subscription(
+                TRANSPORTS[transport], self.topics[transport],
+                lambda message, transport=transport: self._receive(message, transport),
+                _sensor_qos(),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies())
+
+    def _receive(self, message: Image | CompressedImage, transport: str) -> None:
+        if len(self._subscriptions) > 1:  # auto: the first transport that delivers is kept
+            if transport == 'compressed' and self._node.count_publishers(self.topics['raw']):
+                return
+            self._listen(transport)
+            self._node.get_logger().info(f'images come on {self.topics[transport]}')
+        self.counts.received += 1
+        self.counts.last_received = self._now()
+        self._on_message(message)
+
+    def answer(self, message: Image | CompressedImage, frame: Frame, prediction: Prediction,
+               parameters: ClassifierParameters) -> None:
+        """Publish the results of one frame under the header of its message."""
+        header = message.header
+        self.labels.publish(messages.to_label_array(prediction, header))
+        self.classification.publish(messages.to_classification(
+            prediction, header, parameters.unknown_threshold, parameters.score_threshold))
+        if self.overlay and self.overlay.get_subscription_count():
+            self.overlay.publish(messages.to_image(draw(frame, prediction), 'rgb8', header))
+        self.counts.answered += 1
+        stamp = header.stamp.sec + header.stamp.nanosec * 1e-9
+        self.counts.latencies.append(self._now() - stamp)
+
+    def refuse(self, reason: str) -> None:
+        """Count a message that is no usable image, and say why."""
+        self.counts.refused += 1
+        self.counts.refusal = reason
+        self._node.get_logger().warning(f'{self.topics["raw"]}: image refused: {reason}',
+                                        throttle_duration_sec=5.0)
+
+    def silence(self) -> str:
+        """Return why no image came for 2 s, '' if one came; look again at both transports."""
+        quiet = self._now() - self.counts.last_received
+        if quiet < SILENCE:
+            return ''
+        if self._transport == 'auto':
+            self._listen(*TRANSPORTS)
+        heard = ' or '.join(self.topics[transport] for transport in sorted(self._subscriptions))
+        return f'no image on {heard} for {quiet:.0f} s: {self._why_silent()}'
+
+    def _why_silent(self) -> str:
+        for transport, topic in self.topics.items():
+            publishers = self._node.get_publishers_info_by_topic(topic)
+            if publishers and transport not in self._subscriptions:
+                return (f'{publishers[0].node_name} publishes on {topic} instead; set the '
+                        f'parameter image_transport to {transport} or auto')
+            for publisher in publishers:
+                expected = 'sensor_msgs/msg/' + TRANSPORTS[transport].__name__
+                if publisher.topic_type != expected:
+                    return (f'{publisher.node_name} publishes {publisher.topic_type} on {topic}, '
+                            f'expected {expected}')
+                compatible, reason = qos_check_compatible(
+                    publisher.qos_profile, self._subscriptions[transport].qos_profile)
+                if compatible == QoSCompatibility.ERROR:
+                    return (f'{publisher.node_name} publishes on {topic} with an incompatible '
+                            f'QoS: {reason} Change it with the parameters '
+                            f'qos_overrides.{topic}.subscription.*')
+            if publishers:
+                return (f'{publishers[0].node_name} publishes on {topic} but nothing arrives; '
+                        'is the camera running? Large images need the transport settings of the '
+                        'launch file on both sides')
+        return 'nobody publishes there; start the camera, or remap `image` to its topic'
+
+    def _now(self) -> float:
+        return self._node.get_clock().now().nanoseconds * 1e-9
+
+
+def _sensor_qos() -> QoSProfile:
+    """Return SensorData, but of depth 1; a new one each time, because rclpy writes into it."""
+    return QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)

@@ -1,0 +1,288 @@
+"""The classifier as a ROS 2 lifecycle node."""
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
+import gc
+from pathlib import Path
+import sys
+import time
+import traceback
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+from rcl_interfaces.msg import SetParametersResult
+import rclpy
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.exceptions import NameValidationException, ParameterException
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+import torch
+from vision_msgs.msg import LabelInfo, VisionInfo
+from vl2v_msgs.msg import Vocabulary as VocabularyMessage
+from vl2v_msgs.srv import ClassifyImage, SetVocabulary
+from vl2v_ros import checkpoint, text
+from vl2v_ros import vocabulary as vocabularies
+from vl2v_ros.classifier import Classifier
+from vl2v_ros.frame import Frame
+from vl2v_ros.nodes import messages
+from vl2v_ros.nodes.camera_topics import CameraTopics
+from vl2v_ros.nodes.diagnostics import camera_status, Rates
+from vl2v_ros.nodes.parameters import changed, ClassifierParameters, declare
+from vl2v_ros.nodes.worker import Job, Worker
+from vl2v_ros.vocabulary import Vocabulary
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+WARM_UP_SIZES = ((480, 640), (1080, 1920))  # (H, W) [px]
+# One thread each for images, changes of the vocabulary, and requests that wait for their answer.
+THREADS = 3
+
+
+class ClassifierNode(LifecycleNode):
+    """
+    Labels the newest image of every camera, and lets its vocabulary be changed meanwhile.
+
+    The executor's threads only store images and build vocabularies; the worker's thread runs the
+    model. They share nothing but references that are replaced as a whole.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        """
+        Declare parameters, offer topics and services; load nothing yet.
+
+        :raises ValueError: for a parameter outside of its choices.
+        """
+        super().__init__('classifier', **kwargs)
+        self._settings = declare(self, ClassifierParameters)
+        self._cameras = [CameraTopics(self, name, self._settings.image_transport,
+                                      self._settings.overlay)
+                         for name in self._settings.cameras]
+        self._classifier: Classifier | None = None
+        self._encoder: text.CachedText | None = None
+        self._vocabulary: Vocabulary | None = None
+        self._worker: Worker | None = None
+        self._rates = Rates()
+        self.failed = False
+        self.add_on_set_parameters_callback(self._on_parameters)
+        self._offer()
+
+    def _offer(self) -> None:
+        self._vocabulary_topic = self.create_publisher(VocabularyMessage, '~/vocabulary', LATCHED)
+        self._vision_info_topic = self.create_publisher(VisionInfo, '~/vision_info', LATCHED)
+        self._label_info_topic = self.create_publisher(LabelInfo, '~/label_info', LATCHED)
+        self._diagnostics_topic = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # A group each, so that neither holds up the images or the other.
+        self.create_service(SetVocabulary, '~/set_vocabulary', self._on_set_vocabulary,
+                            callback_group=MutuallyExclusiveCallbackGroup())
+        self.create_service(ClassifyImage, '~/classify', self._on_classify,
+                            callback_group=MutuallyExclusiveCallbackGroup())
+        self.create_timer(1.0, self._on_diagnostics)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the student and the vocabulary and warm up."""
+        try:
+            self._configure()
+        except ValueError as error:
+            self.get_logger().fatal(str(error))
+            self._release()
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            self.get_logger().fatal(traceback.format_exc())  # rclpy would say nothing
+            raise
+        return super().on_configure(state)
+
+    def _configure(self) -> None:
+        parameters, log = self._settings, self.get_logger().info
+        if not parameters.checkpoint:
+            raise ValueError('expected a student: set the parameter checkpoint to a *.safetensors '
+                             'file')
+        path = Path(parameters.checkpoint).expanduser()
+        student = checkpoint.load(path)
+        spec = student.spec
+        log(f'student {path}: {spec.backbone}, {spec.image_size} px, width {spec.width}, '
+            f'taught by {spec.teacher or "an unnamed teacher"}')
+        self._classifier = Classifier(student, parameters.device, parameters.half)
+        log(f'runs on {self._classifier.runtime.description}')
+        if parameters.unknown_threshold is None:
+            self.set_parameters([Parameter('unknown_threshold', value=spec.unknown_threshold)])
+        cache_dir = Path(parameters.cache_dir or text.default_cache_dir()).expanduser()
+        self._encoder = text.open_text_tower(spec.text_tower, spec.width, path.parent, cache_dir)
+        entries = vocabularies.parse(parameters.vocabulary)
+        self._adopt(vocabularies.build(entries, self._encoder, version=1))
+        start = time.monotonic()
+        for height, width in WARM_UP_SIZES:
+            frame = Frame(np.zeros((height, width, 3), np.uint8))
+            for batch in {1, len(self._cameras)}:
+                self._classifier.classify([frame] * batch, self._vocabulary)
+        log(f'warmed up in {time.monotonic() - start:.2f} s')
+
+    def _release(self) -> None:
+        self._classifier = self._encoder = self._vocabulary = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Listen to the cameras and label what they show."""
+        self._worker = Worker(self._classifier, lambda: (self._vocabulary, self._settings),
+                              self._on_failure)
+        for camera in self._cameras:
+            camera.open(partial(self._on_image, camera, self._worker))
+        self.get_logger().info('labels images of ' + ', '.join(
+            camera.topics['raw'] for camera in self._cameras))
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop listening and wait for the frames in work."""
+        self.stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give back the memory of the model, on the GPU too."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop from any state."""
+        self.stop()
+        self._release()
+        return super().on_shutdown(state)
+
+    def stop(self) -> None:
+        """Stop listening, and wait for the frames in work."""
+        for camera in self._cameras:
+            camera.close()
+        if self._worker:
+            self._worker.close()
+            self._worker = None
+
+    def _on_failure(self, error: Exception) -> None:
+        if self.context.ok():  # else the node is just being stopped
+            self.failed = True
+            self.get_logger().fatal(''.join(traceback.format_exception(error)))
+            self.context.try_shutdown()
+
+    @staticmethod
+    def _on_image(camera: CameraTopics, worker: Worker, message: Image | CompressedImage) -> None:
+        worker.submit(camera.name, Job(message, partial(camera.answer, message), camera.refuse))
+
+    def _on_classify(self, request: ClassifyImage.Request, response: ClassifyImage.Response
+                     ) -> ClassifyImage.Response:
+        worker, done = self._worker, Future()
+        if worker is None:
+            response.message = 'the node is not active; activate it first'
+            return response
+        worker.submit(done, Job(
+            request.image, lambda frame, prediction, settings: done.set_result(prediction),
+            lambda reason: done.set_exception(ValueError(reason))))
+        try:
+            response.result = messages.to_label_array(done.result(), request.image.header)
+            response.success = True
+        except ValueError as error:
+            response.message = str(error)
+        return response
+
+    def _on_set_vocabulary(self, request: SetVocabulary.Request, response: SetVocabulary.Response
+                           ) -> SetVocabulary.Response:
+        start = time.monotonic()
+        try:
+            response.message = self._change_vocabulary(request)
+            response.success = True
+        except ValueError as error:
+            response.message = f'{error}; the vocabulary stays as it was'
+            self.get_logger().warning(f'set_vocabulary: {response.message}')
+        if self._vocabulary:
+            response.version = self._vocabulary.version
+            response.labels = list(self._vocabulary.labels)
+        response.seconds = time.monotonic() - start
+        return response
+
+    def _change_vocabulary(self, request: SetVocabulary.Request) -> str:
+        encoder, current = self._encoder, self._vocabulary
+        if encoder is None or current is None:
+            raise ValueError('the node is not configured; configure it first')
+        entries = self._entries(request, dict(zip(current.labels, current.descriptions)))
+        changed_vocabulary = vocabularies.build(entries, encoder, current.version + 1)
+        if self._encoder is not encoder:
+            raise ValueError('the node was cleaned up meanwhile')
+        self._adopt(changed_vocabulary)
+        said = [f'{len(entries)} labels in force']
+        if changed_vocabulary.truncated:
+            said.append('cut, because their prompt is longer than the text tower reads: '
+                        + ', '.join(changed_vocabulary.truncated))
+        if request.enrich:
+            said.append('not enriched: no language model is set up, plain prompts are used')
+        return '; '.join(said)
+
+    def _entries(self, request: SetVocabulary.Request, current: dict[str, str]) -> dict[str, str]:
+        if request.operation == SetVocabulary.Request.RESET:
+            return vocabularies.parse(self._settings.vocabulary)
+        if request.operation == SetVocabulary.Request.REMOVE:
+            return vocabularies.remove(current, request.labels)
+        entries = vocabularies.check(request.labels, request.descriptions)
+        if request.operation == SetVocabulary.Request.REPLACE:
+            return entries
+        if request.operation == SetVocabulary.Request.ADD:
+            return vocabularies.add(current, entries)
+        raise ValueError('operation: expected REPLACE (0), ADD (1), REMOVE (2) or RESET (3), got '
+                         f'{request.operation}')
+
+    def _adopt(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        header = Header(stamp=self.get_clock().now().to_msg())
+        self._vocabulary_topic.publish(messages.to_vocabulary(vocabulary))
+        self._vision_info_topic.publish(messages.to_vision_info(
+            vocabulary, self._vocabulary_topic.topic_name, header))
+        self._label_info_topic.publish(messages.to_label_info(
+            vocabulary, self._settings.score_threshold, header))
+
+    def _on_parameters(self, parameters: Sequence[Parameter[Any]]) -> SetParametersResult:
+        if any(parameter.value is None for parameter in parameters):
+            return SetParametersResult(successful=False, reason='expected a value, got none')
+        self._settings = changed(self._settings, parameters)
+        return SetParametersResult(successful=True)
+
+    def _on_diagnostics(self) -> None:
+        worker, vocabulary, now = self._worker, self._vocabulary, self.get_clock().now()
+        if worker is None or vocabulary is None:
+            return
+        facts = {'device': self._classifier.runtime.description,
+                 'vocabulary version': vocabulary.version, 'labels': len(vocabulary.labels)}
+        self._diagnostics_topic.publish(DiagnosticArray(
+            header=Header(stamp=now.to_msg()),
+            status=[camera_status(self.get_fully_qualified_name(), camera,
+                                  worker.dropped(camera.name),
+                                  self._rates.rate(camera.name, camera.counts.answered,
+                                                   now.nanoseconds * 1e-9), facts)
+                    for camera in self._cameras]))
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is told to stop; exit with 1 if it cannot start or fails."""
+    rclpy.init(args=args)
+    executor = MultiThreadedExecutor(THREADS)
+    try:
+        node = ClassifierNode()
+    except (ParameterException, NameValidationException, ValueError) as error:
+        sys.exit(f'classifier_node: {error}')
+    executor.add_node(node)
+    if node.get_parameter('autostart').value:
+        for transition in (node.trigger_configure, node.trigger_activate):
+            if transition() != TransitionCallbackReturn.SUCCESS:
+                sys.exit(1)
+    try:
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.stop()
+        rclpy.try_shutdown()
+    sys.exit(int(node.failed))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,52 @@
+"""What the classifier says about itself on /diagnostics, once a second."""
+from collections.abc import Mapping
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from vl2v_ros.nodes.camera_topics import CameraTopics
+
+
+class Rates:
+    """Turns growing counts into rates between two calls."""
+
+    def __init__(self) -> None:
+        """Begin with no history."""
+        self._last: dict[str, tuple[float, int]] = {}
+
+    def rate(self, key: str, count: int, now: float) -> float:
+        """Return the growth of a count since the last call [1/s]; `now` [s]."""
+        then, before = self._last.get(key, (now, count))
+        self._last[key] = now, count
+        return max(0, count - before) / (now - then) if now > then else 0.0
+
+
+def camera_status(node_name: str, camera: CameraTopics, dropped: int, rate: float,
+                  facts: Mapping[str, object]) -> DiagnosticStatus:
+    """
+    Describe one camera.
+
+    :param rate: answers per second [Hz].
+    :param facts: what holds for the whole node, such as its device.
+    """
+    counts = camera.counts
+    silence = camera.silence()
+    level, message = DiagnosticStatus.OK, f'{rate:.1f} Hz'
+    if silence:
+        level, message = DiagnosticStatus.WARN, silence
+    elif counts.refused and not counts.answered:
+        level, message = DiagnosticStatus.ERROR, f'no usable image: {counts.refusal}'
+    latencies = [1000 * value for value in list(counts.latencies)]  # a thread appends
+    values = {
+        'rate [Hz]': f'{rate:.1f}',
+        'latency mean [ms]': f'{sum(latencies) / len(latencies):.1f}' if latencies else 'none',
+        'latency max [ms]': f'{max(latencies):.1f}' if latencies else 'none',
+        'received': counts.received,
+        'answered': counts.answered,
+        'dropped for newer ones': dropped,
+        'refused': counts.refused,
+        'last refusal': counts.refusal or 'none',
+        **facts,
+    }
+    return DiagnosticStatus(
+        name=f'{node_name}: {camera.name or "camera"}', level=level, message=message,
+        hardware_id=camera.topics['raw'],
+        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])

@@ -1,0 +1,28 @@
+"""Settings of the process environment that let full-size images pass between processes."""
+from collections.abc import Mapping
+import os
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+
+# Freed image buffers stay with the process: page faults of fresh ones were most of the latency.
+MALLOC = {'MALLOC_MMAP_THRESHOLD_': '1073741824', 'MALLOC_TRIM_THRESHOLD_': '2147483648',
+          'MALLOC_TOP_PAD_': '67108864'}
+PROFILE = 'FASTDDS_DEFAULT_PROFILES_FILE'
+FAST_DDS_2 = ('humble', 'iron', 'jazzy')  # these distributions know the variable by its older name
+OLDER_PROFILE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
+
+
+def environment(current: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """
+    Return the variables to set for a process that sends or receives images.
+
+    They are read when a process starts, so they are of use only to processes started with them.
+    What the user has set already is left alone.
+    """
+    wanted = dict(MALLOC)
+    if PROFILE not in current and OLDER_PROFILE not in current:
+        name = OLDER_PROFILE if current.get('ROS_DISTRO') in FAST_DDS_2 else PROFILE
+        share = Path(get_package_share_directory('vl2v_ros'))
+        wanted[name] = str(share / 'config' / 'fastdds_shm.xml')
+    return {name: value for name, value in wanted.items() if name not in current}

@@ -1,0 +1,86 @@
+"""The one thread that runs the model: newest image of every camera in, results out."""
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+import threading
+import time
+
+from sensor_msgs.msg import CompressedImage, Image
+from vl2v_ros.classifier import Classifier, Prediction
+from vl2v_ros.frame import Frame
+from vl2v_ros.latest import LatestFrames
+from vl2v_ros.nodes.messages import to_frame
+from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to label, and what to do with the result or with the reason for none."""
+
+    message: Image | CompressedImage
+    answer: Callable[[Frame, Prediction, ClassifierParameters], None]
+    refuse: Callable[[str], None]
+
+
+class Worker:
+    """Labels what lies in its box as one batch, again and again, until closed."""
+
+    def __init__(self, classifier: Classifier,
+                 snapshot: Callable[[], tuple[Vocabulary, ClassifierParameters]],
+                 on_failure: Callable[[Exception], None]) -> None:
+        """
+        Start the thread.
+
+        :param snapshot: gives the vocabulary and the parameters in force, asked once per batch.
+        :param on_failure: told of an error that is nobody's bad input; the thread has ended then.
+        """
+        self._classifier, self._snapshot, self._on_failure = classifier, snapshot, on_failure
+        self._box: LatestFrames[Job] = LatestFrames()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name='classifier', daemon=True)
+        self._thread.start()
+
+    def submit(self, key: Hashable, job: Job) -> None:
+        """Put a job in the box; it replaces one of the same key that was not begun."""
+        if not self._box.put(key, job):
+            job.refuse('the node was deactivated')
+
+    def dropped(self, key: Hashable) -> int:
+        """Return how many jobs of this key were replaced."""
+        return self._box.dropped.get(key, 0)
+
+    def close(self) -> None:
+        """Refuse what was not begun and wait for the batch in work."""
+        self._closing.set()
+        for job in self._box.close().values():
+            job.refuse('the node was deactivated')
+        self._thread.join()
+
+    def _run(self) -> None:
+        while jobs := self._box.take():
+            started = time.monotonic()
+            try:
+                max_rate = self._label(list(jobs.values()))
+            except Exception as error:  # noqa: BLE001 whatever it is, it must not go unseen
+                for job in (*jobs.values(), *self._box.close().values()):
+                    job.refuse(f'the node failed: {error}')
+                self._on_failure(error)
+                return
+            if max_rate:
+                self._closing.wait(max(0.0, started + 1 / max_rate - time.monotonic()))
+
+    def _label(self, jobs: list[Job]) -> float:
+        vocabulary, parameters = self._snapshot()
+        usable, frames = [], []
+        for job in jobs:
+            try:
+                frames.append(to_frame(job.message))
+                usable.append(job)
+            except ValueError as error:
+                job.refuse(str(error))
+        if frames:
+            predictions = self._classifier.classify(frames, vocabulary, parameters.top_k,
+                                                    parameters.unknown_threshold)
+            for job, frame, prediction in zip(usable, frames, predictions):
+                job.answer(frame, prediction, parameters)
+        return parameters.max_rate
