@@ -13,8 +13,10 @@ from launch_ros.substitutions import FindPackageShare
 
 def generate_launch_description() -> LaunchDescription:
     """Start the classifier and the camera node."""
-    classify = IncludeLaunchDescription(PathJoinSubstitution(
-        [FindPackageShare('vl2v_ros'), 'launch', 'classify.launch.py']))
+    classify = IncludeLaunchDescription(
+        PathJoinSubstitution([FindPackageShare('vl2v_ros'), 'launch', 'classify.launch.py']),
+        # The others are passed on by themselves; one without a default has to be named.
+        launch_arguments=[('checkpoint', LaunchConfiguration('checkpoint'))])
     camera = Node(
         package='vl2v_ros', executable='camera_node', name='camera',
         namespace=LaunchConfiguration('namespace'), output='screen', emulate_tty=True,
@@ -23,6 +25,7 @@ def generate_launch_description() -> LaunchDescription:
              'rate': ParameterValue(LaunchConfiguration('rate'), value_type=float)}],
         remappings=[('image', LaunchConfiguration('image'))])
     return LaunchDescription([
+        DeclareLaunchArgument('checkpoint', description='Student, a *.safetensors file'),
         DeclareLaunchArgument('source', description='Folder of images, video file or webcam'),
         DeclareLaunchArgument('rate', default_value='30.0', description='Frames per second [Hz]'),
         classify,  # declares the rest, and sets the environment of both

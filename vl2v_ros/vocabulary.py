@@ -48,7 +48,7 @@ def build(entries: Mapping[str, str], encoder: TextEncoder, version: int,
     """
     if not entries:
         raise ValueError('expected at least one label, got none')
-    prompts = [_prompt(template, label, description)
+    prompts = [prompt(template, label, description)
                for template in templates for label, description in entries.items()]
     embeddings = encoder.encode(prompts)
     rows = embeddings.rows.reshape(len(templates), len(entries), -1).mean(0)  # (C, D)
@@ -60,7 +60,8 @@ def build(entries: Mapping[str, str], encoder: TextEncoder, version: int,
         tuple(label for label, was_cut in zip(entries, cut) if was_cut))
 
 
-def _prompt(template: str, label: str, description: str) -> str:
+def prompt(template: str, label: str, description: str = '') -> str:
+    """Return what the text tower is given for a label, of a template such as TEMPLATE."""
     words = {'{label}': label, '{description}': description}
     # In one pass, so that braces inside a label or a description stay what they are.
     return re.sub(r'\{(label|description)\}', lambda found: words[found[0]], template).strip()

@@ -1,6 +1,7 @@
 """A camera made of files: a folder of images, a video or a webcam, for trying things."""
 from collections.abc import Iterator
 import itertools
+import os
 from pathlib import Path
 import sys
 from typing import Any
@@ -86,10 +87,9 @@ class CameraNode(Node):
         """
         super().__init__('camera', **kwargs)
         self._settings = declare(self, CameraParameters)
-        source, loop = self._settings.source, self._settings.loop
-        path = Path(source).expanduser()
-        self._frames = (read_folder(path, loop) if source and path.is_dir()
-                        else read_video(source if source.isdigit() else str(path), loop))
+        source, loop = os.path.expanduser(self._settings.source), self._settings.loop
+        self._frames = (read_folder(Path(source), loop) if os.path.isdir(source)
+                        else read_video(source, loop))
         self._next: np.ndarray | None = next(self._frames)
         base = self.resolve_topic_name('image')
         compressed = self._settings.image_transport == 'compressed'

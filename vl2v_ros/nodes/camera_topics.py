@@ -8,6 +8,7 @@ from rclpy.node import Node
 from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification
 from vl2v_msgs.msg import LabelArray
@@ -45,6 +46,7 @@ class CameraTopics:
         """Offer the result topics; listen only after `open`."""
         self.name, self._node, self._transport = name, node, transport
         inside = f'{name}/' if name else ''
+        validate_topic_name(f'{inside}image')
         # Resolved first, so that remapping `image` carries `image/compressed` along.
         base = node.resolve_topic_name(f'{inside}image')
         self.topics = {'raw': base, 'compressed': f'{base}/compressed'}
@@ -53,7 +55,7 @@ class CameraTopics:
                                                     10)
         self.overlay = node.create_publisher(Image, f'~/{inside}overlay', 1) if overlay else None
         self._subscriptions: dict[str, Subscription[Any]] = {}
-        self._on_message: Callable[[Any], None] = lambda message: None
+        self._on_message: Callable[[Any], None] = _ignore
         self.counts = Counts()
 
     def open(self, on_message: Callable[[Any], None]) -> None:
@@ -65,6 +67,7 @@ class CameraTopics:
     def close(self) -> None:
         """Stop listening."""
         self._listen()
+        self._on_message = _ignore  # lets go of the model behind the other one
 
     def _listen(self, *transports: str) -> None:
         for transport in self._subscriptions.keys() - set(transports):
@@ -141,6 +144,10 @@ class CameraTopics:
 
     def _now(self) -> float:
         return self._node.get_clock().now().nanoseconds * 1e-9
+
+
+def _ignore(message: Image | CompressedImage) -> None:
+    pass
 
 
 def _sensor_qos() -> QoSProfile:

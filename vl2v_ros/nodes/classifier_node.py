@@ -4,6 +4,7 @@ from concurrent.futures import Future
 from functools import partial
 import gc
 from pathlib import Path
+import signal
 import sys
 import time
 import traceback
@@ -55,12 +56,15 @@ class ClassifierNode(LifecycleNode):
         Declare parameters, offer topics and services; load nothing yet.
 
         :raises ValueError: for a parameter outside of its choices.
+        :raises rclpy.exceptions.NameValidationException: for a camera no topic can be named after.
         """
         super().__init__('classifier', **kwargs)
         self._settings = declare(self, ClassifierParameters)
+        names = self._settings.cameras
+        if len(set(names)) != len(names):
+            raise ValueError(f'parameter cameras: expected different names, got {names}')
         self._cameras = [CameraTopics(self, name, self._settings.image_transport,
-                                      self._settings.overlay)
-                         for name in self._settings.cameras]
+                                      self._settings.overlay) for name in names]
         self._classifier: Classifier | None = None
         self._encoder: text.CachedText | None = None
         self._vocabulary: Vocabulary | None = None
@@ -104,7 +108,7 @@ class ClassifierNode(LifecycleNode):
         student = checkpoint.load(path)
         spec = student.spec
         log(f'student {path}: {spec.backbone}, {spec.image_size} px, width {spec.width}, '
-            f'taught by {spec.teacher or "an unnamed teacher"}')
+            f'teacher: {spec.teacher or "not named"}')
         self._classifier = Classifier(student, parameters.device, parameters.half)
         log(f'runs on {self._classifier.runtime.description}')
         if parameters.unknown_threshold is None:
@@ -263,6 +267,14 @@ class ClassifierNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is told to stop; exit with 1 if it cannot start or fails."""
+    starting = True
+
+    def on_signal(*_: object) -> None:
+        if starting:  # later, rclpy's own handler ends `spin`, which leaves no thread half made
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
     rclpy.init(args=args)
     executor = MultiThreadedExecutor(THREADS)
     try:
@@ -270,11 +282,12 @@ def main(args: list[str] | None = None) -> None:
     except (ParameterException, NameValidationException, ValueError) as error:
         sys.exit(f'classifier_node: {error}')
     executor.add_node(node)
-    if node.get_parameter('autostart').value:
-        for transition in (node.trigger_configure, node.trigger_activate):
-            if transition() != TransitionCallbackReturn.SUCCESS:
-                sys.exit(1)
     try:
+        if node.get_parameter('autostart').value:
+            for transition in (node.trigger_configure, node.trigger_activate):
+                if transition() != TransitionCallbackReturn.SUCCESS:
+                    sys.exit(1)
+        starting = False
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

@@ -7,6 +7,7 @@ what a viewer of ~/overlay would have seen.
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+import json
 import os
 from pathlib import Path
 import subprocess
@@ -84,7 +85,7 @@ class Viewer(Node):
             self._video.release()
             print(f'wrote {self._out / "demo.mp4"}')
         for version, message in self.newest.items():
-            path = self._out / f'vocabulary_{version}.png'
+            path = self._out / f'vocabulary_{version}.jpg'
             cv2.imwrite(str(path), cv2.cvtColor(to_rgb(to_frame(message)), cv2.COLOR_RGB2BGR))
             print(f'wrote {path}')
 
@@ -94,8 +95,9 @@ def running(module: str, parameters: dict[str, object]) -> Iterator[subprocess.P
     """Run a node of this package as a process of its own, in NAMESPACE, until the block ends."""
     command = [sys.executable, '-m', f'vl2v_ros.nodes.{module}', '--ros-args',
                '-r', f'__ns:={NAMESPACE}']
-    for name, value in parameters.items():
-        command += ['-p', f'{name}:={value}']
+    for name, value in parameters.items():  # quoted: `yes` or `12` would not be strings in YAML
+        quoted = value if isinstance(value, float) else json.dumps(str(value))
+        command += ['-p', f'{name}:={quoted}']
     process = subprocess.Popen(command)
     try:
         yield process

@@ -2,19 +2,21 @@
 import array
 import difflib
 import io
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass, VisionInfo
 from vl2v_msgs.msg import Label, LabelArray
 from vl2v_msgs.msg import Vocabulary as VocabularyMessage
-from vl2v_ros.classifier import Prediction
 from vl2v_ros.frame import CHANNELS, check_size, Frame, MAX_PIXELS
 from vl2v_ros.vocabulary import Vocabulary
+
+if TYPE_CHECKING:  # else each program that publishes images would load torch
+    from vl2v_ros.classifier import Prediction
 
 # Encodings that are a numpy view of the message; 8UC3 and 8UC4 mean OpenCV's order.
 VIEWS = {'rgb8': 'rgb', 'bgr8': 'bgr', 'rgba8': 'rgba', 'bgra8': 'bgra', 'mono8': 'mono',
@@ -80,7 +82,7 @@ def _convert(message: Image) -> Frame:
 def _decode(message: CompressedImage) -> Frame:
     data = bytes(message.data)
     try:
-        with PillowImage.open(io.BytesIO(data), formats=COMPRESSED) as header:  # reads the header only
+        with PillowImage.open(io.BytesIO(data), formats=COMPRESSED) as header:  # no pixels yet
             check_size(*header.size)
             kind = header.format
     except OSError as error:  # of another format, or cut within its header
@@ -112,7 +114,7 @@ def to_image(pixels: np.ndarray, encoding: str, header: Header) -> Image:
                  step=len(data) // height, data=data)
 
 
-def to_label_array(prediction: Prediction, header: Header) -> LabelArray:
+def to_label_array(prediction: 'Prediction', header: Header) -> LabelArray:
     """Give all labels of a prediction, best first."""
     return LabelArray(
         header=header, vocabulary_version=prediction.vocabulary_version,
@@ -121,7 +123,7 @@ def to_label_array(prediction: Prediction, header: Header) -> LabelArray:
         unknown=prediction.unknown, unknown_score=prediction.unknown_score)
 
 
-def to_classification(prediction: Prediction, header: Header, unknown_threshold: float,
+def to_classification(prediction: 'Prediction', header: Header, unknown_threshold: float,
                       score_threshold: float) -> Classification:
     """Give the labels whose similarity and score reach the thresholds, best first."""
     return Classification(header=header, results=[

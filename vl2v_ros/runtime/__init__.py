@@ -1,6 +1,7 @@
 """How a student is executed: torch on a GPU, OpenVINO on a CPU; chosen once, at start."""
 from collections.abc import Sequence
 from dataclasses import dataclass
+import sys
 from typing import Protocol
 
 import numpy as np
@@ -83,6 +84,8 @@ def _on_cuda(student: Student, device: str, half: bool, why: str) -> Runtime:
 
 
 def _on_cpu(student: Student, why: str) -> Runtime:
+    # Without this, importing OpenVINO reports its use over the network.
+    sys.modules.setdefault('openvino_telemetry', None)
     try:
         from vl2v_ros.runtime.openvino_runtime import OpenVinoRuntime
         return OpenVinoRuntime(student, why)

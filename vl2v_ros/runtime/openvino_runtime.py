@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 import openvino
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 import torch
 from torch import nn
 from vl2v_ros.frame import Frame
@@ -30,11 +32,15 @@ class OpenVinoRuntime:
         """Convert and compile; takes seconds."""
         self._spec = student.spec
         size = self._spec.image_size
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', FutureWarning)  # OpenVINO traces in torch's older way
-            model = openvino.convert_model(
-                _FromBytes(student).eval(), input=[-1, size, size, 3],
-                example_input=torch.zeros(2, size, size, 3, dtype=torch.uint8))
+        example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter('ignore', FutureWarning)  # of torch, about this way of tracing
+            traced = torch.jit.trace(_FromBytes(student).eval(), example, check_trace=False)
+        # What openvino.convert_model does, without its two further traces: seconds of a start.
+        decoder = TorchScriptPythonDecoder(traced, example_input=(example,))  # outlives `load`
+        frontend = FrontEndManager().load_by_framework('pytorch')
+        model = frontend.convert(frontend.load(decoder))
+        model.reshape([-1, size, size, 3])
         compiled = openvino.Core().compile_model(model, 'CPU', {
             'PERFORMANCE_HINT': 'LATENCY',
             # Some CPUs would compute in bfloat16 by default, off by more than 1e-3.

@@ -1,0 +1,30 @@
+# What each target does: make help
+PYTHON3 ?= python3
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+# In a distribution's shell and outside one alike: put .venv on ROS's and Python's search paths.
+IN_VENV := . .venv/local_setup.sh &&
+
+.PHONY: help setup build test lint demo clean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z]+):.*##(.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
+
+setup:  ## make .venv: on the sourced ROS 2 distribution, else with ROS 2 from wheels
+	@$(PYTHON3) tools/setup_env.py
+
+build:  ## build the message packages again and link this package anew
+	@$(PYTHON3) tools/setup_env.py build
+
+test: lint  ## lint, then run the tests (PYTEST_ARGS='-k name')
+	@$(IN_VENV) .venv/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: setup  ## check the style
+	@.venv/bin/python -m ruff check
+
+demo: setup  ## two nodes label a stream of images (DEMO_ARGS='--help')
+	@$(IN_VENV) .venv/bin/vl2v_demo $(DEMO_ARGS)
+
+clean:  ## remove what setup and build made
+	rm -rf .venv build install log .pytest_cache .ruff_cache

@@ -1,0 +1,52 @@
+"""Install vl2v_ros as an ament_python package."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+NAME = 'vl2v_ros'
+
+
+def shared_files() -> list[tuple[str, list[str]]]:
+    """Launch and configuration files, each with its folder under share/vl2v_ros."""
+    files = sorted(Path('launch').glob('*.launch.py'))
+    files += sorted(path for path in Path('config').rglob('*') if path.is_file())
+    return [(f'share/{NAME}/{path.parent}', [str(path)]) for path in files]
+
+
+setup(
+    name=NAME,
+    version='0.1.0',
+    description='Open-vocabulary image classification for ROS 2',
+    maintainer='vl2v_ros maintainers',
+    maintainer_email='maintainers@vl2v-ros.example',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=[NAME, f'{NAME}.nodes', f'{NAME}.runtime'],
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
+        (f'share/{NAME}', ['package.xml']),
+        *shared_files(),
+    ],
+    install_requires=[
+        'numpy',
+        'open_clip_torch>=2.24',
+        'openvino>=2024.0',
+        'pillow',
+        'PyYAML',
+        'safetensors>=0.4',
+        'setuptools',
+        'timm>=1.0',
+        'torch>=2.1',
+        'torchvision',
+        'tqdm',
+    ],
+    zip_safe=True,
+    entry_points={
+        'console_scripts': [
+            f'camera_node = {NAME}.nodes.camera_node:main',
+            f'classifier_node = {NAME}.nodes.classifier_node:main',
+            f'vl2v_demo = {NAME}.nodes.demo:main',
+        ],
+    },
+)
