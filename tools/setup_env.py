@@ -2,8 +2,8 @@
 Make .venv: Python, ROS 2, the message packages and this package, ready to run.
 
 Where a ROS 2 distribution is sourced it is used, and .venv holds only what it lacks. Elsewhere
-.venv gets ROS 2 Kilted from wheels. Only steps whose inputs changed since the last run are run.
-Needs nothing but Python's standard library. The argument `build` makes it build again.
+.venv gets ROS 2 Kilted from wheels. Only steps whose inputs changed since the last run are run;
+the argument `build` runs those that build in any case. Needs Python's standard library only.
 """
 
 from __future__ import annotations  # so that an old Python gets as far as being told so
@@ -26,7 +26,7 @@ VENV = ROOT / '.venv'
 PYTHON = f'{VENV}/bin/python'
 PINS = ROOT / 'constraints.txt'
 
-# constraints.txt says which versions; the bounds are for what a distribution's Python brings.
+# constraints.txt has the versions; the bounds are for what a distribution's Python brings.
 LIBRARIES = [
     'torch>=2.1', 'torchvision', 'timm>=1.0', 'open_clip_torch>=2.24', 'openvino>=2024.0', 'numpy',
     'safetensors>=0.4', 'pillow', 'PyYAML', 'tqdm', 'pytest', 'ruff',
@@ -40,7 +40,6 @@ ROS_WHEELS = [
 ]
 DISTRO_PACKAGES = ['ament_cmake', 'diagnostic_msgs', 'rclpy', 'rosidl_default_generators',
                    'sensor_msgs', 'std_msgs', 'vision_msgs']
-OPTIONAL_PACKAGES = ['cv_bridge', 'launch_ros']  # rare image encodings; `ros2 launch`
 
 
 def stop(reason: str) -> NoReturn:
@@ -65,8 +64,7 @@ def check_machine(distro: str) -> None:
     there = {tool: shutil.which(tool) for tool in ('cmake', 'g++', 'make')}
     there['python3-venv'] = importlib.util.find_spec('ensurepip')
     there['python3-dev'] = Path(sysconfig.get_path('include'), 'Python.h').is_file()
-    missing = ' '.join(name for name, found in there.items() if not found)
-    if missing:
+    if missing := ' '.join(name for name, found in there.items() if not found):
         stop(f'{missing} missing: apt-get install -y {missing}')
     if distro:
         return
@@ -103,15 +101,15 @@ def add_distro_packages(distro: str) -> None:
         if os.geteuid() != 0:
             stop(f'ROS 2 {distro} lacks packages: sudo {command}')
         run(['sh', '-c', f'apt-get update && {command}'], command)
-    for name in OPTIONAL_PACKAGES:
+    for name in ('cv_bridge', 'launch_ros'):  # rare image encodings; `ros2 launch`
         if not find_package(name):
             print(f'setup: {name} is missing and optional: apt-get install {apt_name(name)}')
 
 
 def run(command: list[str], what: str) -> None:
-    """Run a command with its output shown; stop if it fails."""
+    """Run a command with its output shown, not beside colcon_defaults.yaml; stop if it fails."""
     print(f'setup: {what}', flush=True)
-    cwd = VENV if VENV.is_dir() else ROOT  # not where a colcon_defaults.yaml lies
+    cwd = VENV if VENV.is_dir() else ROOT / 'tools'
     if subprocess.run(command, env=clean_environment(), cwd=cwd).returncode != 0:
         stop(f'failed: {what}; the reason is above')
 
@@ -119,19 +117,19 @@ def run(command: list[str], what: str) -> None:
 def clean_environment() -> dict[str, str]:
     """Return the environment without what an outer make, colcon or wheel start-up hook set."""
     unwanted = {'MAKEFLAGS', 'COLCON_DEFAULTS_FILE', '_ROS_WHEELS_BOOTSTRAP_COMPLETE'}
-    prefix = {}
-    if not sourced_distro():
-        unwanted |= {'PYTHONPATH', 'LD_LIBRARY_PATH', 'COLCON_PREFIX_PATH'}
-        prefix = {'AMENT_PREFIX_PATH': str(VENV), 'CMAKE_PREFIX_PATH': str(VENV)}
-    return {name: v for name, v in os.environ.items() if name not in unwanted} | prefix
+    if sourced_distro():
+        return {name: v for name, v in os.environ.items() if name not in unwanted}
+    unwanted |= {'PYTHONPATH', 'LD_LIBRARY_PATH', 'COLCON_PREFIX_PATH'}
+    wheels = {'AMENT_PREFIX_PATH': str(VENV), 'CMAKE_PREFIX_PATH': str(VENV)}
+    return {name: v for name, v in os.environ.items() if name not in unwanted} | wheels
 
 
 def distro_pins(pins: list[str], installed: dict[str, str]) -> list[str]:
     """
     Return the pins for what a distribution's Python lacks.
 
-    What it has stays. numpy and torch, which other packages are compiled against, stay at their
-    very version, and a torch that is there (on a Jetson, say) chooses its torchvision.
+    What it has stays, numpy and torch at their very version because others are compiled against
+    them; a torch that is there (on a Jetson, say) chooses its torchvision.
     """
     dropped = {*installed, *(['torchvision'] if 'torch' in installed else [])}
     kept = [f'{name}=={installed[name]}' for name in ('numpy', 'torch') if name in installed]
@@ -212,8 +210,9 @@ def fingerprints(distro: str) -> dict[str, str]:
     def files(*folders: str) -> list[Path]:
         return sorted(p for f in folders for p in (ROOT / f).rglob('*') if p.is_file())
 
-    packages = [platform.python_version(), distro, str(distro and find_package('rclpy')),
-                str(VENV), PINS.read_text(), *LIBRARIES, *ROS_WHEELS]
+    rclpy = str(find_package('rclpy')) if distro else ''
+    packages = [platform.python_version(), distro, rclpy, str(VENV), PINS.read_text(), *LIBRARIES,
+                *ROS_WHEELS]
     both = [*packages, Path(__file__).read_text()]  # what both build steps depend on
     messages = [f'{p} {p.read_text()}' for p in files('vl2v_msgs', 'tools/vision_msgs')]
     package = [(ROOT / name).read_text() for name in ('package.xml', 'setup.py', 'setup.cfg')]

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from safetensors import safe_open, SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from vl2v_ros.student import Student, StudentSpec
 from vl2v_ros.text import TextTower
 
@@ -34,7 +34,8 @@ def save(student: Student, path: Path) -> None:
     spec = {'version': VERSION, **asdict(student.spec)}
     weights = {name: weight.contiguous() for name, weight in student.state_dict().items()}
     with replacing(path) as temporary:
-        save_file(weights, temporary, metadata={FORMAT: json.dumps(spec)})
+        # Not save_file: what it writes can be read by its owner alone.
+        temporary.write_bytes(to_bytes(weights, {FORMAT: json.dumps(spec)}))
 
 
 def load(path: Path) -> Student:
@@ -58,7 +59,11 @@ def load(path: Path) -> Student:
     except (SafetensorError, OSError) as error:
         raise ValueError(f'checkpoint {path}: expected a safetensors file, but it is damaged or '
                          f'of another format ({error}); copy or export it again') from error
-    student = Student(_parse_spec(metadata[FORMAT], path))
+    spec = _parse_spec(metadata[FORMAT], path)
+    try:
+        student = Student(spec)
+    except ValueError as error:
+        raise ValueError(f'checkpoint {path}: bad spec in its header: {error}') from error
     try:
         student.load_state_dict(weights)
     except RuntimeError as error:

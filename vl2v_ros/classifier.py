@@ -54,7 +54,8 @@ class Classifier:
         matches = self.runtime.match(frames, vocabulary.prototypes, top_k, temperature)
         scores = np.exp(matches.similarities / temperature - matches.log_partition[:, None])
         best = matches.similarities[:, 0]
-        unknown_scores = 1 / (1 + np.exp((best - unknown_threshold) / temperature))
+        # The logistic function, written so that nothing overflows far from the threshold.
+        unknown_scores = (1 - np.tanh((best - unknown_threshold) / (2 * temperature))) / 2
         return [
             Prediction(tuple(vocabulary.labels[index] for index in indices), tuple(similarities),
                        tuple(row), similarities[0] < unknown_threshold, unknown_score,

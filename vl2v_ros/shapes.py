@@ -5,7 +5,8 @@ For the demo as long as no trained student ships, and for tests. The toy is made
 student is: a text tower first, then a student distilled towards that tower's prototypes. It knows
 nothing but colours and shapes.
 """
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import open_clip
-from safetensors.torch import save_file
+from safetensors.torch import save
 from timm.optim import create_optimizer_v2
 import torch
 from torch.nn import functional
@@ -34,11 +35,13 @@ LABELS = tuple(f'{colour} {shape}' for colour in COLOURS for shape in SHAPES)
 UNSEEN_LABELS = ('green star', 'blue triangle', 'white cross', 'yellow circle', 'orange square')
 SEEN_LABELS = tuple(label for label in LABELS if label not in UNSEEN_LABELS)
 OTHER_LABELS = SHAPES  # what `vl2v_demo` changes to half way
+# Of the corners, where these go evenly round.
+RADII = {'circle': [1] * 64, 'square': [1] * 4, 'triangle': [1] * 3, 'star': [1, 0.42] * 5}
 
 SIZE, WIDTH = 48, 32  # of the student's input [px] and embeddings
-IMAGES, STEPS, BATCH = 6000, 200, 96
+IMAGES, STEPS, BATCH = 4800, 240, 48
 EMPTY_SHARE = 6  # one frame more that shows nothing, for so many that show a shape
-TEXT_STEPS = 150
+TEXT_STEPS = 100
 TEMPLATES = (vocabulary.TEMPLATE, '{label} {description}', 'a {label}. {description}',
              'the {label}', 'a picture of a {label}.', 'there is one {label} in front of us.')
 DESCRIPTIONS = ('', 'It is flat and of one colour.', 'It lies on the floor of a room.')
@@ -78,26 +81,30 @@ def draw(label: str, width: int, height: int, rng: np.random.Generator,
 
 
 def _outline(shape: str, turn: float) -> np.ndarray:
-    """Return (N, 2) corners within the unit circle, turned by an angle [rad]."""
+    """Return (N, 2) corners within the unit circle, turned by an angle [rad] from upright."""
     arm = 0.3
-    radii = {'circle': [1] * 64, 'square': [1] * 4, 'triangle': [1] * 3, 'star': [1, 0.42] * 5}
-    if shape in radii:
-        angles = np.arange(len(radii[shape])) / len(radii[shape]) * 2 * np.pi
-        corners = np.array(radii[shape])[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
+    if shape in RADII:
+        corners = _ring(RADII[shape])
     elif shape == 'cross':
         quarter = np.array([(0.95, -arm), (0.95, arm), (arm, arm)])
         corners = np.concatenate([quarter, quarter[:, ::-1] * (-1, 1), -quarter,
                                   quarter[:, ::-1] * (1, -1)])
     elif shape == 'arrow':
-        corners = np.array([(1, 0), (0, 0.7), (0, 0.25), (-0.9, 0.25), (-0.9, -0.25), (0, -0.25),
-                            (0, -0.7)])
+        half = np.array([(1, 0), (0, 0.7), (0, 0.25), (-0.9, 0.25)])
+        corners = np.concatenate([half, half[:0:-1] * (1, -1)])
     else:
         assert shape == 'moon', shape
-        disc = _outline('circle', 0)
-        corners = np.concatenate([disc[8:57], (disc * 0.8 + (0.55, 0))[52:11:-1]])
-    turn -= np.pi / 4 if shape == 'square' else np.pi / 2  # upright
+        disc = _ring(RADII['circle'])
+        corners = np.concatenate([disc[10:55], (disc * 0.8 + (0.55, 0))[48:15:-1]])
+    turn -= np.pi / 4 if shape == 'square' else np.pi / 2
     cosine, sine = np.cos(turn), np.sin(turn)
     return corners @ np.array([(cosine, sine), (-sine, cosine)])
+
+
+def _ring(radii: Sequence[float]) -> np.ndarray:
+    """Return (N, 2) corners, evenly around the origin, at these distances from it."""
+    angles = np.arange(len(radii)) / len(radii) * 2 * np.pi
+    return np.array(radii)[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
 
 
 def draw_sequence(folder: Path, labels: Sequence[str] = LABELS[::3], frames: int = 20,
@@ -139,7 +146,7 @@ def train(folder: Path, seed: int = 0) -> Path:
 
     :return: the checkpoint `<folder>/shapes.safetensors`; its text tower lies beside it.
     """
-    with torch.random.fork_rng(devices=[]), \
+    with _one_thread(), torch.random.fork_rng(devices=[]), \
             tqdm(total=TEXT_STEPS + STEPS, desc='training on coloured shapes') as progress:
         torch.manual_seed(seed)
         tower = _train_text(folder, progress)
@@ -151,6 +158,17 @@ def train(folder: Path, seed: int = 0) -> Path:
     path = folder / 'shapes.safetensors'
     checkpoint.save(student, path)
     return path
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Make the result independent of the number of cores, which gain little on nets this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _train_text(folder: Path, progress: tqdm) -> TextTower:
@@ -181,8 +199,8 @@ def _train_text(folder: Path, progress: tqdm) -> TextTower:
     with checkpoint.replacing(folder / 'shapes_text.json') as temporary:
         temporary.write_text(json.dumps(TEXT_CONFIG, indent=1))
     with checkpoint.replacing(folder / 'shapes_text.safetensors') as temporary:
-        save_file({name: weight.half().contiguous() for name, weight in clip.state_dict().items()},
-                  temporary)
+        temporary.write_bytes(save({name: weight.half().contiguous()
+                                    for name, weight in clip.state_dict().items()}))
     tower = TextTower('shapes_text.json', 'shapes_text.safetensors')
     return TextTower(tower.model, tower.pretrained, identify(tower, folder))
 

@@ -1,6 +1,7 @@
 """Student: timm backbone and projector into the teacher's image-text space."""
 from dataclasses import dataclass
 import difflib
+import math
 
 import timm
 import torch
@@ -47,12 +48,16 @@ class StudentSpec:
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
             if len(getattr(self, name)) != 3:
                 raise ValueError(f'{name}: expected 3 numbers, got {getattr(self, name)}')
+        for name in ('width', 'image_size'):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f'{name}: expected an integer, got {getattr(self, name)!r}')
         for name, good, expected in (
             ('width', self.width >= 1, 'at least 1'),
             ('image_size', self.image_size >= 1, 'at least 1 [px]'),
-            ('std', min(self.std) > 0, 'positive numbers'),
+            ('mean', all(map(math.isfinite, self.mean)), 'finite numbers'),
+            ('std', all(0 < value < math.inf for value in self.std), 'positive numbers'),
             ('resize_mode', self.resize_mode in RESIZE_MODES, f'one of {RESIZE_MODES}'),
-            ('temperature', self.temperature > 0, 'a positive number'),
+            ('temperature', 0 < self.temperature < math.inf, 'a positive number'),
             ('unknown_threshold', -1 <= self.unknown_threshold <= 1, 'a cosine in [-1, 1]'),
         ):
             if not good:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 import sqlite3
 from typing import Protocol
 
@@ -130,12 +131,14 @@ def _load_hub(tower: TextTower) -> object:
 
 def _load_local(tower: TextTower, folder: Path) -> object:
     import open_clip
+    from safetensors import SafetensorError
     config = _local_file(folder, tower.model)
     weights = _local_file(folder, tower.pretrained)
     if tower.identity and tower.identity != identify(tower, folder):
         raise ValueError(f'text tower: expected the files {config} and {weights} the student was '
                          'trained with, but their digest differs; restore the original files')
     try:
+        json.loads(config.read_text())  # once added, a damaged one would make all later ones fail
         open_clip.add_model_config(config)
         logging.disable(logging.WARNING)  # it warns of random weights, which are replaced below
         try:
@@ -144,7 +147,8 @@ def _load_local(tower: TextTower, folder: Path) -> object:
             logging.disable(logging.NOTSET)
         state = open_clip.factory.load_state_dict(str(weights), weights_only=True)
         missing, unexpected = model.load_state_dict(state, strict=False)
-    except (RuntimeError, KeyError, ValueError, OSError) as error:
+    except (RuntimeError, KeyError, ValueError, OSError, TypeError, EOFError, UnpicklingError,
+            SafetensorError) as error:
         raise ValueError(f'text tower: {weights} does not fit {config}: {error}') from error
     # A file may hold the text tower alone.
     wrong = [key for key in missing if not key.startswith('visual.')] + list(unexpected)

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -138,8 +137,11 @@ def main(args: list[str] | None = None) -> None:
         rclpy.spin(CameraNode())
     except (ParameterException, ValueError) as error:
         sys.exit(f'camera_node: {error}')
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except KeyboardInterrupt:
         pass
+    except Exception:
+        if rclpy.ok():  # else it was told to stop, at a moment when rclpy does not expect it
+            raise
     finally:
         rclpy.try_shutdown()
 

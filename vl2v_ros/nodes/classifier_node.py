@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 import gc
+import itertools
 from pathlib import Path
 import signal
 import sys
@@ -16,7 +17,7 @@ from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.exceptions import NameValidationException, ParameterException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -68,6 +69,7 @@ class ClassifierNode(LifecycleNode):
         self._classifier: Classifier | None = None
         self._encoder: text.CachedText | None = None
         self._vocabulary: Vocabulary | None = None
+        self._versions = itertools.count(1)  # of vocabularies; no number stands for two
         self._worker: Worker | None = None
         self._rates = Rates()
         self.failed = False
@@ -116,7 +118,7 @@ class ClassifierNode(LifecycleNode):
         cache_dir = Path(parameters.cache_dir or text.default_cache_dir()).expanduser()
         self._encoder = text.open_text_tower(spec.text_tower, spec.width, path.parent, cache_dir)
         entries = vocabularies.parse(parameters.vocabulary)
-        self._adopt(vocabularies.build(entries, self._encoder, version=1))
+        self._adopt(vocabularies.build(entries, self._encoder, next(self._versions)))
         start = time.monotonic()
         for height, width in WARM_UP_SIZES:
             frame = Frame(np.zeros((height, width, 3), np.uint8))
@@ -210,7 +212,7 @@ class ClassifierNode(LifecycleNode):
         if encoder is None or current is None:
             raise ValueError('the node is not configured; configure it first')
         entries = self._entries(request, dict(zip(current.labels, current.descriptions)))
-        changed_vocabulary = vocabularies.build(entries, encoder, current.version + 1)
+        changed_vocabulary = vocabularies.build(entries, encoder, next(self._versions))
         if self._encoder is not encoder:
             raise ValueError('the node was cleaned up meanwhile')
         self._adopt(changed_vocabulary)
@@ -289,8 +291,11 @@ def main(args: list[str] | None = None) -> None:
                     sys.exit(1)
         starting = False
         executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except KeyboardInterrupt:
         pass
+    except Exception:
+        if rclpy.ok():  # else it was told to stop, at a moment when rclpy does not expect it
+            raise
     finally:
         node.stop()
         rclpy.try_shutdown()

@@ -1,6 +1,7 @@
 """How a student is executed: torch on a GPU, OpenVINO on a CPU; chosen once, at start."""
 from collections.abc import Sequence
 from dataclasses import dataclass
+import re
 import sys
 from typing import Protocol
 
@@ -69,10 +70,11 @@ def create(student: Student, device: str = 'auto', half: bool = True) -> Runtime
         return _on_cpu(student, f'torch {torch.__version__} {built}')
     if device == 'cpu':
         return _on_cpu(student, 'asked for')
-    if device.partition(':')[0] != 'cuda' or not (device + ':0').split(':')[1].isdigit():
+    asked = re.fullmatch('cuda(?::(0|[1-9][0-9]*))?', device)
+    if not asked:
         raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
     count = torch.cuda.device_count()
-    if int((device + ':0').split(':')[1]) >= count:
+    if int(asked[1] or 0) >= count:
         raise ValueError(f'device: {device!r} was asked for, but torch {torch.__version__} finds '
                          f"{count} CUDA devices; use 'auto' or 'cpu', or repair the driver")
     return _on_cuda(student, device, half, 'asked for')

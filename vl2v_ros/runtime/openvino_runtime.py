@@ -35,6 +35,7 @@ class OpenVinoRuntime:
         example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter('ignore', FutureWarning)  # of torch, about this way of tracing
+            warnings.simplefilter('ignore', torch.jit.TracerWarning)  # of fixed sizes; they are
             traced = torch.jit.trace(_FromBytes(student).eval(), example, check_trace=False)
         # What openvino.convert_model does, without its two further traces: seconds of a start.
         decoder = TorchScriptPythonDecoder(traced, example_input=(example,))  # outlives `load`

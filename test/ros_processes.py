@@ -1,0 +1,270 @@
+"""Nodes as processes of their own, in a DDS domain of their own, and a peer to talk to them."""
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+import fcntl
+import itertools
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from typing import Any, Generic, TypeVar
+
+from builtin_interfaces.msg import Time
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rclpy.subscription import MessageInfo
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vl2v_msgs.msg import LabelArray
+from vl2v_ros import shapes
+from vl2v_ros.nodes.messages import to_image
+from vl2v_ros.nodes.transport import environment
+
+T = TypeVar('T')
+DOMAINS = range(1, 102)  # higher ones reach into Linux's ephemeral ports
+PATIENCE = 20.0  # for what takes a second or two on a quiet machine [s]
+PIXELS = np.full((48, 64, 3), 127, np.uint8)
+LABELS = ('red circle', 'blue square', 'green triangle', 'yellow star', 'white circle',
+          'purple square')
+
+
+@contextmanager
+def own_domain() -> Iterator[int]:
+    """Lend a ROS_DOMAIN_ID that no other test has, in no other suite of this machine either."""
+    for number in sorted(DOMAINS, key=lambda number: (number + os.getpid()) % len(DOMAINS)):
+        with (Path(tempfile.gettempdir()) / f'ros_domain_{number}.lock').open('a') as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield number
+            return
+    raise RuntimeError('all ROS domains are lent')
+
+
+def wait_until(condition: Callable[[], T], what: str, patience: float = PATIENCE,
+               step: float = 0.01) -> T:
+    """Return the condition's value once it is true; fail with `what` was awaited."""
+    end = time.monotonic() + patience
+    while not (value := condition()):
+        assert time.monotonic() < end, f'{what}: not within {patience:g} s'
+        time.sleep(step)
+    return value
+
+
+@dataclass
+class Received(Generic[T]):
+    """Messages of a topic and when each came [s]; the middleware's time, not this process's."""
+
+    messages: list[T] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+    def add(self, message: T, info: MessageInfo) -> None:
+        self.times.append(info['received_timestamp'] * 1e-9)
+        self.messages.append(message)
+
+    def wait_for(self, wanted: Callable[[T], Any], since: int = 0,
+                 patience: float = PATIENCE) -> T:
+        """Return the first message from number `since` on that is wanted."""
+        return wait_until(lambda: next((message for message in self.messages[since:]
+                                        if wanted(message)), None), 'message', patience)
+
+    def wait_for_frame(self, frame_id: str) -> T:
+        """Return the message whose header has this frame_id."""
+        return self.wait_for(lambda message: message.header.frame_id == frame_id)
+
+
+class Process:
+    """A process whose output goes to a file."""
+
+    def __init__(self, command: list[str], log: Path, env: Mapping[str, str]) -> None:
+        self._log = log
+        with log.open('wb') as output:
+            self._popen = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT,
+                                           env={**os.environ, **env})
+        self.pid = self._popen.pid
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors='replace')
+
+    @property
+    def rss(self) -> int:
+        """Memory of the process that is in RAM [KiB]."""
+        lines = Path(f'/proc/{self.pid}/status').read_text().splitlines()
+        return int(next(line for line in lines if line.startswith('VmRSS')).split()[1])
+
+    def wait_for_output(self, text: str, patience: float = PATIENCE) -> 'Process':
+        """Wait for a text; fail if the process ends before it comes."""
+        def said() -> bool:
+            ended = self._popen.poll()
+            found = text in self.output
+            assert found or ended is None, f'ended with {ended}:\n{self.output}'
+            return found
+        wait_until(said, repr(text), patience)
+        return self
+
+    def wait(self, patience: float = PATIENCE) -> int:
+        """Return the exit code."""
+        return self._popen.wait(patience)
+
+    def stop(self, number: int = signal.SIGINT, patience: float = PATIENCE) -> int:
+        """Send a signal and return the exit code."""
+        self._popen.send_signal(number)
+        return self.wait(patience)
+
+    def __enter__(self) -> 'Process':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process, whatever it takes."""
+        self._popen.terminate()
+        try:
+            self._popen.wait(10)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+
+
+def what_was_sent(publisher: Process) -> tuple[dict[str, Time], float]:
+    """
+    Wait for frame_publisher.py to end.
+
+    :return: the stamps by frame_id, and by how much a frame was late at most [s].
+    """
+    assert publisher.wait() == 0, publisher.output
+    said = json.loads(publisher.output)
+    return {frame_id: Time(sec=sec, nanosec=nanosec)
+            for frame_id, (sec, nanosec) in said['sent'].items()}, said['lateness']
+
+
+class Ros:
+    """One DDS domain: nodes as processes, and one node of the test's own, spun by a thread."""
+
+    def __init__(self, domain: int, folder: Path) -> None:
+        # Before the first participant of this process: Fast DDS reads its profiles then.
+        os.environ.update(environment())
+        self._folder, self._numbers = folder, itertools.count()
+        self._env = {'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': str(folder / 'ros_log')}
+        self._processes: list[Process] = []
+        self._clients: dict[str, Any] = {}
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=domain)
+        self.node = rclpy.create_node('peer', context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            pass
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.close()
+        rclpy.shutdown(context=self._context)
+        self._thread.join()
+
+    def run(self, *command: object, env: Mapping[str, str] = {}) -> Process:
+        """Start a program in this domain."""
+        log = self._folder / f'process_{next(self._numbers)}.log'
+        process = Process([str(word) for word in command], log, {**self._env, **env})
+        self._processes.append(process)
+        return process
+
+    def start(self, module: str, parameters: Mapping[str, object], *arguments: str,
+              env: Mapping[str, str] = {}) -> Process:
+        """Start a node of vl2v_ros; `arguments` as after --ros-args, such as '-r', 'a:=b'."""
+        given = [word for name, value in parameters.items()
+                 for word in ('-p', f'{name}:={json.dumps(value, default=str)}')]
+        return self.run(sys.executable, '-m', f'vl2v_ros.nodes.{module}', '--ros-args', *given,
+                        *arguments, env=env)
+
+    def classifier(self, parameters: Mapping[str, object], *arguments: str) -> Process:
+        """Start a classifier and wait until it is active."""
+        process = self.start('classifier_node', parameters, *arguments)
+        return process.wait_for_output('labels images of')
+
+    def publish_frames(self, frames: Path, topic: str = 'image', count: int = 300,
+                       rate: float = 30.0, encoding: str = 'rgb8') -> Process:
+        """Send drawn frames, see `draw_frames`, from a process of its own."""
+        return self.run(sys.executable, Path(__file__).parent / 'frame_publisher.py', frames,
+                        topic, count, rate, encoding)
+
+    def subscribe(self, kind: type[T], topic: str, qos: QoSProfile | int = 1000) -> Received[T]:
+        """Collect what comes on a topic; returns once a publisher is matched."""
+        received: Received[T] = Received()
+
+        def add(message: T, info: MessageInfo) -> None:
+            received.add(message, info)
+        subscription = self.node.create_subscription(kind, topic, add, qos)
+        wait_until(subscription.get_publisher_count, f'a publisher on {topic}')
+        return received
+
+    def publisher(self, kind: type[T], topic: str, qos: QoSProfile | int = 10) -> Publisher[T]:
+        """Offer a topic; returns once a subscriber is matched."""
+        publisher = self.node.create_publisher(kind, topic, qos)
+        wait_until(publisher.get_subscription_count, f'a subscriber of {topic}')
+        return publisher
+
+    def call(self, kind: type, name: str, **fields: Any) -> Any:
+        """Call a service and return its response."""
+        client = self._clients.get(name)
+        if client is None:
+            client = self._clients[name] = self.node.create_client(kind, name)
+        assert client.wait_for_service(PATIENCE), f'no service {name}'
+        future, done = client.call_async(kind.Request(**fields)), threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        assert done.wait(PATIENCE), f'{name} does not answer'
+        return future.result()
+
+
+def draw_frames(path: Path, width: int, height: int) -> Path:
+    """Write an archive with a frame of each of LABELS."""
+    rng = np.random.default_rng(0)
+    np.savez(path, **{label: shapes.draw(label, width, height, rng) for label in LABELS})
+    return path
+
+
+class Camera:
+    """The test's own camera: shows one image at a time and waits for the classifier's answer."""
+
+    def __init__(self, ros: Ros, image: str = 'image', labels: str = 'classifier/labels') -> None:
+        self._ros, self._numbers = ros, itertools.count()
+        self.answers: Received[LabelArray] = ros.subscribe(LabelArray, labels)
+        self._images = ros.publisher(Image, image)
+        # Matched on this side does not mean matched on the other: what comes too early is lost.
+        first = len(self.answers.messages)
+        wait_until(lambda: self.send() and len(self.answers.messages) > first, 'answer', step=0.3)
+
+    def send(self, pixels: np.ndarray = PIXELS, encoding: str = 'rgb8', **changes: object) -> str:
+        """Publish an image; return its frame_id, which no other has."""
+        header = Header(stamp=self._ros.node.get_clock().now().to_msg(),
+                        frame_id=f'frame {next(self._numbers)}')
+        message = to_image(pixels, encoding, header)
+        for name, value in changes.items():
+            setattr(message, name, value)
+        self._images.publish(message)
+        return header.frame_id
+
+    def show(self, pixels: np.ndarray = PIXELS, encoding: str = 'rgb8') -> LabelArray:
+        """Publish an image and return its answer."""
+        return self.answers.wait_for_frame(self.send(pixels, encoding))
+
+    def close(self) -> None:
+        self._ros.node.destroy_publisher(self._images)

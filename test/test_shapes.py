@@ -1,0 +1,185 @@
+"""Shapes: the drawings, the toy student that names them, and when it is trained again."""
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from vl2v_ros import checkpoint, shapes, vocabulary
+from vl2v_ros.classifier import Classifier, Prediction
+from vl2v_ros.frame import Frame
+from vl2v_ros.preprocess import crop
+from vl2v_ros.text import ClipText
+from vl2v_ros.vocabulary import Vocabulary
+
+BATCH = 30
+every_size = pytest.mark.parametrize('width, height, count', [(640, 480, 300), (1920, 1080, 120)])
+
+
+@pytest.fixture(scope='module')
+def classifier(shapes_student: Path) -> Classifier:
+    return Classifier(checkpoint.load(shapes_student), 'cpu')
+
+
+@pytest.fixture(scope='module')
+def encoder(shapes_student: Path, classifier: Classifier) -> ClipText:
+    return ClipText(classifier.spec.text_tower, shapes_student.parent)
+
+
+@pytest.fixture(scope='module')
+def seen_labels(encoder: ClipText) -> Vocabulary:
+    return vocabulary.build(vocabulary.check(shapes.SEEN_LABELS), encoder, 1)
+
+
+def as_jpeg(pixels: np.ndarray) -> Frame:
+    """Return RGB pixels as they come out of a compressed topic."""
+    written, data = cv2.imencode('.jpg', pixels[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 80))
+    assert written
+    return Frame(cv2.imdecode(data, cv2.IMREAD_COLOR), 'bgr')
+
+
+def classify(classifier: Classifier, vocabulary: Vocabulary, labels: Sequence[str], width: int,
+             height: int) -> list[Prediction]:
+    """Draw frames that the student has not seen in training, and have them named."""
+    rng, predictions = np.random.default_rng(20_000 + width), []
+    for start in range(0, len(labels), BATCH):
+        frames = [as_jpeg(shapes.draw(label, width, height, rng))
+                  for label in labels[start:start + BATCH]]
+        predictions += classifier.classify(frames, vocabulary)
+    return predictions
+
+
+@every_size
+def test_held_out_frames_get_their_label(classifier: Classifier, seen_labels: Vocabulary,
+                                         width: int, height: int, count: int) -> None:
+    truth = (shapes.SEEN_LABELS * count)[:count]
+    predictions = classify(classifier, seen_labels, truth, width, height)
+    wrong = [(label, prediction.labels[0]) for label, prediction in zip(truth, predictions)
+             if prediction.labels[0] != label]
+    assert len(wrong) <= 0.01 * count, wrong
+    unknown = [label for label, prediction in zip(truth, predictions) if prediction.unknown]
+    assert len(unknown) <= 0.05 * count, unknown
+
+
+@every_size
+def test_empty_ground_is_unknown(classifier: Classifier, seen_labels: Vocabulary, width: int,
+                                 height: int, count: int) -> None:
+    predictions = classify(classifier, seen_labels, [''] * (count // 4), width, height)
+    named = [prediction for prediction in predictions if not prediction.unknown]
+    assert len(named) <= 0.05 * len(predictions), named
+
+
+def test_words_of_shapes_alone_name_the_shape(classifier: Classifier, encoder: ClipText) -> None:
+    words = vocabulary.build(vocabulary.check(shapes.OTHER_LABELS), encoder, 2)
+    truth = shapes.SEEN_LABELS * 4
+    predictions = classify(classifier, words, truth, 640, 480)
+    wrong = [(label, prediction.labels[0]) for label, prediction in zip(truth, predictions)
+             if prediction.labels[0] != label.split()[1]]
+    assert len(wrong) <= 0.05 * len(truth), wrong
+
+
+def test_every_label_is_seen_in_training_or_left_out_of_it() -> None:
+    assert sorted(shapes.SEEN_LABELS + shapes.UNSEEN_LABELS) == sorted(shapes.LABELS)
+    assert not set(shapes.SEEN_LABELS) & set(shapes.UNSEEN_LABELS)
+    words = {word for label in shapes.SEEN_LABELS for word in label.split()}
+    assert words == {*shapes.COLOURS, *shapes.SHAPES}  # each word alone was seen
+
+
+@pytest.mark.parametrize('shape', shapes.SHAPES + shapes.OTHER_SHAPES)
+@pytest.mark.parametrize('width, height', [(320, 240), (240, 320), (97, 97)])
+@pytest.mark.parametrize('place', [None, (-1, -1), (1, 1), (0, 0)])
+def test_shape_is_drawn_where_the_student_looks(
+        shape: str, width: int, height: int, place: tuple[float, float] | None) -> None:
+    pixels = shapes.draw(f'red {shape}', width, height, np.random.default_rng(5), place)
+    assert (pixels.shape, pixels.dtype) == ((height, width, 3), np.uint8)
+    red = pixels[..., 0] > pixels[..., 1:].max(2).astype(int) + 60
+    assert red.sum() > 0.01 * min(width, height) ** 2
+    # All but the blurred edge of a shape that touches the square's own.
+    assert crop(red[..., None], 'shortest').sum() > 0.99 * red.sum()
+    if place:
+        side, centre = min(width, height), np.argwhere(red).mean(0)[::-1]
+        offset = (centre - (width / 2, height / 2)) / side
+        assert np.all(np.abs(offset) < 0.12) if place == (0, 0) else np.all(offset * place > 0)
+
+
+def test_ground_alone_shows_no_colour() -> None:
+    pixels = shapes.draw('', 320, 240, np.random.default_rng(5)).astype(int)
+    assert (pixels.max(2) - pixels.min(2)).max() < 60
+    assert pixels.std() > 1
+
+
+def test_same_seed_draws_the_same_picture() -> None:
+    pictures = [shapes.draw('blue star', 64, 48, np.random.default_rng(seed))
+                for seed in (1, 1, 2)]
+    assert np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
+
+
+def test_sequence_is_a_folder_of_jpegs_in_order(tmp_path: Path) -> None:
+    shapes.draw_sequence(tmp_path / 'new' / 'frames', ['red star', 'blue cross'], 3, 64, 48)
+    files = sorted((tmp_path / 'new' / 'frames').iterdir())
+    assert [file.name for file in files] == [
+        f'{label:02d}_{frame:02d}.jpg' for label in range(2) for frame in range(3)]
+    pictures = [cv2.imread(str(file)) for file in files]  # BGR
+    assert {picture.shape for picture in pictures} == {(48, 64, 3)}
+    redness = [picture[..., 2].astype(int) - picture[..., 0] for picture in pictures]
+    assert all(surplus.max() > 60 for surplus in redness[:3])
+    assert all(surplus.min() < -60 for surplus in redness[3:])
+    assert not np.array_equal(pictures[0], pictures[1])  # it goes round
+
+
+@pytest.fixture
+def copied(shapes_student: Path, tmp_path: Path) -> Path:
+    """Return a folder with a toy student of its own."""
+    return Path(shutil.copytree(shapes_student.parent, tmp_path / 'shapes'))
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int]]:
+    """Return a list that `shapes.train` adds its arguments to, instead of training."""
+    calls: list[tuple[Path, int]] = []
+
+    def train(folder: Path, seed: int = 0) -> Path:
+        calls.append((folder, seed))
+        return folder / 'shapes.safetensors'
+
+    monkeypatch.setattr(shapes, 'train', train)
+    return calls
+
+
+def test_what_was_trained_is_not_trained_again(
+        copied: Path, trained: list[tuple[Path, int]]) -> None:
+    before = {file.name: file.read_bytes() for file in copied.iterdir()}
+    assert shapes.ensure(copied) == copied / 'shapes.safetensors'
+    assert trained == []
+    assert {file.name: file.read_bytes() for file in copied.iterdir()} == before
+
+
+@pytest.mark.parametrize('name', ['shapes.safetensors', 'shapes_text.safetensors',
+                                  'shapes_text.json'])
+@pytest.mark.parametrize('damage', ['missing', 'empty', 'cut', 'changed'])
+def test_damaged_file_has_the_toy_trained_again(
+        copied: Path, trained: list[tuple[Path, int]], name: str, damage: str) -> None:
+    whole = (copied / name).read_bytes()
+    (copied / name).unlink()
+    if damage != 'missing':
+        (copied / name).write_bytes({'empty': b'', 'cut': whole[:len(whole) // 2],
+                                     'changed': b'\xff' * 8 + whole[8:]}[damage])
+    assert shapes.ensure(copied) == copied / 'shapes.safetensors'
+    assert trained == [(copied, 0)]
+
+
+def test_another_seed_is_trained_anew(copied: Path, trained: list[tuple[Path, int]]) -> None:
+    shapes.ensure(copied, 1)
+    assert trained == [(copied, 1)]
+
+
+def test_student_of_another_recipe_is_trained_anew(
+        copied: Path, trained: list[tuple[Path, int]]) -> None:
+    student = checkpoint.load(copied / 'shapes.safetensors')
+    student.spec = replace(student.spec, trained_on='100 photographs')
+    checkpoint.save(student, copied / 'shapes.safetensors')
+    shapes.ensure(copied)
+    assert trained == [(copied, 0)]
