@@ -28,8 +28,8 @@ PINS = ROOT / 'constraints.txt'
 
 # constraints.txt has the versions; the bounds are for what a distribution's Python brings.
 LIBRARIES = [
-    'torch>=2.1', 'torchvision', 'timm>=1.0', 'open_clip_torch>=2.24', 'openvino>=2024.0', 'numpy',
-    'safetensors>=0.4', 'pillow', 'PyYAML', 'tqdm', 'pytest', 'ruff',
+    'torch>=2.1', 'torchvision', 'timm>=1.0.22', 'open_clip_torch>=2.24', 'openvino>=2024.0',
+    'numpy', 'safetensors>=0.4', 'pillow', 'PyYAML', 'tqdm', 'pytest', 'ruff',
     'colcon-common-extensions', 'setuptools<80',  # setuptools 80 ends colcon's --symlink-install
 ]
 ROS_WHEELS = [
