@@ -40,13 +40,13 @@ def test_nothing_is_left_to_set_once_it_is_set() -> None:
     assert environment(environment({})) == {}
 
 
-def largest_segment(process: Process) -> int:
-    """Return the size of the largest shared-memory file of Fast DDS a process maps [bytes]."""
-    maps = (line.split() for line in Path(f'/proc/{process.pid}/maps').read_text().splitlines())
-    sizes = [int(end, 16) - int(start, 16) for (start, end), path in (
-        (entry[0].split('-'), entry[-1]) for entry in maps) if path.startswith('/dev/shm/fastdds')
-        or path.startswith('/dev/shm/fastrtps')]
-    return max(sizes, default=0)
+SHARED = Path('/dev/shm')
+
+
+def own_segment(process: Process, before: set[Path]) -> int:
+    """Return the size of the largest file in shared memory that a process has made [bytes]."""
+    maps = Path(f'/proc/{process.pid}/maps').read_text().split()
+    return max(path.stat().st_size for path in set(SHARED.iterdir()) - before if str(path) in maps)
 
 
 @pytest.fixture(scope='module')
@@ -67,12 +67,13 @@ def without_settings() -> Mapping[str, str]:
 def test_fast_dds_uses_the_segment_of_the_profile(ros: Ros, folder: Path,
                                                   without_settings: Mapping[str, str]) -> None:
     parameters = {'source': folder, 'width': 64, 'height': 48}
-    with ros.start('camera_node', parameters) as camera:
-        ros.subscribe(Image, 'image').wait_for(bool)
-        assert largest_segment(camera) >= SEGMENT
-    with ros.start('camera_node', parameters, env=without_settings) as camera:
-        camera.wait_for_output('64 x 48 px')
-        assert largest_segment(camera) < SEGMENT
+    before = set(SHARED.iterdir())
+    with ros.start('camera_node', parameters).wait_for_output('64 x 48 px') as camera:
+        assert own_segment(camera, before) >= SEGMENT
+    before = set(SHARED.iterdir())
+    with ros.start('camera_node', parameters, env=without_settings
+                   ).wait_for_output('64 x 48 px') as camera:
+        assert own_segment(camera, before) < SEGMENT
 
 
 def test_full_size_frames_pass_between_processes_best_effort(ros: Ros, folder: Path) -> None:
