@@ -1,14 +1,16 @@
 """The files of a dataset: atomic writes, COCO annotations, WebDataset shards, the card."""
 from collections import Counter
 from collections.abc import Mapping, Sequence
-import importlib.metadata
 import json
 import os
 from pathlib import Path
 import re
 
+import cv2
 from domains import DOMAINS
 from meshes import Mesh
+import mujoco
+import numpy
 
 YCB = re.compile(r'\d{3}(-[a-z])?_')
 YCB_CREDIT = {
@@ -52,8 +54,7 @@ def write_dataset(out: Path, records: Sequence[Mapping[str, object]], skipped: M
         **settings, 'domains': {name: DOMAINS[name].description for name in settings['domains']},
         'classes': names, 'counts': dict(counts), 'skipped': dict(skipped),
         'untextured': [mesh.name for mesh in meshes if mesh.texture is None],
-        'versions': {name: importlib.metadata.version(name)
-                     for name in ('mujoco', 'numpy', 'opencv-python')},
+        'versions': {module.__name__: module.__version__ for module in (mujoco, numpy, cv2)},
         **credit_of(source, names)}
     write(out / 'dataset.json', _dump(card))
     return card

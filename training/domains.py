@@ -66,14 +66,13 @@ def blur(rgb: np.ndarray, ids: np.ndarray, rng: np.random.Generator) -> np.ndarr
         reach = int(np.ceil(length / 2))
         kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
         step = np.array([np.cos(angle), np.sin(angle)]) * length / 2
-        ends = (reach - step, reach + step)
-        cv2.line(kernel, *[tuple(np.rint(16 * end).astype(int).tolist()) for end in ends], 1,
-                 lineType=cv2.LINE_AA, shift=4)
+        first, last = (np.rint(16 * (reach + way * step)).astype(int).tolist() for way in (-1, 1))
+        cv2.line(kernel, first, last, 1, lineType=cv2.LINE_AA, shift=4)
     else:
         radius = rng.uniform(3.0, 5.5) * side
-        grid = np.hypot(*np.mgrid[-12:13, -12:13] / side) if side == 1 else np.hypot(
-            *np.mgrid[-int(12 * side):int(12 * side) + 1, -int(12 * side):int(12 * side) + 1])
-        kernel = (radius + 0.5 - grid).clip(0, 1).astype(np.float32)
+        reach = int(radius) + 2
+        distance = np.hypot(*np.mgrid[-reach:reach + 1, -reach:reach + 1])
+        kernel = (radius + 0.5 - distance).clip(0, 1).astype(np.float32)
     seen = cv2.filter2D(rgb, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
     return daylight(seen, ids, rng)
 

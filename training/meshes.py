@@ -52,7 +52,8 @@ def _texture(path: Path) -> Path | None:
             if line.strip().startswith('map_Kd'):
                 named.append(path.parent / line.split(maxsplit=1)[1].strip())
     beside = [file for file in sorted(path.parent.iterdir()) if file.suffix.lower() in TEXTURES]
-    return next((file for file in named if file.is_file()), beside[0] if len(beside) == 1 else None)
+    found = [file for file in named if file.is_file()] or beside
+    return found[0] if len(found) == 1 else None
 
 
 def read_texture(mesh: Mesh, side: int) -> np.ndarray:

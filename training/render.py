@@ -22,6 +22,7 @@ import cv2  # noqa: E402
 import dataset_files  # noqa: E402
 from domains import DOMAINS  # noqa: E402
 from meshes import find_meshes, Mesh  # noqa: E402
+import mujoco  # noqa: E402
 import numpy as np  # noqa: E402
 from scene import why_unusable  # noqa: E402
 from single import SingleStage  # noqa: E402
@@ -189,13 +190,23 @@ def check_settings(settings: Settings, out: Path) -> None:
     dataset_files.write(path, json.dumps(wanted).encode())
 
 
+def check_graphics() -> None:
+    """Raise ValueError where nothing can be rendered without a screen."""
+    try:
+        mujoco.GLContext(16, 16).free()
+    except Exception as error:  # noqa: BLE001 each platform has its own
+        raise ValueError(f'no OpenGL without a screen ({error}): apt-get install -y libegl1 libgl1 '
+                         'libgl1-mesa-dri, or libosmesa6 and MUJOCO_GL=osmesa') from error
+
+
 def main() -> None:
     """Render a dataset, or go on with one."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--meshes', type=Path, required=True, help='folder of <class>/*.obj')
     parser.add_argument('--out', type=Path, required=True, help='folder of the dataset')
-    parser.add_argument('--count', type=int, default=20, help='single images per object and domain')
+    parser.add_argument('--count', type=int, default=20,
+                        help='single images per object and domain')
     parser.add_argument('--heaps', type=int, default=4, help='heaps per domain, two images each')
     parser.add_argument('--domains', nargs='+', choices=DOMAINS, default=list(DOMAINS))
     parser.add_argument('--objects', nargs='+', help='only these classes')
@@ -207,6 +218,7 @@ def main() -> None:
     options = parser.parse_args()
     settings = Settings(options.seed, options.size, domains=tuple(options.domains))
     try:
+        check_graphics()
         meshes = find_meshes(options.meshes, options.objects)
         for mesh in meshes:
             if mesh.texture is None:

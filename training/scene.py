@@ -1,4 +1,4 @@
-"""Scenes of textured meshes in MuJoCo: one object posed at random, or a heap that fell and settled."""
+"""Scenes of textured meshes in MuJoCo: a table, lamps, distractors and objects."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
