@@ -36,7 +36,7 @@ setup(
         'PyYAML',
         'safetensors>=0.4',
         'setuptools',
-        'timm>=1.0',
+        'timm>=1.0.22',
         'torch>=2.1',
         'torchvision',
         'tqdm',

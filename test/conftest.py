@@ -1,13 +1,18 @@
 """Fixtures that several test modules share."""
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from vl2v_ros import shapes
 
+if TYPE_CHECKING:
+    from ros_processes import Ros
+
 
 @pytest.fixture(scope='session')
 def shapes_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the checkpoint of a toy student, trained once per session; its text tower is there too."""
+    """Return the checkpoint of a toy student, trained once; its text tower lies beside it."""
     return shapes.train(tmp_path_factory.mktemp('shapes'))
 
 
@@ -16,3 +21,21 @@ def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty folder that is the prompt cache of this test and the processes it starts."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     return tmp_path / 'cache' / 'vl2v_ros'
+
+
+@pytest.fixture(scope='module')
+def ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator['Ros']:
+    """Yield a DDS domain of this module's own; its processes end with it."""
+    from ros_processes import own_domain, Ros  # here, so that tests of the core do not need ROS
+    with own_domain() as domain:
+        ros = Ros(domain, tmp_path_factory.mktemp('ros'))
+        yield ros
+        ros.close()
+
+
+@pytest.fixture(scope='session')
+def settings(shapes_student: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Return parameters of a classifier that knows coloured shapes; prompts are cached."""
+    from ros_processes import LABELS
+    return {'checkpoint': shapes_student, 'vocabulary': ', '.join(LABELS),
+            'cache_dir': tmp_path_factory.mktemp('cache')}

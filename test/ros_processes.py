@@ -16,17 +16,18 @@ import time
 from typing import Any, Generic, TypeVar
 
 from builtin_interfaces.msg import Time
+import cv2
 import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.subscription import MessageInfo
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vl2v_msgs.msg import LabelArray
 from vl2v_ros import shapes
-from vl2v_ros.nodes.messages import to_image
+from vl2v_ros.nodes.messages import byte_array, to_image
 from vl2v_ros.nodes.transport import environment
 
 T = TypeVar('T')
@@ -246,8 +247,9 @@ class Camera:
 
     def __init__(self, ros: Ros, image: str = 'image', labels: str = 'classifier/labels') -> None:
         self._ros, self._numbers = ros, itertools.count()
+        self._compressed = image.endswith('/compressed')
         self.answers: Received[LabelArray] = ros.subscribe(LabelArray, labels)
-        self._images = ros.publisher(Image, image)
+        self._images = ros.publisher(CompressedImage if self._compressed else Image, image)
         # Matched on this side does not mean matched on the other: what comes too early is lost.
         first = len(self.answers.messages)
         wait_until(lambda: self.send() and len(self.answers.messages) > first, 'answer', step=0.3)
@@ -257,6 +259,9 @@ class Camera:
         header = Header(stamp=self._ros.node.get_clock().now().to_msg(),
                         frame_id=f'frame {next(self._numbers)}')
         message = to_image(pixels, encoding, header)
+        if self._compressed:
+            data = cv2.imencode('.jpg', pixels)[1]
+            message = CompressedImage(header=header, format='jpeg', data=byte_array(data))
         for name, value in changes.items():
             setattr(message, name, value)
         self._images.publish(message)

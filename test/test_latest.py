@@ -5,7 +5,7 @@ import threading
 import pytest
 from vl2v_ros.latest import LatestFrames
 
-PATIENCE = 60.0  # [s], for what must happen
+PATIENCE = 20.0  # [s], for what must happen
 
 
 class Taker(threading.Thread):

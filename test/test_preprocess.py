@@ -1,5 +1,6 @@
 """Preprocess: the two ways of resizing agree, and colours and geometry stay what they are."""
 from collections.abc import Callable
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -148,6 +149,34 @@ def test_padded_rows_are_read_as_they_lie(resize: Resize, order: str, mode: str)
     assert not view.flags.c_contiguous
     assert torch.equal(resize(Frame(view, order), 24, mode),
                        resize(Frame(view.copy(), order), 24, mode))
+
+
+@both_ways
+@pytest.mark.parametrize('turn', [
+    lambda pixels: pixels[::-1], lambda pixels: pixels[:, ::-1], lambda pixels: pixels[..., ::-1],
+    lambda pixels: np.frombuffer(pixels.tobytes(), np.uint8).reshape(pixels.shape)],
+    ids=['upside_down', 'mirrored', 'reversed_channels', 'read_only'])
+@pytest.mark.filterwarnings('error')
+def test_any_view_of_numpy_is_read(
+        resize: Resize, turn: Callable[[np.ndarray], np.ndarray]) -> None:
+    view = turn(noise(60, 80, 3))
+    assert torch.equal(resize(Frame(view), 24, 'shortest'),
+                       resize(Frame(view.copy()), 24, 'shortest'))
+
+
+@every_mode
+def test_resize_on_the_cpu_makes_no_copy_of_the_frame(mode: str) -> None:
+    pixels = np.zeros((3000, 4100, 3), np.uint8)[:, :4000]
+    tracemalloc.start()
+    try:
+        resize_on_cpu([Frame(pixels), Frame(pixels, 'bgr')], 224, mode)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.clear_traces()
+        resize_on_cpu([Frame(pixels[:, ::-1])], 224, mode)  # of this OpenCV needs one
+        copied = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.05 * pixels.nbytes < 0.5 * pixels.nbytes < copied
 
 
 @every_mode

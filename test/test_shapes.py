@@ -7,6 +7,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+import torch
 from vl2v_ros import checkpoint, shapes, vocabulary
 from vl2v_ros.classifier import Classifier, Prediction
 from vl2v_ros.frame import Frame
@@ -183,3 +184,61 @@ def test_student_of_another_recipe_is_trained_anew(
     checkpoint.save(student, copied / 'shapes.safetensors')
     shapes.ensure(copied)
     assert trained == [(copied, 0)]
+
+
+def test_pairs_left_out_of_training_are_named_far_above_chance(
+        classifier: Classifier, encoder: ClipText) -> None:
+    words = vocabulary.build(vocabulary.check(shapes.LABELS), encoder, 1)
+    truth = shapes.UNSEEN_LABELS * 24
+    best = [prediction.labels[0] for prediction in classify(classifier, words, truth, 320, 240)]
+    assert np.mean([name == label for name, label in zip(best, truth)]) > 0.5  # 0.03 by chance
+    assert np.mean([name.split()[0] == label.split()[0]
+                    for name, label in zip(best, truth)]) > 0.95
+
+
+def test_descriptions_unknown_to_the_toy_do_not_mislead_it(
+        classifier: Classifier, encoder: ClipText) -> None:
+    sentence = 'Somebody painted it on a wall.'
+    words = vocabulary.build(vocabulary.check(
+        shapes.SEEN_LABELS, [sentence] * len(shapes.SEEN_LABELS)), encoder, 1)
+    truth = shapes.SEEN_LABELS * 4
+    best = [prediction.labels[0] for prediction in classify(classifier, words, truth, 320, 240)]
+    assert np.mean([name == label for name, label in zip(best, truth)]) >= 0.95
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train for two steps only: what comes of it is of no use, but made in the same way."""
+    for name, value in (('IMAGES', 120), ('STEPS', 2), ('TEXT_STEPS', 2)):
+        monkeypatch.setattr(shapes, name, value)
+
+
+@pytest.mark.usefixtures('short')
+def test_same_seed_trains_the_same_files_and_another_seed_others(tmp_path: Path) -> None:
+    for name, seed in (('one', 5), ('same', 5), ('other', 6)):
+        torch.rand(3)  # whatever the state of the global generator
+        shapes.train(tmp_path / name, seed)
+    names = {'shapes.safetensors', 'shapes_text.json', 'shapes_text.safetensors'}
+    one, same, other = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+                        for name in ('one', 'same', 'other'))
+    assert one.keys() == names and one == same
+    assert {name for name in names if one[name] != other[name]} == names - {'shapes_text.json'}
+
+
+@pytest.mark.usefixtures('short')
+def test_training_leaves_generator_and_threads_as_they_were(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    shapes.train(tmp_path)
+    assert torch.equal(torch.rand(4), expected)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.usefixtures('short')
+def test_what_is_trained_can_be_read_by_all_who_may(tmp_path: Path) -> None:
+    (tmp_path / 'plain').touch()
+    shapes.train(tmp_path / 'shapes')
+    assert ({path.stat().st_mode for path in (tmp_path / 'shapes').iterdir()}
+            == {(tmp_path / 'plain').stat().st_mode})

@@ -313,6 +313,16 @@ def test_unreachable_hub_is_answered_with_what_to_do(tmp_path: Path) -> None:
     assert 'connect once to the network, or name a local config and weights file' in said
 
 
+@pytest.mark.usefixtures('cache_dir')
+def test_tokenizer_that_cannot_be_loaded_is_named(
+        folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'transformers', None)  # as where it is not installed
+    text = {**TEXT_CONFIG['text_cfg'], 'hf_tokenizer_name': 'nobody/none'}
+    (folder / 'other.json').write_text(json.dumps({**TEXT_CONFIG, 'text_cfg': text}))
+    with pytest.raises(ValueError, match='other.json: its tokenizer could not be loaded.*install'):
+        ClipText(TextTower('other.json', 'tiny.safetensors'), folder)
+
+
 def damaged(path: Path) -> None:
     path.write_bytes(b'no database' * 1000)
 

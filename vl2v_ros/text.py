@@ -93,7 +93,12 @@ class ClipText:
         import open_clip
         self._model = _load_local(tower, folder) if tower.is_local else _load_hub(tower)
         name = Path(tower.model).stem if tower.is_local else tower.model
-        self._tokenizer = open_clip.get_tokenizer(name)
+        try:
+            self._tokenizer = open_clip.get_tokenizer(name)
+        except Exception as error:  # as in _load_hub; some tokenizers also need transformers
+            raise ValueError(f'text tower {tower.model}: its tokenizer could not be loaded '
+                             f'({type(error).__name__}: {error}); install what it needs, and '
+                             'connect once to the network') from error
         self.width = open_clip.get_model_config(name)['embed_dim']
         del self._model.visual
 
@@ -230,7 +235,8 @@ class CachedText:
             finally:
                 connection.close()
         except (OSError, sqlite3.Error) as error:
-            logger.warning('prompt cache %s is not used: %s', self._path, error)
+            logger.warning('prompt cache %s is not used: %s; delete it if it is damaged',
+                           self._path, error)
         return known
 
     def _write(self, encoded: dict[str, tuple[np.ndarray, bool]]) -> None:

@@ -3,6 +3,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 import re
+import unicodedata
 
 import numpy as np
 from vl2v_ros.text import TextEncoder
@@ -14,7 +15,7 @@ MAX_DESCRIPTION_LENGTH = 2_000
 # Papers A and B: "a photo of a {label}." and "a photo of a {label}. {one sentence}".
 TEMPLATE = 'a photo of a {label}. {description}'
 
-_CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029]')
+_CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')  # and what no text has
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def check(labels: Sequence[str], descriptions: Sequence[str] = (),
     seen: dict[str, str] = {}
     for number, label in enumerate(labels, 1):
         label = _check_text(label, where(number), MAX_LABEL_LENGTH)
-        if not label:
+        if not any(unicodedata.category(letter)[0] in 'LNPS' for letter in label):
             raise ValueError(f'{where(number)}: expected a name, got a blank')
         if label.casefold() in seen:
             raise ValueError(f'{where(number)}: {label!r} repeats {seen[label.casefold()]!r}; '
@@ -105,7 +106,12 @@ def _check_text(text: str, what: str, longest: int) -> str:
         raise ValueError(f'{what}: expected one line without control characters, got {text!r:.80}')
     if len(text) > longest:
         raise ValueError(f'{what}: expected at most {longest} characters, got {len(text)}')
-    return ' '.join(text.split())
+    return _one_spelling(text)
+
+
+def _one_spelling(text: str) -> str:
+    """Return a text in Unicode's composed form, runs of spaces folded to one."""
+    return ' '.join(unicodedata.normalize('NFC', text).split())
 
 
 def add(entries: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
@@ -131,7 +137,7 @@ def remove(entries: Mapping[str, str], labels: Sequence[str]) -> dict[str, str]:
     """
     result, present = dict(entries), _by_folded(entries)
     for label in labels:
-        folded = ' '.join(label.split()).casefold()
+        folded = _one_spelling(label).casefold()
         if folded not in present:
             raise ValueError(f'expected a label of the vocabulary in force, got {label!r}; '
                              'nothing was removed')
@@ -155,7 +161,7 @@ def parse(text: str) -> dict[str, str]:
     :return: label -> description.
     :raises ValueError: with file and line where it can be told.
     """
-    if not text.endswith(('.yaml', '.yml')):
+    if not text.lower().endswith(('.yaml', '.yml')):
         return check([label for label in text.split(',') if label.strip()])
     path = Path(text).expanduser()
     if not path.is_file():
@@ -176,5 +182,6 @@ def parse(text: str) -> dict[str, str]:
         if not all(isinstance(node, yaml.ScalarNode) for node in row):
             raise ValueError(f'vocabulary {path}, line {line}: expected a label, or a label and '
                              'one description')
-    return check([row[0].value for row in rows], [row[1].value for row in rows if described],
+    return check([row[0].value for row in rows],
+                 [row[1].value.strip() for row in rows if described],
                  lambda number: f'vocabulary {path}, line {lines[number - 1]}')

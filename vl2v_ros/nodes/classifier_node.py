@@ -122,7 +122,7 @@ class ClassifierNode(LifecycleNode):
         start = time.monotonic()
         for height, width in WARM_UP_SIZES:
             frame = Frame(np.zeros((height, width, 3), np.uint8))
-            for batch in {1, len(self._cameras)}:
+            for batch in range(1, len(self._cameras) + 1):
                 self._classifier.classify([frame] * batch, self._vocabulary)
         log(f'warmed up in {time.monotonic() - start:.2f} s')
 
