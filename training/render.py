@@ -71,15 +71,24 @@ def render_single(mesh: Mesh, start: int, stop: int, settings: Settings, out: Pa
         for domain in settings.domains:
             for number in range(start, stop):
                 picture = stage.picture(domain, DOMAINS[domain], number)
-                name = f'single/{domain}/{mesh.name}/{number:05d}.jpg'
+                name = _single_name(domain, mesh, number)
                 _write_image(out / name, picture.rgb, QUALITY)
                 records.append({'file': name, 'kind': 'single', 'domain': domain,
                                 'width': settings.size, 'height': settings.size,
                                 'objects': [{'class': mesh.name, 'box': picture.box,
                                              'visible': round(picture.visible, 4)}]})
         return records
+    except ValueError:  # a skipped unit leaves nothing behind
+        for domain in settings.domains:
+            for number in range(start, stop):
+                (out / _single_name(domain, mesh, number)).unlink(missing_ok=True)
+        raise
     finally:
         stage.close()
+
+
+def _single_name(domain: str, mesh: Mesh, number: int) -> str:
+    return f'single/{domain}/{mesh.name}/{number:05d}.jpg'
 
 
 def render_heap(meshes: Sequence[Mesh], domain: str, number: int, settings: Settings, out: Path
@@ -195,8 +204,8 @@ def check_graphics() -> None:
     try:
         mujoco.GLContext(16, 16).free()
     except Exception as error:  # noqa: BLE001 each platform has its own
-        raise ValueError(f'no OpenGL without a screen ({error}): apt-get install -y libegl1 libgl1 '
-                         'libgl1-mesa-dri, or libosmesa6 and MUJOCO_GL=osmesa') from error
+        raise ValueError(f'no OpenGL without a screen ({error}): apt-get install -y libegl1 '
+                         'libgl1 libgl1-mesa-dri, or libosmesa6 and MUJOCO_GL=osmesa') from error
 
 
 def main() -> None:

@@ -110,6 +110,10 @@ class Stage:
             mocap = self._bodies[index].mocapid[0]
             self.data.mocap_pos[mocap], self.data.mocap_quat[mocap] = position, quaternion
 
+    def position(self, index: int) -> np.ndarray:
+        """Return where the middle of an object is [m]."""
+        return self.data.xipos[self._bodies[index].id].copy()
+
     def light_up(self, domain: Domain, rng: np.random.Generator) -> None:
         """Draw the light and the table of a domain."""
         model = self.model
