@@ -11,6 +11,7 @@ import pytest
 from ros_processes import Ros
 from sensor_msgs.msg import Image
 from vl2v_msgs.msg import LabelArray
+from vl2v_ros import shapes
 from vl2v_ros.nodes.parameters import CameraParameters, ClassifierParameters
 from vl2v_ros.nodes.transport import environment, MALLOC, OLDER_PROFILE, PROFILE
 import yaml
@@ -164,16 +165,16 @@ def test_the_demo_adds_a_camera_on_the_same_topic() -> None:
     assert environment(os.environ) == {}  # all set already: for the camera too
 
 
-def test_the_demo_really_runs_and_ends_on_ctrl_c(ros: Ros, shapes_student: Path,
-                                                 shapes_folder: Path) -> None:
-    pytest.importorskip('launch')
-    launcher = ros.run(shutil.which('ros2'), 'launch', LAUNCH / DEMO, f'source:={shapes_folder}',
-                       f'checkpoint:={shapes_student}', 'namespace:=robot', 'image:=front')
-    with launcher:
+def test_the_demo_really_runs_and_ends_on_ctrl_c(ros: Ros, shapes_student: Path, tmp_path: Path
+                                                 ) -> None:
+    pytest.importorskip('launch_ros')
+    shapes.draw_sequence(tmp_path / 'frames', frames=2)
+    with ros.run(shutil.which('ros2'), 'launch', LAUNCH / DEMO, 'namespace:=robot', 'image:=front',
+                 f'source:={tmp_path / "frames"}', f'checkpoint:={shapes_student}') as launcher:
         labels = ros.subscribe(LabelArray, '/robot/classifier/labels')
         overlays = ros.subscribe(Image, '/robot/classifier/overlay')
         labels.wait_for(lambda message: len(labels.messages) > 20)
         overlays.wait_for(bool)
         assert launcher.stop(signal.SIGINT) == 0
-        assert 'Traceback' not in launcher.output
-        assert launcher.output.count('process has finished cleanly') == 2
+    assert 'Traceback' not in launcher.output
+    assert launcher.output.count('process has finished cleanly') == 2

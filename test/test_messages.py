@@ -167,7 +167,7 @@ def test_padding_behind_a_jpeg_is_ignored() -> None:
     (png_header(16384, 16384), 'expected at most 67108864 px'),
     (png_header(9000, 9000), 'at most 67108864 px .8192 x 8192., got 9000 x 9000'),
     (encoded('.bmp'), 'expected a JPEG, PNG, TIFF or WebP image'),
-])
+], ids=['empty', 'text', 'cut JPEG', 'cut PNG', 'bomb', 'too large', 'other format'])
 def test_compressed_images_that_are_none_are_refused(data: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         to_frame(compressed(data))

@@ -151,6 +151,7 @@ def test_python_without_wheels(
     monkeypatch.setattr(tool.platform, 'python_version', lambda: '3.9.18')
     monkeypatch.setattr(tool.shutil, 'which', lambda name: name)
     monkeypatch.setattr(tool.importlib.util, 'find_spec', lambda name: name)
+    monkeypatch.setattr(tool, 'find_library', lambda name: name)
     monkeypatch.setattr(tool.sysconfig, 'get_path', lambda name: str(headers(tool)))
     with pytest.raises(SystemExit, match=r'Python 3\.10 to 3\.13, this is .*3\.9\.18: source'):
         tool.check_machine('')
@@ -189,6 +190,7 @@ def test_distro_environment_without_the_distro(
     monkeypatch.setattr(tool.shutil, 'which', lambda name: name)
     monkeypatch.setattr(tool.platform, 'python_version', lambda: '3.12.3')
     monkeypatch.setattr(tool.importlib.util, 'find_spec', lambda name: name)
+    monkeypatch.setattr(tool, 'find_library', lambda name: name)
     monkeypatch.setattr(tool.sysconfig, 'get_path', lambda name: str(headers(tool)))
     (checkout / '.venv/pyvenv.cfg').write_text('include-system-site-packages = true\n')
     with pytest.raises(SystemExit, match='none is sourced: source /opt/ros/'):

@@ -137,3 +137,23 @@ def change(ros: Ros, names: tuple[str, ...]) -> SetVocabulary.Response:
     reply = ros.call(SetVocabulary, 'classifier/set_vocabulary', labels=names)
     assert reply.success, reply.message
     return reply
+
+
+def test_frames_flow_while_5000_labels_are_encoded(ros: Ros, labels: Received[LabelArray],
+                                                   vga: Path) -> None:
+    names = tuple(f'thing number {number}' for number in range(5000))
+    with ros.publish_frames(vga, count=10000, rate=RATE):
+        first = len(labels.messages)
+        labels.wait_for(bool, since=first)
+        begun = len(labels.messages)
+        reply = change(ros, names)
+        ended = len(labels.messages)
+        assert tuple(reply.labels) == names
+        labels.wait_for(lambda answer: answer.vocabulary_version == reply.version, since=first)
+    times = labels.times[begun:ended]
+    gaps = [after - before for before, after in zip(times, times[1:])]
+    print(f'\n5000 labels took {reply.seconds:.2f} s, in which {ended - begun} frames were '
+          f'answered, with gaps of at most {1000 * max(gaps):.0f} ms')
+    assert ended - begun > reply.seconds * RATE / 2
+    assert max(gaps) < 1
+    change(ros, LABELS)

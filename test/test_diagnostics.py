@@ -1,0 +1,141 @@
+"""What the classifier says on /diagnostics, above all about images that do not come."""
+from collections.abc import Iterator
+from pathlib import Path
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+import pytest
+from rclpy.qos import qos_profile_sensor_data
+from ros_processes import Camera, draw_frames, PIXELS, Received, Ros, what_was_sent
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header, String
+from vl2v_msgs.srv import SetVocabulary
+from vl2v_ros.nodes.diagnostics import Rates
+from vl2v_ros.nodes.messages import to_image
+
+# Each camera of the one classifier of this module hears nothing, for a reason of its own.
+CAMERAS = ['seen', 'unplugged', 'reliable', 'typed', 'idle', 'mute']
+
+
+@pytest.fixture(scope='module')
+def diagnostics(ros: Ros, settings: dict[str, object]) -> Iterator[Received[DiagnosticArray]]:
+    overridden = {f'qos_overrides./{name}/image.subscription.reliability': 'reliable'
+                  for name in ('reliable', 'mute')}
+    with ros.classifier(settings | overridden | {'cameras': CAMERAS}):
+        yield ros.subscribe(DiagnosticArray, '/diagnostics')
+
+
+def next_status(diagnostics: Received[DiagnosticArray], camera: str, wanted: str = ''
+                ) -> DiagnosticStatus:
+    """Return the next diagnosis of a camera whose message contains a text."""
+    def status(message: DiagnosticArray) -> DiagnosticStatus:
+        found, = (status for status in message.status if status.name == f'/classifier: {camera}')
+        return found
+    return status(diagnostics.wait_for(lambda message: wanted in status(message).message,
+                                       since=len(diagnostics.messages)))
+
+
+def values(status: DiagnosticStatus) -> dict[str, str]:
+    return {entry.key: entry.value for entry in status.values}
+
+
+def test_without_images_the_topic_is_named(diagnostics: Received[DiagnosticArray]) -> None:
+    status = next_status(diagnostics, 'unplugged', 'no image')
+    assert status.level == DiagnosticStatus.WARN
+    assert status.hardware_id == '/unplugged/image'
+    assert 'no image on /unplugged/image/compressed or /unplugged/image for' in status.message
+    assert 'nobody publishes there' in status.message
+    assert values(status)['rate [Hz]'] == '0.0'
+    assert values(status)['latency mean [ms]'] == 'none'
+
+
+def test_an_incompatible_qos_is_named_with_the_way_out(
+        ros: Ros, diagnostics: Received[DiagnosticArray]) -> None:
+    publisher = ros.node.create_publisher(Image, 'reliable/image', qos_profile_sensor_data)
+    status = next_status(diagnostics, 'reliable', 'incompatible QoS')
+    assert status.level == DiagnosticStatus.WARN
+    assert 'peer publishes on /reliable/image' in status.message
+    assert 'reliab' in status.message.lower()
+    assert 'qos_overrides./reliable/image.subscription' in status.message
+    ros.node.destroy_publisher(publisher)
+
+
+def test_another_message_type_is_named(ros: Ros, diagnostics: Received[DiagnosticArray]) -> None:
+    publisher = ros.node.create_publisher(String, 'typed/image', 1)
+    status = next_status(diagnostics, 'typed', 'expected sensor_msgs/msg/Image')
+    assert status.level == DiagnosticStatus.WARN
+    assert 'peer publishes std_msgs/msg/String on /typed/image' in status.message
+    ros.node.destroy_publisher(publisher)
+
+
+def test_a_camera_that_offers_but_sends_nothing_is_named(
+        ros: Ros, diagnostics: Received[DiagnosticArray]) -> None:
+    publisher = ros.node.create_publisher(Image, 'idle/image', 1)
+    status = next_status(diagnostics, 'idle', 'nothing arrives')
+    assert status.level == DiagnosticStatus.WARN
+    assert 'peer publishes on /idle/image but nothing arrives' in status.message
+    ros.node.destroy_publisher(publisher)
+
+
+def test_the_other_transport_is_named(ros: Ros, settings: dict[str, object]) -> None:
+    with ros.classifier(settings | {'image_transport': 'raw'}, '-r', '__ns:=/robot'):
+        publisher = ros.node.create_publisher(CompressedImage, '/robot/image/compressed', 1)
+        received = ros.subscribe(DiagnosticArray, '/diagnostics')
+        message = received.wait_for(lambda message: any(
+            'instead' in status.message for status in message.status))
+    status, = (status for status in message.status if 'robot' in status.name)
+    assert 'no image on /robot/image for' in status.message
+    assert 'peer publishes on /robot/image/compressed instead' in status.message
+    assert 'image_transport to compressed or auto' in status.message
+    ros.node.destroy_publisher(publisher)
+
+
+def test_running_well_it_says_how_well(ros: Ros, diagnostics: Received[DiagnosticArray],
+                                       tmp_path: Path) -> None:
+    frames = draw_frames(tmp_path / 'small.npz', 160, 120)
+    reply = ros.call(SetVocabulary, 'classifier/set_vocabulary', labels=['mug', 'cup'])
+    with ros.publish_frames(frames, 'seen/image', count=150) as publisher:
+        next_status(diagnostics, 'seen', 'Hz')  # begun within this second
+        next_status(diagnostics, 'seen', 'Hz')
+        status = next_status(diagnostics, 'seen', 'Hz')
+        sent, _ = what_was_sent(publisher)
+    assert status.level == DiagnosticStatus.OK
+    facts = values(status)
+    assert 15 < float(facts['rate [Hz]']) < 32
+    assert status.message == f'{facts["rate [Hz]"]} Hz'
+    assert 0 < float(facts['latency mean [ms]']) <= float(facts['latency max [ms]']) < 5000
+    assert 'CPU' in facts['device'] or 'cuda' in facts['device']
+    assert facts['vocabulary version'] == str(reply.version)
+    assert facts['labels'] == '2'
+    last = values(next_status(diagnostics, 'seen', 'no image'))
+    received, answered, dropped, refused = (
+        int(last[name]) for name in ('received', 'answered', 'dropped for newer ones', 'refused'))
+    assert received == answered + dropped + refused <= len(sent)
+
+
+def test_a_camera_of_which_no_image_is_usable_is_an_error(
+        ros: Ros, diagnostics: Received[DiagnosticArray]) -> None:
+    publisher = ros.publisher(Image, 'mute/image')
+    image = to_image(PIXELS, 'rgb8', Header())
+    image.encoding = 'rbg8'
+    for _ in range(3):
+        publisher.publish(image)
+        status = next_status(diagnostics, 'mute')
+        if status.level == DiagnosticStatus.ERROR:
+            break
+    assert status.level == DiagnosticStatus.ERROR
+    assert 'no usable image: expected an encoding' in status.message
+    assert values(status)['answered'] == '0'
+    camera = Camera(ros, 'mute/image', 'classifier/mute/labels')
+    camera.show()
+    assert next_status(diagnostics, 'mute', 'Hz').level == DiagnosticStatus.OK
+    camera.close()
+
+
+def test_rates_are_growth_per_time() -> None:
+    rates = Rates()
+    assert rates.rate('front', 100, now=5.0) == 0.0
+    assert rates.rate('front', 130, now=6.0) == 30.0
+    assert rates.rate('front', 130, now=6.0) == 0.0  # the clock stands still
+    assert rates.rate('rear', 7, now=6.5) == 0.0
+    assert rates.rate('front', 0, now=7.0) == 0.0  # counting began anew
+    assert rates.rate('front', 10, now=7.5) == 20.0
