@@ -1,6 +1,7 @@
 """Rendering for real, of meshes made here, by the command as a user runs it."""
 import filecmp
 import json
+import os
 from pathlib import Path
 import shutil
 import signal
@@ -45,8 +46,8 @@ def render(meshes: Path, out: Path, *options: str) -> subprocess.CompletedProces
 
 
 def command(meshes: Path, out: Path, *options: str) -> list[str]:
-    return [sys.executable, str(SCRIPT), '--meshes', str(meshes), '--out', str(out), '--size', '96',
-            '--count', '3', '--heaps', '1', '--workers', '2', *options]
+    return [sys.executable, str(SCRIPT), '--meshes', str(meshes), '--out', str(out),
+            '--size', '96', '--count', '3', '--heaps', '1', '--workers', '2', *options]
 
 
 @pytest.fixture(scope='module')
@@ -141,18 +142,13 @@ def test_a_killed_run_goes_on_to_the_same_dataset(meshes: Path, dataset: Path, t
     while not list((out / 'single').rglob('*.jpg')):
         assert process.poll() is None
         time.sleep(0.02)
-    killpg(process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
     written = list(out.rglob('*.jpg'))
     assert len(written) < len(list(dataset.rglob('*.jpg')))
     assert all(cv2.imread(str(path)) is not None for path in written)  # none is half a file
     assert render(meshes, out, '--shards', '8').returncode == 0
     assert_same(dataset, out)
-
-
-def killpg(process: subprocess.Popen[bytes]) -> None:
-    import os
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_rendered(meshes: Path, tmp_path: Path

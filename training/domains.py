@@ -54,8 +54,8 @@ def daylight(rgb: np.ndarray, ids: np.ndarray, rng: np.random.Generator) -> np.n
 
 def dim(rgb: np.ndarray, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Expose too little, with the noise of a high gain and the tint of a bulb."""
-    tint = rng.uniform(0.16, 0.3) * np.array([1.15, 1.0, rng.uniform(0.55, 0.85)])
-    return exposure(rgb, tint, rng.uniform(40, 120), rng.uniform(0.008, 0.02), rng)
+    tint = rng.uniform(0.22, 0.4) * np.array([1.15, 1.0, rng.uniform(0.55, 0.85)])
+    return exposure(rgb, tint, rng.uniform(80, 200), rng.uniform(0.005, 0.012), rng)
 
 
 def blur(rgb: np.ndarray, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
