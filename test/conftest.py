@@ -39,3 +39,11 @@ def settings(shapes_student: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     from ros_processes import LABELS
     return {'checkpoint': shapes_student, 'vocabulary': ', '.join(LABELS),
             'cache_dir': tmp_path_factory.mktemp('cache')}
+
+
+@pytest.fixture(autouse=True)
+def show_output(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Print what processes said during a test; pytest shows it where the test fails."""
+    yield
+    if 'ros' in request.fixturenames:
+        print(request.getfixturevalue('ros').news())

@@ -32,7 +32,7 @@ from vl2v_ros.nodes.transport import environment
 
 T = TypeVar('T')
 DOMAINS = range(1, 102)  # higher ones reach into Linux's ephemeral ports
-PATIENCE = 20.0  # for what takes a second or two on a quiet machine [s]
+PATIENCE = 60.0  # for what takes a second or two on a quiet machine [s]
 PIXELS = np.full((48, 64, 3), 127, np.uint8)
 LABELS = ('red circle', 'blue square', 'green triangle', 'yellow star', 'white circle',
           'purple square')
@@ -88,7 +88,7 @@ class Process:
     """A process whose output goes to a file."""
 
     def __init__(self, command: list[str], log: Path, env: Mapping[str, str]) -> None:
-        self._log = log
+        self._log, self._command, self._shown = log, command, 0
         with log.open('wb') as output:
             self._popen = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT,
                                            env={**os.environ, **env})
@@ -97,6 +97,12 @@ class Process:
     @property
     def output(self) -> str:
         return self._log.read_text(errors='replace')
+
+    def news(self) -> str:
+        """Return what it said since the last call."""
+        said = self.output
+        new, self._shown = said[self._shown:], len(said)
+        return f'--- {" ".join(self._command)}\n{new}' if new else ''
 
     @property
     def rss(self) -> int:
@@ -180,6 +186,10 @@ class Ros:
             process.close()
         rclpy.shutdown(context=self._context)
         self._thread.join()
+
+    def news(self) -> str:
+        """Return what all processes said since the last call."""
+        return ''.join(process.news() for process in self._processes)
 
     def run(self, *command: object, env: Mapping[str, str] = {}) -> Process:
         """Start a program in this domain."""

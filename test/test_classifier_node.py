@@ -120,12 +120,13 @@ def test_two_cameras_are_answered_on_their_own_topics_under_any_name(
     arguments = ('-r', '__ns:=/robot', '-r', '__node:=eyes', '-r', 'front/image:=/head/image_raw')
     with ros.classifier(settings | {'cameras': ['front', 'rear'], 'overlay': False,
                                     'unknown_threshold': -1.0}, *arguments) as process:
-        names = {name for name, _ in ros.node.get_topic_names_and_types()}
-        assert {'/robot/eyes/front/classification', '/robot/eyes/rear/classification'} <= names
-        assert '/robot/eyes/front/overlay' not in names
+        for side in ('front', 'rear'):
+            wait_until(lambda side=side: ros.node.count_publishers(
+                f'/robot/eyes/{side}/classification') == 1, 'classification')
+        assert not ros.node.count_publishers('/robot/eyes/front/overlay')
         for topic in ('/head/image_raw', '/robot/rear/image'):
-            assert ros.node.count_subscribers(topic) == 1
-            assert ros.node.count_subscribers(f'{topic}/compressed') == 1
+            for name in (topic, f'{topic}/compressed'):
+                wait_until(lambda name=name: ros.node.count_subscribers(name) == 1, name)
         answers = {side: ros.subscribe(LabelArray, f'/robot/eyes/{side}/labels')
                    for side in ('front', 'rear')}
         publishers = {

@@ -192,8 +192,16 @@ def test_auto_says_why_it_took_the_cpu(shapes_student: Path) -> None:
 
 
 def test_openvino_cannot_report_its_use(shapes_student: Path) -> None:
-    create(checkpoint.load(shapes_student), 'cpu')
-    assert sys.modules['openvino_telemetry'] is None
+    code = f"""
+import sys
+from pathlib import Path
+from vl2v_ros import checkpoint
+from vl2v_ros.runtime import create
+runtime = create(checkpoint.load(Path({str(shapes_student)!r})), 'cpu')
+assert 'OpenVINO (' in runtime.description
+assert sys.modules['openvino_telemetry'] is None
+"""
+    subprocess.run([sys.executable, '-c', code], check=True)
 
 
 @pytest.mark.parametrize('device', ['gpu', 'CPU', '', 'cuda:', 'cuda:x', 'cuda:-1', 'cuda:1:2',

@@ -106,6 +106,8 @@ class CameraTopics:
         """Count a message that is no usable image, and say why."""
         self.counts.refused += 1
         self.counts.refusal = reason
+        if not self._node.context.ok():
+            return  # told to stop in the middle of an answer: nothing is wrong with the image
         self._node.get_logger().warning(f'{self.topics["raw"]}: image refused: {reason}',
                                         throttle_duration_sec=5.0)
 

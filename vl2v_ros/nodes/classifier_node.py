@@ -288,7 +288,7 @@ def main(args: list[str] | None = None) -> None:
         if node.get_parameter('autostart').value:
             for transition in (node.trigger_configure, node.trigger_activate):
                 if transition() != TransitionCallbackReturn.SUCCESS:
-                    sys.exit(1)
+                    sys.exit(int(rclpy.ok()))  # 0 if it was told to stop meanwhile
         starting = False
         executor.spin()
     except KeyboardInterrupt:

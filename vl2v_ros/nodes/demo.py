@@ -147,18 +147,25 @@ def main() -> None:
         shapes.draw_sequence(source)
     rclpy.init()
     viewer = Viewer(arguments.out)
-    with running('classifier_node', {'checkpoint': checkpoint, 'vocabulary': arguments.vocabulary}
-                 ) as classifier, \
-            running('camera_node', {'source': source, 'rate': arguments.rate}) as camera:
-        processes = classifier, camera
-        spin(viewer, processes, START_TIMEOUT, until_labelled=True)
-        spin(viewer, processes, arguments.seconds / 2)
-        viewer.set_vocabulary([label.strip() for label in arguments.then.split(',')])
-        spin(viewer, processes, arguments.seconds / 2)
+    try:
+        with running('classifier_node', {'checkpoint': checkpoint,
+                                         'vocabulary': arguments.vocabulary}) as classifier, \
+                running('camera_node', {'source': source, 'rate': arguments.rate}) as camera:
+            processes = classifier, camera
+            spin(viewer, processes, START_TIMEOUT, until_labelled=True)
+            spin(viewer, processes, arguments.seconds / 2)
+            viewer.set_vocabulary([label.strip() for label in arguments.then.split(',')])
+            spin(viewer, processes, arguments.seconds / 2)
+    except KeyboardInterrupt:
+        pass
+    except Exception:
+        if rclpy.ok():  # else it was told to stop, and keeps what it has seen
+            raise
     viewer.save()
     latencies = sorted(viewer.latencies)
-    print(f'{len(latencies)} frames labelled; from image stamp to label: median '
-          f'{1000 * latencies[len(latencies) // 2]:.1f} ms')
+    if latencies:
+        print(f'{len(latencies)} frames labelled; from image stamp to label: median '
+              f'{1000 * latencies[len(latencies) // 2]:.1f} ms')
     rclpy.try_shutdown()
 
 
