@@ -196,3 +196,39 @@ def test_a_full_disk_stops_the_run_and_leaves_whole_files(meshes: Path, tmp_path
         assert all(cv2.imread(str(path)) is not None for path in images)
     finally:
         subprocess.run(['umount', disk], check=True)
+
+
+def test_a_camera_goes_round_the_objects(meshes: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'sequence.mp4'
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT.with_name('sequence.py')), '--meshes', str(meshes), '--out',
+         str(out), '--frames', '3', '--objects', 'pirámide', 'painted cube'],
+        capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    truth = out.with_suffix('.csv').read_text().splitlines()
+    assert truth == ['class', *['pirámide'] * 3, *['painted cube'] * 3]
+    video = cv2.VideoCapture(str(out))
+    frames = []
+    while (frame := video.read()[1]) is not None:
+        frames.append(frame)
+    assert len(frames) == 6
+    yellow = [int((frame[..., 2] > frame[..., 0].astype(int) + 60).sum()) for frame in frames]
+    assert min(yellow[3:]) > 200  # the painted cube is in sight in each of its frames
+
+
+def test_an_object_modelled_far_from_its_origin_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / 'meshes' / 'far pyramid'
+    folder.mkdir(parents=True)
+    lines = [f'v {float(x) + 0.7} {float(y) - 0.4} {float(z) + 1.1}' if kind == 'v'
+             else ' '.join((kind, x, y, z, *rest))
+             for kind, x, y, z, *rest in map(str.split, PYRAMID.splitlines())]
+    (folder / 'far.obj').write_text('\n'.join(lines) + '\n')
+    done = render(tmp_path / 'meshes', tmp_path / 'out', '--heaps', '0')
+    assert done.returncode == 0, done.stderr
+    assert 'skipped' not in done.stdout
+    boxes = [entry['bbox'] for path in (tmp_path / 'out').rglob('annotations.json')
+             for entry in json.loads(path.read_text())['annotations']]
+    centres = np.array([(left + width / 2, top + height / 2)
+                        for left, top, width, height in boxes])
+    assert len(centres) == 15
+    assert np.abs(centres.mean(0) - 48).max() < 16  # around the middle of the pictures [px]

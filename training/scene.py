@@ -87,6 +87,9 @@ class Stage:
         if not falling:  # put each mesh's own frame at its body, so that it turns about its middle
             self.model.geom_pos[self._object_geoms] = 0
             self.model.geom_quat[self._object_geoms] = 1, 0, 0, 0
+            # Else MuJoCo would take the place of the body's inertia for the geometry's.
+            self.model.geom_sameframe[self._object_geoms] = int(
+                mujoco.mjtSameFrame.mjSAMEFRAME_NONE)
 
     def close(self) -> None:
         """Give back the renderer's memory."""
