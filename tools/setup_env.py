@@ -31,6 +31,7 @@ PINS = ROOT / 'constraints.txt'
 LIBRARIES = [
     'torch>=2.1', 'torchvision', 'timm>=1.0.22', 'open_clip_torch>=2.24', 'openvino>=2024.0',
     'numpy', 'safetensors>=0.4', 'pillow', 'PyYAML', 'tqdm', 'pytest', 'ruff',
+    'mujoco>=3.2', 'webdataset',  # training data: rendered, and read from shards
     'colcon-common-extensions', 'setuptools<80',  # setuptools 80 ends colcon's --symlink-install
 ]
 ROS_WHEELS = [

@@ -1,0 +1,255 @@
+"""
+Render labelled images of textured meshes: `single` (one object each) and `clutter` (heaps).
+
+python training/render.py --meshes MESHES --out DATASET
+"""
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed, ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+import json
+import multiprocessing
+import os
+from pathlib import Path
+import sys
+
+# Before mujoco is imported: a renderer without a screen, one thread of it per process.
+os.environ.setdefault('MUJOCO_GL', 'egl')
+os.environ.setdefault('LP_NUM_THREADS', '1')
+
+import clutter  # noqa: E402
+import cv2  # noqa: E402
+import dataset_files  # noqa: E402
+from domains import DOMAINS  # noqa: E402
+from meshes import find_meshes, Mesh  # noqa: E402
+import mujoco  # noqa: E402
+import numpy as np  # noqa: E402
+from scene import why_unusable  # noqa: E402
+from single import SingleStage  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+CHUNK = 20  # pictures per domain between two points at which a run can go on
+QUALITY = 92  # of JPEG files
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What makes the pixels; a folder holds pictures of one of these only."""
+
+    seed: int = 0
+    size: int = 224
+    """Side of single pictures [px]."""
+    clutter_size: tuple[int, int] = (640, 480)
+    """Width and height of clutter pictures [px]."""
+    domains: tuple[str, ...] = tuple(DOMAINS)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work that is done once: its name, how many pictures, and what makes them."""
+
+    name: str
+    pictures: int
+    run: Callable[..., list[dict[str, object]]]
+    arguments: tuple[object, ...]
+
+
+@dataclass
+class Outcome:
+    """All records of a run, in the order of the units, and what was skipped and why."""
+
+    records: list[dict[str, object]] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def render_single(mesh: Mesh, start: int, stop: int, settings: Settings, out: Path
+                  ) -> list[dict[str, object]]:
+    """Write pictures `start` to `stop` of one object in every domain; return their records."""
+    stage = SingleStage(mesh, settings.size, _seed_of(mesh.name, settings.seed))
+    try:
+        records = []
+        for domain in settings.domains:
+            for number in range(start, stop):
+                picture = stage.picture(domain, DOMAINS[domain], number)
+                name = _single_name(domain, mesh, number)
+                _write_image(out / name, picture.rgb, QUALITY)
+                records.append({'file': name, 'kind': 'single', 'domain': domain,
+                                'width': settings.size, 'height': settings.size,
+                                'objects': [{'class': mesh.name, 'box': picture.box,
+                                             'visible': round(picture.visible, 4)}]})
+        return records
+    except ValueError:  # a skipped unit leaves nothing behind
+        for domain in settings.domains:
+            for number in range(start, stop):
+                (out / _single_name(domain, mesh, number)).unlink(missing_ok=True)
+        raise
+    finally:
+        stage.close()
+
+
+def _single_name(domain: str, mesh: Mesh, number: int) -> str:
+    return f'single/{domain}/{mesh.name}/{number:05d}.jpg'
+
+
+def render_heap(meshes: Sequence[Mesh], domain: str, number: int, settings: Settings, out: Path
+                ) -> list[dict[str, object]]:
+    """Write one heap as each camera sees it: colour, depth [mm] and whose pixel is whose."""
+    heap = clutter.heap(meshes, domain, settings.clutter_size, settings.seed, number)
+    records = []
+    for camera, (view, annotations) in heap.views.items():
+        stem = f'clutter/{domain}/{number:05d}_{camera}'
+        _write_image(out / f'{stem}.jpg', view.rgb, QUALITY)
+        _write_image(out / f'{stem}_depth.png', np.rint(view.depth * 1000).clip(0, 65535).astype(
+            np.uint16))
+        _write_image(out / f'{stem}_ids.png', (view.ids + 1).astype(np.uint8))
+        records.append({
+            'file': f'{stem}.jpg', 'kind': 'clutter', 'domain': domain, 'camera': camera,
+            'width': settings.clutter_size[0], 'height': settings.clutter_size[1],
+            'objects': [{'class': heap.names[entry.index], 'id': entry.index + 1,
+                         'box': entry.box, 'area': entry.area,
+                         'visible': round(entry.visible, 4)} for entry in annotations]})
+    return records
+
+
+def _seed_of(name: str, seed: int) -> int:
+    return int(np.random.SeedSequence([seed, *name.encode()]).generate_state(1)[0])
+
+
+def _write_image(path: Path, pixels: np.ndarray, quality: int | None = None) -> None:
+    if pixels.ndim == 3:
+        pixels = pixels[..., ::-1]
+    options = [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality]
+    dataset_files.write(path, cv2.imencode(path.suffix, pixels, options)[1].tobytes())
+
+
+def units(meshes: Sequence[Mesh], settings: Settings, count: int, heaps: int, out: Path
+          ) -> Iterator[Unit]:
+    """Cut the work into units."""
+    for mesh in meshes:
+        for start in range(0, count, CHUNK):
+            stop = min(count, start + CHUNK)
+            yield Unit(f'single_{mesh.name}_{start}_{stop}',
+                       (stop - start) * len(settings.domains), render_single,
+                       (mesh, start, stop, settings, out))
+    for domain in settings.domains:
+        for number in range(heaps):
+            yield Unit(f'clutter_{domain}_{number}', len(clutter.CAMERAS), render_heap,
+                       (tuple(meshes), domain, number, settings, out))
+
+
+def usable(meshes: Sequence[Mesh], workers: int) -> tuple[list[Mesh], dict[str, str]]:
+    """Return the meshes that can be read, and of the others why not."""
+    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn')) as pool:
+        reasons = dict(zip([mesh.name for mesh in meshes], pool.map(why_unusable, meshes)))
+    return ([mesh for mesh in meshes if not reasons[mesh.name]],
+            {name: reason for name, reason in reasons.items() if reason})
+
+
+def run(work: Sequence[Unit], out: Path, workers: int) -> Outcome:
+    """
+    Do what is not done yet, in several processes.
+
+    :raises OSError: as soon as a file cannot be written; what was written before is whole.
+    """
+    outcome, done = Outcome(), {}
+    parts = out / '.parts'
+    for unit in work:
+        part = parts / f'{unit.name}.json'
+        if part.is_file():
+            done[unit.name] = json.loads(part.read_text())
+    progress = tqdm(total=sum(unit.pictures for unit in work), unit='image', smoothing=0,
+                    initial=sum(unit.pictures for unit in work if unit.name in done))
+    # Forked processes would share a renderer's state.
+    with progress, ProcessPoolExecutor(workers, multiprocessing.get_context('spawn')) as pool:
+        running = {pool.submit(unit.run, *unit.arguments): unit
+                   for unit in work if unit.name not in done}
+        try:
+            for future in as_completed(running):
+                unit = running[future]
+                try:
+                    done[unit.name] = future.result()
+                    dataset_files.write(parts / f'{unit.name}.json',
+                                        json.dumps(done[unit.name]).encode())
+                except ValueError as error:
+                    outcome.skipped[unit.name] = str(error)
+                progress.update(unit.pictures)
+        except OSError:
+            pool.shutdown(cancel_futures=True)
+            raise
+    for unit in work:
+        outcome.records.extend(done.get(unit.name, []))
+    return outcome
+
+
+def check_settings(settings: Settings, out: Path) -> None:
+    """
+    Remember what a folder's pictures are made with.
+
+    :raises ValueError: if it holds pictures that were made otherwise.
+    """
+    path = out / '.parts' / 'settings.json'
+    wanted = json.loads(json.dumps(asdict(settings)))
+    if path.is_file():
+        found = json.loads(path.read_text())
+        changed = [f'{name} {found.get(name)} instead of {wanted[name]}' for name in wanted
+                   if found.get(name) != wanted[name]]
+        if changed:
+            raise ValueError(f'{out} holds pictures made with {", ".join(changed)}; '
+                             'choose another folder or the same settings')
+    dataset_files.write(path, json.dumps(wanted).encode())
+
+
+def check_graphics() -> None:
+    """Raise ValueError where nothing can be rendered without a screen."""
+    try:
+        mujoco.GLContext(16, 16).free()
+    except Exception as error:  # noqa: BLE001 each platform has its own
+        raise ValueError(f'no OpenGL without a screen ({error}): apt-get install -y libegl1 '
+                         'libgl1 libgl1-mesa-dri, or libosmesa6 and MUJOCO_GL=osmesa') from error
+
+
+def main() -> None:
+    """Render a dataset, or go on with one."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--meshes', type=Path, required=True, help='folder of <class>/*.obj')
+    parser.add_argument('--out', type=Path, required=True, help='folder of the dataset')
+    parser.add_argument('--count', type=int, default=20,
+                        help='single images per object and domain')
+    parser.add_argument('--heaps', type=int, default=4, help='heaps per domain, two images each')
+    parser.add_argument('--domains', nargs='+', choices=DOMAINS, default=list(DOMAINS))
+    parser.add_argument('--objects', nargs='+', help='only these classes')
+    parser.add_argument('--size', type=int, default=224, help='side of single images [px]')
+    parser.add_argument('--seed', type=int, default=0, help='same seed, same pixels')
+    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes')
+    parser.add_argument('--shards', type=int, default=0, metavar='N',
+                        help='also write WebDataset shards of N images')
+    options = parser.parse_args()
+    settings = Settings(options.seed, options.size, domains=tuple(options.domains))
+    try:
+        check_graphics()
+        meshes = find_meshes(options.meshes, options.objects)
+        for mesh in meshes:
+            if mesh.texture is None:
+                print(f'{mesh.name}: no texture, rendered grey', file=sys.stderr)
+        check_settings(settings, options.out)
+        meshes, skipped = usable(meshes, options.workers)
+        work = list(units(meshes, settings, options.count, options.heaps, options.out))
+        outcome = run(work, options.out, options.workers)
+        outcome.skipped.update(skipped)
+        card = dataset_files.write_dataset(options.out, outcome.records, outcome.skipped, meshes,
+                                           asdict(settings), options.meshes)
+        if options.shards:
+            dataset_files.write_shards(options.out, outcome.records, options.shards)
+    except ValueError as error:
+        sys.exit(f'render: {error}')
+    except OSError as error:
+        sys.exit(f'render: stopped: {error}; what was written is whole, run it again to go on')
+    print(f'{sum(card["counts"].values())} images in {options.out}')
+    for name, reason in outcome.skipped.items():
+        print(f'skipped {name}: {reason}')
+    sys.exit(1 if outcome.skipped and not outcome.records else 0)
+
+
+if __name__ == '__main__':
+    main()
