@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import PublisherEventCallbacks
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
-from rclpy.subscription import MessageInfo
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vl2v_msgs.msg import LabelArray
@@ -64,13 +64,13 @@ def wait_until(condition: Callable[[], T], what: str, patience: float = PATIENCE
 
 @dataclass
 class Received(Generic[T]):
-    """Messages of a topic and when each came [s]; the middleware's time, not this process's."""
+    """Messages of a topic and when each came [s], by the thread that does nothing but listen."""
 
     messages: list[T] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
-    def add(self, message: T, info: MessageInfo) -> None:
-        self.times.append(info['received_timestamp'] * 1e-9)
+    def add(self, message: T) -> None:
+        self.times.append(time.time())
         self.messages.append(message)
 
     def wait_for(self, wanted: Callable[[T], Any], since: int = 0,
@@ -221,15 +221,18 @@ class Ros:
         """Collect what comes on a topic; returns once a publisher is matched."""
         received: Received[T] = Received()
 
-        def add(message: T, info: MessageInfo) -> None:
-            received.add(message, info)
-        subscription = self.node.create_subscription(kind, topic, add, qos)
+        subscription = self.node.create_subscription(kind, topic, received.add, qos)
         wait_until(subscription.get_publisher_count, f'a publisher on {topic}')
         return received
 
-    def publisher(self, kind: type[T], topic: str, qos: QoSProfile | int = 10) -> Publisher[T]:
+    def offer(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> Publisher:
+        """Offer a topic; destroying it is safe while the thread spins, as it has no events."""
+        return self.node.create_publisher(
+            kind, topic, qos, event_callbacks=PublisherEventCallbacks(use_default_callbacks=False))
+
+    def publisher(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> Publisher:
         """Offer a topic; returns once a subscriber is matched."""
-        publisher = self.node.create_publisher(kind, topic, qos)
+        publisher = self.offer(kind, topic, qos)
         wait_until(publisher.get_subscription_count, f'a subscriber of {topic}')
         return publisher
 

@@ -158,7 +158,7 @@ def test_the_transport_follows_the_camera(ros: Ros, settings: dict[str, object],
         wait_until(lambda: not ros.node.count_subscribers('picture/compressed'), 'one transport')
         assert ros.node.count_subscribers('picture') == 1
         # Both are offered, but only the compressed one delivers yet: raw is waited for.
-        raw = ros.node.create_publisher(Image, 'picture', 1)
+        raw = ros.offer(Image, 'picture', 1)
         first = len(answers.messages)
         with ros.publish_frames(vga, 'picture/compressed', count=1000, encoding='jpeg'):
             wait_until(lambda: ros.node.count_subscribers('picture/compressed'), 'both transports')

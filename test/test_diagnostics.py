@@ -5,7 +5,7 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import pytest
 from rclpy.qos import qos_profile_sensor_data
-from ros_processes import Camera, draw_frames, PIXELS, Received, Ros, what_was_sent
+from ros_processes import Camera, draw_frames, PIXELS, Process, Received, Ros, what_was_sent
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 from vl2v_msgs.srv import SetVocabulary
@@ -17,11 +17,16 @@ CAMERAS = ['seen', 'unplugged', 'reliable', 'typed', 'idle', 'mute']
 
 
 @pytest.fixture(scope='module')
-def diagnostics(ros: Ros, settings: dict[str, object]) -> Iterator[Received[DiagnosticArray]]:
+def process(ros: Ros, settings: dict[str, object]) -> Iterator[Process]:
     overridden = {f'qos_overrides./{name}/image.subscription.reliability': 'reliable'
                   for name in ('reliable', 'mute')}
-    with ros.classifier(settings | overridden | {'cameras': CAMERAS}):
-        yield ros.subscribe(DiagnosticArray, '/diagnostics')
+    with ros.classifier(settings | overridden | {'cameras': CAMERAS}) as process:
+        yield process
+
+
+@pytest.fixture(scope='module')
+def diagnostics(ros: Ros, process: Process) -> Received[DiagnosticArray]:
+    return ros.subscribe(DiagnosticArray, '/diagnostics')
 
 
 def next_status(diagnostics: Received[DiagnosticArray], camera: str, wanted: str = ''
@@ -38,7 +43,8 @@ def values(status: DiagnosticStatus) -> dict[str, str]:
     return {entry.key: entry.value for entry in status.values}
 
 
-def test_without_images_the_topic_is_named(diagnostics: Received[DiagnosticArray]) -> None:
+def test_without_images_the_topic_is_named(diagnostics: Received[DiagnosticArray],
+                                           process: Process) -> None:
     status = next_status(diagnostics, 'unplugged', 'no image')
     assert status.level == DiagnosticStatus.WARN
     assert status.hardware_id == '/unplugged/image'
@@ -46,11 +52,12 @@ def test_without_images_the_topic_is_named(diagnostics: Received[DiagnosticArray
     assert 'nobody publishes there' in status.message
     assert values(status)['rate [Hz]'] == '0.0'
     assert values(status)['latency mean [ms]'] == 'none'
+    assert 'no image on /seen/image/compressed or /seen/image for' in process.output  # logged too
 
 
 def test_an_incompatible_qos_is_named_with_the_way_out(
         ros: Ros, diagnostics: Received[DiagnosticArray]) -> None:
-    publisher = ros.node.create_publisher(Image, 'reliable/image', qos_profile_sensor_data)
+    publisher = ros.offer(Image, 'reliable/image', qos_profile_sensor_data)
     status = next_status(diagnostics, 'reliable', 'incompatible QoS')
     assert status.level == DiagnosticStatus.WARN
     assert 'peer publishes on /reliable/image' in status.message
@@ -60,7 +67,7 @@ def test_an_incompatible_qos_is_named_with_the_way_out(
 
 
 def test_another_message_type_is_named(ros: Ros, diagnostics: Received[DiagnosticArray]) -> None:
-    publisher = ros.node.create_publisher(String, 'typed/image', 1)
+    publisher = ros.offer(String, 'typed/image', 1)
     status = next_status(diagnostics, 'typed', 'expected sensor_msgs/msg/Image')
     assert status.level == DiagnosticStatus.WARN
     assert 'peer publishes std_msgs/msg/String on /typed/image' in status.message
@@ -69,7 +76,7 @@ def test_another_message_type_is_named(ros: Ros, diagnostics: Received[Diagnosti
 
 def test_a_camera_that_offers_but_sends_nothing_is_named(
         ros: Ros, diagnostics: Received[DiagnosticArray]) -> None:
-    publisher = ros.node.create_publisher(Image, 'idle/image', 1)
+    publisher = ros.offer(Image, 'idle/image', 1)
     status = next_status(diagnostics, 'idle', 'nothing arrives')
     assert status.level == DiagnosticStatus.WARN
     assert 'peer publishes on /idle/image but nothing arrives' in status.message
@@ -78,7 +85,7 @@ def test_a_camera_that_offers_but_sends_nothing_is_named(
 
 def test_the_other_transport_is_named(ros: Ros, settings: dict[str, object]) -> None:
     with ros.classifier(settings | {'image_transport': 'raw'}, '-r', '__ns:=/robot'):
-        publisher = ros.node.create_publisher(CompressedImage, '/robot/image/compressed', 1)
+        publisher = ros.offer(CompressedImage, '/robot/image/compressed', 1)
         received = ros.subscribe(DiagnosticArray, '/diagnostics')
         message = received.wait_for(lambda message: any(
             'instead' in status.message for status in message.status))

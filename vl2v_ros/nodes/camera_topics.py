@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rclpy.node import Node
+from rclpy.node import Node, SubscriptionEventCallbacks
 from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
@@ -54,7 +54,7 @@ class CameraTopics:
         self.classification = node.create_publisher(Classification, f'~/{inside}classification',
                                                     10)
         self.overlay = node.create_publisher(Image, f'~/{inside}overlay', 1) if overlay else None
-        self._subscriptions: dict[str, Subscription[Any]] = {}
+        self._subscriptions: dict[str, Subscription] = {}
         self._on_message: Callable[[Any], None] = _ignore
         self.counts = Counts()
 
@@ -77,6 +77,9 @@ class CameraTopics:
                 TRANSPORTS[transport], self.topics[transport],
                 lambda message, transport=transport: self._receive(message, transport),
                 _sensor_qos(),
+                # rclpy cannot destroy its event callbacks while another thread waits for them;
+                # what they would log, diagnostics say.
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def _receive(self, message: Image | CompressedImage, transport: str) -> None:
@@ -112,14 +115,16 @@ class CameraTopics:
                                         throttle_duration_sec=5.0)
 
     def silence(self) -> str:
-        """Return why no image came for 2 s, '' if one came; look again at both transports."""
+        """Say why no image came for 2 s, '' if one came; look again at both transports."""
         quiet = self._now() - self.counts.last_received
         if quiet < SILENCE:
             return ''
         if self._transport == 'auto':
             self._listen(*TRANSPORTS)
         heard = ' or '.join(self.topics[transport] for transport in sorted(self._subscriptions))
-        return f'no image on {heard} for {quiet:.0f} s: {self._why_silent()}'
+        reason = f'no image on {heard} for {quiet:.0f} s: {self._why_silent()}'
+        self._node.get_logger().warning(reason, throttle_duration_sec=30.0)
+        return reason
 
     def _why_silent(self) -> str:
         for transport, topic in self.topics.items():

@@ -97,7 +97,8 @@ class ClassifierNode(LifecycleNode):
             self._release()
             return TransitionCallbackReturn.FAILURE
         except Exception:
-            self.get_logger().fatal(traceback.format_exc())  # rclpy would say nothing
+            if self.context.ok():  # else the node was told to stop while it starts
+                self.get_logger().fatal(traceback.format_exc())  # rclpy would say nothing
             raise
         return super().on_configure(state)
 
@@ -246,7 +247,7 @@ class ClassifierNode(LifecycleNode):
         self._label_info_topic.publish(messages.to_label_info(
             vocabulary, self._settings.score_threshold, header))
 
-    def _on_parameters(self, parameters: Sequence[Parameter[Any]]) -> SetParametersResult:
+    def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         if any(parameter.value is None for parameter in parameters):
             return SetParametersResult(successful=False, reason='expected a value, got none')
         self._settings = changed(self._settings, parameters)

@@ -93,7 +93,7 @@ def _descriptor(entry: Field[Any]) -> ParameterDescriptor:
     return descriptor
 
 
-def changed(current: T, parameters: Sequence[Parameter[Any]]) -> T:
+def changed(current: T, parameters: Sequence[Parameter]) -> T:
     """Return the snapshot with the values of those parameters that belong to it."""
     known = {entry.name for entry in fields(current)}
     return replace(current, **{parameter.name: parameter.value for parameter in parameters
