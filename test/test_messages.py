@@ -98,6 +98,8 @@ def test_surplus_data_is_ignored() -> None:
     ({'width': 0}, 'at least 1 x 1 px, got 0 x 48'),
     ({'height': 0}, 'at least 1 x 1 px, got 64 x 0'),
     ({'step': WIDTH * 3 - 1}, 'step of at least 192 bytes for 64 px rgb8, got 191'),
+    ({'encoding': 'yuv422', 'step': 127}, 'step of at least 128 bytes for 64 px yuv422, got 127'),
+    ({'encoding': 'rgb16', 'step': 192}, 'step of at least 384 bytes for 64 px rgb16, got 192'),
     ({'step': 0}, 'step of at least 192 bytes for 64 px rgb8, got 0'),
     ({'height': HEIGHT + 1}, r'9408 bytes of data \(step 192 x height 49\), got 9216'),
     ({'data': b''}, r'9216 bytes of data \(step 192 x height 48\), got 0'),
@@ -138,8 +140,6 @@ def test_rare_encodings_are_converted_by_cv_bridge() -> None:
     frame = to_frame(to_image(bayer, 'bayer_rggb8', HEADER))
     assert (to_rgb(frame)[8:-8, 8:-8].reshape(-1, 3).mean(0) > (150, -1, -1)).all()
     assert to_rgb(frame)[8:-8, 8:-8, 1:].max() == 0
-    with pytest.raises(ValueError, match='cv_bridge could not convert|expected'):
-        to_frame(raw(encoding='yuv422', width=63, step=63))
 
 
 @pytest.mark.parametrize(('extension', 'tolerance'), [('.png', 0), ('.tiff', 0), ('.jpg', 12),

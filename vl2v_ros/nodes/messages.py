@@ -21,11 +21,11 @@ if TYPE_CHECKING:  # else each program that publishes images would load torch
 # Encodings that are a numpy view of the message; 8UC3 and 8UC4 mean OpenCV's order.
 VIEWS = {'rgb8': 'rgb', 'bgr8': 'bgr', 'rgba8': 'rgba', 'bgra8': 'bgra', 'mono8': 'mono',
          '8UC1': 'mono', '8UC3': 'bgr', '8UC4': 'bgra'}
-# Encodings that cv_bridge converts, where it is installed.
-CONVERTED = ('mono16', '16UC1', 'rgb16', 'bgr16', 'rgba16', 'bgra16', 'yuv422', 'yuv422_yuy2',
-             'uyvy', 'yuyv', 'nv21', 'nv24',
-             *(f'bayer_{order}{bits}' for order in ('rggb', 'bggr', 'gbrg', 'grbg')
-               for bits in (8, 16)))
+# Encodings that cv_bridge converts, where it is installed, and the bytes per pixel of a row.
+CONVERTED = {'mono16': 2, '16UC1': 2, 'rgb16': 6, 'bgr16': 6, 'rgba16': 8, 'bgra16': 8,
+             'yuv422': 2, 'yuv422_yuy2': 2, 'uyvy': 2, 'yuyv': 2, 'nv21': 1, 'nv24': 1,
+             **{f'bayer_{order}{bits}': bits // 8
+                for order in ('rggb', 'bggr', 'gbrg', 'grbg') for bits in (8, 16)}}
 
 COMPRESSED = ('JPEG', 'PNG', 'TIFF', 'WEBP')
 
@@ -66,7 +66,7 @@ def _convert(message: Image) -> Frame:
         hint = f'; is it {near[0]!r}?' if near else ''
         raise ValueError(f'expected an encoding of sensor_msgs/image_encodings.hpp that is a '
                          f'colour or grey image, got {message.encoding!r}{hint}')
-    _rows(message, message.width)  # at least one byte per pixel: cv_bridge does not check
+    _rows(message, message.width * CONVERTED[message.encoding])  # cv_bridge does not check
     try:
         from cv_bridge import CvBridge, CvBridgeError
     except (ImportError, AttributeError) as error:  # AttributeError: built for another numpy
