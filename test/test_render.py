@@ -151,6 +151,27 @@ def test_a_killed_run_goes_on_to_the_same_dataset(meshes: Path, dataset: Path, t
     assert_same(dataset, out)
 
 
+def test_every_other_heap_of_a_split_shows_its_id_objects_only(meshes: Path, tmp_path: Path
+                                                               ) -> None:
+    split = tmp_path / 'split.yaml'
+    split.write_text('id: [painted cube]\nood: [pirámide]\n')
+    out = tmp_path / 'out'
+    done = render(meshes, out, '--split', str(split), '--count', '0', '--heaps', '2', '--domains',
+                  'studio', 'dim')
+    assert done.returncode == 0, done.stderr
+    for domain in ('studio', 'dim'):
+        content = json.loads((out / 'clutter' / domain / 'annotations.json').read_text())
+        names = {entry['id']: entry['name'] for entry in content['categories']}
+        shown: dict[str, set[str]] = {image['file_name'][:5]: set() for image in content['images']}
+        for image in content['images']:
+            shown[image['file_name'][:5]] |= {
+                names[entry['category_id']] for entry in content['annotations']
+                if entry['image_id'] == image['id']}
+        assert shown == {'00000': {'painted cube'}, '00001': {'painted cube', 'pirámide'}}
+    done = render(meshes, out, '--split', str(split), '--objects', 'pirámide')
+    assert 'expected --objects or --split, got both' in done.stderr
+
+
 def test_what_cannot_be_read_is_named_and_the_rest_is_rendered(meshes: Path, tmp_path: Path
                                                                ) -> None:
     folder = tmp_path / 'meshes'

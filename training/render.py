@@ -12,6 +12,7 @@ import multiprocessing
 import os
 from pathlib import Path
 import sys
+import zlib
 
 # Before mujoco is imported: a renderer without a screen, one thread of it per process.
 os.environ.setdefault('MUJOCO_GL', 'egl')
@@ -26,6 +27,7 @@ import mujoco  # noqa: E402
 import numpy as np  # noqa: E402
 from scene import why_unusable  # noqa: E402
 from single import SingleStage  # noqa: E402
+from splits import read_object_split  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 CHUNK = 20  # pictures per domain between two points at which a run can go on
@@ -122,9 +124,9 @@ def _write_image(path: Path, pixels: np.ndarray, quality: int | None = None) -> 
     dataset_files.write(path, cv2.imencode(path.suffix, pixels, options)[1].tobytes())
 
 
-def units(meshes: Sequence[Mesh], settings: Settings, count: int, heaps: int, out: Path
-          ) -> Iterator[Unit]:
-    """Cut the work into units."""
+def units(meshes: Sequence[Mesh], pools: Sequence[Sequence[Mesh]], settings: Settings, count: int,
+          heaps: int, out: Path) -> Iterator[Unit]:
+    """Cut the work into units; heaps are of the pools in turn."""
     for mesh in meshes:
         for start in range(0, count, CHUNK):
             stop = min(count, start + CHUNK)
@@ -133,8 +135,10 @@ def units(meshes: Sequence[Mesh], settings: Settings, count: int, heaps: int, ou
                        (mesh, start, stop, settings, out))
     for domain in settings.domains:
         for number in range(heaps):
-            yield Unit(f'clutter_{domain}_{number}', len(clutter.CAMERAS), render_heap,
-                       (tuple(meshes), domain, number, settings, out))
+            pool = tuple(pools[number % len(pools)])
+            of = zlib.crc32(' '.join(mesh.name for mesh in pool).encode())
+            yield Unit(f'clutter_{domain}_{number}_of_{of:08x}', len(clutter.CAMERAS), render_heap,
+                       (pool, domain, number, settings, out))
 
 
 def usable(meshes: Sequence[Mesh], workers: int) -> tuple[list[Mesh], dict[str, str]]:
@@ -219,6 +223,8 @@ def main() -> None:
     parser.add_argument('--heaps', type=int, default=4, help='heaps per domain, two images each')
     parser.add_argument('--domains', nargs='+', choices=DOMAINS, default=list(DOMAINS))
     parser.add_argument('--objects', nargs='+', help='only these classes')
+    parser.add_argument('--split', type=Path, metavar='FILE', help='only the classes of an object '
+                        'split; every other heap is of its id classes alone')
     parser.add_argument('--size', type=int, default=224, help='side of single images [px]')
     parser.add_argument('--seed', type=int, default=0, help='same seed, same pixels')
     parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes')
@@ -228,13 +234,19 @@ def main() -> None:
     settings = Settings(options.seed, options.size, domains=tuple(options.domains))
     try:
         check_graphics()
-        meshes = find_meshes(options.meshes, options.objects)
+        split = read_object_split(options.split) if options.split else None
+        if split and options.objects:
+            raise ValueError('expected --objects or --split, got both')
+        meshes = find_meshes(options.meshes,
+                             [*split.id, *split.ood] if split else options.objects)
         for mesh in meshes:
             if mesh.texture is None:
                 print(f'{mesh.name}: no texture, rendered grey', file=sys.stderr)
         check_settings(settings, options.out)
         meshes, skipped = usable(meshes, options.workers)
-        work = list(units(meshes, settings, options.count, options.heaps, options.out))
+        pools = [pool for pool in ([mesh for mesh in meshes if split and mesh.name in split.id],
+                                   meshes) if pool]
+        work = list(units(meshes, pools, settings, options.count, options.heaps, options.out))
         outcome = run(work, options.out, options.workers)
         outcome.skipped.update(skipped)
         card = dataset_files.write_dataset(options.out, outcome.records, outcome.skipped, meshes,

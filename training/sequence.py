@@ -53,9 +53,11 @@ def main() -> None:
     parser.add_argument('--objects', nargs='+', required=True, help='classes, in their order')
     parser.add_argument('--domain', choices=DOMAINS, default='tabletop')
     parser.add_argument('--frames', type=int, default=20, help='per object')
+    parser.add_argument('--size', type=int, nargs=2, default=(480, 360),
+                        metavar=('WIDTH', 'HEIGHT'), help='[px]')
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args()
-    size = (320, 240)
+    size = tuple(options.size)
     found = {mesh.name: mesh for mesh in find_meshes(options.meshes, options.objects)}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     video = cv2.VideoWriter(str(options.out), cv2.VideoWriter_fourcc(*'mp4v'), RATE, size)
