@@ -38,7 +38,8 @@ def orbit(mesh: Mesh, domain_name: str, size: tuple[int, int], frames: int, seed
         pictures = []
         for angle in np.linspace(0, TURN, frames):
             stage.camera.azimuth = start + angle
-            pictures.append(stage.look(domain, rng).rgb)
+            # The same draws for each frame: one camera keeps its exposure and white balance.
+            pictures.append(stage.look(domain, np.random.default_rng(seed)).rgb)
         return pictures
     finally:
         stage.close()
