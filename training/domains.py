@@ -54,22 +54,22 @@ def daylight(rgb: np.ndarray, ids: np.ndarray, rng: np.random.Generator) -> np.n
 
 def dim(rgb: np.ndarray, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Expose too little, with the noise of a high gain and the tint of a bulb."""
-    tint = rng.uniform(0.22, 0.4) * np.array([1.15, 1.0, rng.uniform(0.55, 0.85)])
-    return exposure(rgb, tint, rng.uniform(80, 200), rng.uniform(0.005, 0.012), rng)
+    tint = rng.uniform(0.3, 0.5) * np.array([1.15, 1.0, rng.uniform(0.5, 0.8)])
+    return exposure(rgb, tint, rng.uniform(80, 200), rng.uniform(0.004, 0.01), rng)
 
 
 def blur(rgb: np.ndarray, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Move the camera during the exposure, or set its focus wrong."""
     side = rgb.shape[0] / 224
     if rng.random() < 0.5:
-        length, angle = rng.uniform(9, 20) * side, rng.uniform(0, np.pi)
+        length, angle = rng.uniform(8, 16) * side, rng.uniform(0, np.pi)
         reach = int(np.ceil(length / 2))
         kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
         step = np.array([np.cos(angle), np.sin(angle)]) * length / 2
         first, last = (np.rint(16 * (reach + way * step)).astype(int).tolist() for way in (-1, 1))
         cv2.line(kernel, first, last, 1, lineType=cv2.LINE_AA, shift=4)
     else:
-        radius = rng.uniform(3.0, 5.5) * side
+        radius = rng.uniform(2.5, 4.5) * side
         reach = int(radius) + 2
         distance = np.hypot(*np.mgrid[-reach:reach + 1, -reach:reach + 1])
         kernel = (radius + 0.5 - distance).clip(0, 1).astype(np.float32)
@@ -102,7 +102,7 @@ DOMAINS = {
         sensor=daylight),
     'dim': Domain(
         'patterned table at night: underexposed, warm tint, strong shot and read noise',
-        key=(0.4, 0.8), fill=(0.1, 0.25), shadows=True, textured=True, distractors=(0, 2),
+        key=(0.4, 0.8), fill=(0.25, 0.4), shadows=True, textured=True, distractors=(0, 2),
         sensor=dim),
     'blur': Domain(
         'patterned table, the camera moves during the exposure or is out of focus',
