@@ -1,0 +1,245 @@
+"""
+What a student is trained by: a weighted sum of named terms.
+
+A method is a dictionary of weights, not a class. VL2V-ADiP (Addepalli et al., CVPR 2024) is
+{'img_cos': lambda, 'txt_cos': 1 - lambda}; Li, Fang et al. (ICCV 2023) is {'cls': 1, 'im_cst': 1,
+'vlprox': 1}; plain training of a linear head is {'cls': 1}, with its logits in the batch.
+
+Every term is a mean over the batch and is computed in float32, under autocast too.
+"""
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Gather = Callable[[Tensor], Tensor]
+
+
+def identity(rows: Tensor) -> Tensor:
+    """Return the rows of all ranks where there is one rank."""
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """
+    What the terms are computed from; a term says if it misses something.
+
+    labels: (B,) int64, columns of prototypes and of logits.
+    student: (B, D) embeddings of the student.
+    teacher: (B, D) embeddings of the teacher, without gradient.
+    prototypes: (C, D).
+    logits: (B, C) of a closed-set linear head; cls and kd use them instead of similarities.
+    captions: (B, D) text embeddings of a caption of each image.
+    """
+
+    labels: Tensor
+    student: Tensor
+    teacher: Tensor | None = None
+    prototypes: Tensor | None = None
+    logits: Tensor | None = None
+    captions: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the shapes fit together."""
+        count, width = self.student.shape
+        assert self.labels.shape == (count,), self.labels.shape
+        for rows in (self.teacher, self.captions):
+            assert rows is None or rows.shape == (count, width), rows.shape
+        assert self.prototypes is None or self.prototypes.shape[1:] == (width,), (
+            self.prototypes.shape)
+        assert self.logits is None or self.logits.shape[:1] == (count,), self.logits.shape
+        assert self.logits is None or self.prototypes is None or (
+            self.logits.shape[1] == len(self.prototypes)), (
+            self.logits.shape, self.prototypes.shape)
+        assert self.teacher is None or not self.teacher.requires_grad, 'the teacher is frozen'
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """
+    Numbers in the terms.
+
+    temperature: tau, by which cosines are divided before a softmax.
+    k: how many of the teacher's most likely labels vlprox looks at; more than C means all.
+    kd_temperature: T, by which kd divides logits further. 1: cosines over tau are soft already.
+    """
+
+    temperature: float = 0.07
+    k: int = 5
+    kd_temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check ranges; raises ValueError that names the field."""
+        for name, good, expected in (
+            ('temperature', 0 < self.temperature < math.inf, 'a positive number'),
+            ('k', isinstance(self.k, int) and self.k >= 1, 'an integer of at least 1'),
+            ('kd_temperature', 0 < self.kd_temperature < math.inf, 'a positive number'),
+        ):
+            if not good:
+                raise ValueError(f'{name}: expected {expected}, got {getattr(self, name)!r}')
+
+
+def total(weights: Mapping[str, float], batch: Batch, settings: LossSettings,
+          gather: Gather = identity) -> tuple[Tensor, dict[str, Tensor]]:
+    """
+    Compute the weighted sum of terms.
+
+    Over several processes, im_cst and caption need the images of all of them, so each process
+    computes these two over the whole gathered batch. `gather` turns the (B, D) rows of this
+    process into the (ranks * B, D) rows of all, in the order of ranks. Its backward pass must add
+    up the gradients that all ranks have for this rank's rows, as
+    torch.distributed.nn.functional.all_gather's does. Each rank then has `ranks` times the
+    gradient of its own rows; DistributedDataParallel averages over ranks, which divides by as
+    much. The other terms are means of equally large parts, whose average is the mean over all. So
+    a step equals that of one process with the whole batch, if every rank has equally many images.
+
+    :param weights: by name of a term; see `check_weights`.
+    :param gather: returns the rows of all ranks; the default is right for one process.
+    :return: the sum, (), and each term without weight and without gradient.
+    :raises ValueError: for weights out of range, or if the batch misses what a term needs.
+    """
+    check_weights(weights)
+    terms = {name: TERMS[name](batch, settings, gather) for name in weights}
+    loss = sum(weight * terms[name] for name, weight in weights.items())
+    return loss, {name: term.detach() for name, term in terms.items()}
+
+
+def check_weights(weights: Mapping[str, float]) -> None:
+    """Raise ValueError for a term that does not exist, a weight out of range, or no term."""
+    for name, weight in weights.items():
+        if name not in TERMS:
+            raise ValueError(f'loss: expected terms of {", ".join(TERMS)}, got {name!r}')
+        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not number or not 0 <= weight < math.inf:
+            raise ValueError(f'loss: expected a weight of 0 or more for {name}, got {weight!r}')
+    if not any(weights.values()):
+        raise ValueError(f'loss: expected a weight above 0 for at least one term of '
+                         f'{", ".join(TERMS)}, got {dict(weights)}')
+
+
+def asymmetric_loss(scores: Tensor, truth: Tensor, gamma_neg: float = 2, gamma_pos: float = 1,
+                    clip: float = 0.05) -> Tensor:
+    """
+    Compute the loss of labels that are each present or not (ASL; Ridnik et al., ICCV 2021).
+
+    Scores p of what is present give -(1 - p)^gamma_pos log p; those of what is not, first lowered
+    to q = max(p - clip, 0), give -q^gamma_neg log(1 - q). Summed over labels, mean over images.
+
+    :param scores: (B, C) in [0, 1].
+    :param truth: (B, C) bool.
+    :raises ValueError: for a gamma between 0 and 1, whose gradient is infinite at p = 1.
+    """
+    for name, gamma in (('gamma_neg', gamma_neg), ('gamma_pos', gamma_pos)):
+        if not (gamma == 0 or 1 <= gamma < math.inf):
+            raise ValueError(f'{name}: expected 0 or at least 1, got {gamma!r}')
+    if not 0 <= clip < 1:
+        raise ValueError(f'clip: expected a part of 1, got {clip!r}')
+    assert scores.shape == truth.shape, (scores.shape, truth.shape)
+    scores = scores.float()  # (B, C)
+    least = torch.finfo(torch.float32).tiny  # whose logarithm is finite
+    missed = (1 - scores) ** gamma_pos * scores.clamp(min=least).log()
+    lowered = (scores - clip).clamp(min=0)
+    claimed = lowered ** gamma_neg * (1 - lowered).clamp(min=least).log()
+    return -torch.where(truth, missed, claimed).sum(dim=1).mean()
+
+
+def _needed(batch: Batch, term: str, *names: str) -> list[Tensor]:
+    """Return parts of the batch in float32; raises ValueError if one is missing."""
+    missing = [name for name in names if getattr(batch, name) is None]
+    if missing:
+        raise ValueError(f'loss: {term} needs {" and ".join(names)}, the batch has no '
+                         f'{" and no ".join(missing)}; provide it or leave {term} out')
+    return [getattr(batch, name).float() for name in names]
+
+
+def _similarities(rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the cosines of (B, D) and (C, D) unit rows, (B, C)."""
+    with torch.autocast(rows.device.type, enabled=False):  # 3 digits are too few beside tau
+        return rows @ columns.T
+
+
+def _label_logits(batch: Batch, term: str, settings: LossSettings) -> Tensor:
+    """Return the linear head's logits, or similarities over tau, (B, C)."""
+    if batch.logits is not None:
+        return batch.logits.float()
+    student, prototypes = _needed(batch, term, 'student', 'prototypes')
+    return _similarities(student, prototypes) / settings.temperature
+
+
+def _contrastive(first: Tensor, second: Tensor, settings: LossSettings, gather: Gather) -> Tensor:
+    """Tell which of all (B, D) rows belong together, both ways; InfoNCE as in CLIP."""
+    logits = _similarities(gather(first), gather(second)) / settings.temperature  # (B, B)
+    own = torch.arange(len(logits), device=logits.device)
+    return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
+
+
+def cls(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+    """CE(cos(s, w) / tau, y), or CE(logits, y): L_cls of Li, Fang et al.; ERM."""
+    return functional.cross_entropy(_label_logits(batch, 'cls', settings), batch.labels)
+
+
+def mse(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+    """||s - t||^2, summed over D: L_mse of Li, Fang et al."""
+    student, teacher = _needed(batch, 'mse', 'student', 'teacher')
+    return (student - teacher).square().sum(dim=1).mean()
+
+
+def im_cst(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+    """Contrast each s with all t and each t with all s: L_im-cst of Li, Fang et al."""
+    student, teacher = _needed(batch, 'im_cst', 'student', 'teacher')
+    return _contrastive(student, teacher, settings, gather)
+
+
+def caption(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+    """Contrast each s with all captions and back: L_cap of Li, Fang et al."""
+    student, captions = _needed(batch, 'caption', 'student', 'captions')
+    return _contrastive(student, captions, settings, gather)
+
+
+def vlprox(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+    """
+    I(x) KL(P_T,topk || P_S,topk): L_vlprox(k) of Li, Fang et al.
+
+    Both are softmaxes over the teacher's k most likely labels only. I(x) is 1 where the first of
+    them is the true label. The mean is over all images, also those where I(x) is 0.
+    """
+    student, teacher, prototypes = _needed(batch, 'vlprox', 'student', 'teacher', 'prototypes')
+    k = min(settings.k, len(prototypes))
+    nearest, columns = _similarities(teacher, prototypes).topk(k, dim=1)  # (B, k) each
+    same = _similarities(student, prototypes).gather(1, columns)  # (B, k)
+    log_teacher = functional.log_softmax(nearest / settings.temperature, dim=1)
+    log_student = functional.log_softmax(same / settings.temperature, dim=1)
+    divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=1)  # (B,)
+    return (divergence * (columns[:, 0] == batch.labels)).mean()
+
+
+def img_cos(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+    """-cos(s, t): the image part of VL2V's loss."""
+    student, teacher = _needed(batch, 'img_cos', 'student', 'teacher')
+    return -(student * teacher).sum(dim=1).mean()
+
+
+def txt_cos(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+    """-cos(s, w_y): the text part of VL2V's loss."""
+    student, prototypes = _needed(batch, 'txt_cos', 'student', 'prototypes')
+    return -(student * prototypes[batch.labels]).sum(dim=1).mean()
+
+
+def kd(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+    """T^2 KL(teacher's || student's scores), both softened by T (Hinton et al., 2015)."""
+    teacher, prototypes = _needed(batch, 'kd', 'teacher', 'prototypes')
+    softness = settings.kd_temperature
+    target = functional.softmax(
+        _similarities(teacher, prototypes) / (settings.temperature * softness), dim=1)  # (B, C)
+    student = functional.log_softmax(_label_logits(batch, 'kd', settings) / softness, dim=1)
+    return softness ** 2 * functional.kl_div(student, target, reduction='batchmean')
+
+
+# Each returns (): how far the batch is from what the term asks for.
+TERMS: dict[str, Callable[[Batch, LossSettings, Gather], Tensor]] = {
+    'cls': cls, 'mse': mse, 'im_cst': im_cst, 'vlprox': vlprox, 'img_cos': img_cos,
+    'txt_cos': txt_cos, 'kd': kd, 'caption': caption}
