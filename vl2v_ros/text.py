@@ -17,6 +17,7 @@ import numpy as np
 
 logger = logging.getLogger(__name__)
 BATCH = 64  # prompts per pass; what is encoded is stored after each
+HUB_CONFIG = 'open_clip_config.json'  # as open_clip's models lie in a folder of their hub
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class TextTower:
     """
     Where a text tower comes from, as written into a checkpoint.
 
-    model: an open_clip model name, or a local open_clip config (*.json).
+    model: an open_clip model name, or a local open_clip config (*.json); one that is called
+    open_clip_config.json may also say the images' mean and std, as those from the hub do.
     pretrained: the name's pretrained tag, or the config's weights file (*.safetensors, *.pt).
     identity: what its embeddings are cached under, see `identify`.
     Local files are looked up beside the checkpoint that names them.
@@ -80,19 +82,21 @@ class TextEncoder(Protocol):
 
 
 class ClipText:
-    """The text tower of an open_clip model, on the CPU; the image tower is let go."""
+    """The text tower of an open_clip model; on the CPU, and the image tower is let go."""
 
-    def __init__(self, tower: TextTower, folder: Path = Path('.')) -> None:
+    def __init__(self, tower: TextTower, folder: Path = Path('.'), model: object = None) -> None:
         """
         Load the tower.
 
         :param folder: where local files are looked up.
+        :param model: what `load_clip` returned for them, used as it is and where it is; None:
+            loaded here.
         :raises ValueError: for names, files or weights that do not fit, or when the hub that
             open_clip downloads from cannot be reached.
         """
         import open_clip
-        self._model = _load_local(tower, folder) if tower.is_local else _load_hub(tower)
-        name = Path(tower.model).stem if tower.is_local else tower.model
+        self._model = model or load_clip(tower, folder)
+        name = _open_clip_name(tower, folder)
         try:
             self._tokenizer = open_clip.get_tokenizer(name)
         except Exception as error:  # as in _load_hub; some tokenizers also need transformers
@@ -100,7 +104,8 @@ class ClipText:
                              f'({type(error).__name__}: {error}); install what it needs, and '
                              'connect once to the network') from error
         self.width = open_clip.get_model_config(name)['embed_dim']
-        del self._model.visual
+        if model is None:
+            del self._model.visual
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
         """Embed N prompts; what exceeds the tower's context (77 tokens in CLIP) is cut."""
@@ -112,9 +117,29 @@ class ClipText:
         truncated = longer[:, -1] != (getattr(inner, 'pad_token_id', 0) or 0)
         tokens = self._tokenizer(list(prompts), context_length=context)
         with torch.inference_mode():
-            rows = torch.cat([self._model.encode_text(part, normalize=True).float()
+            device = self._model.logit_scale.device
+            rows = torch.cat([self._model.encode_text(part.to(device), normalize=True).float()
                               for part in tokens.split(BATCH)])
-        return TextEmbeddings(rows.numpy(), truncated.numpy())
+        return TextEmbeddings(rows.cpu().numpy(), truncated.numpy())
+
+
+def load_clip(tower: TextTower, folder: Path, images: bool = False) -> object:
+    """
+    Load a whole open_clip model, in evaluation mode, in float32, on the CPU.
+
+    :param folder: where local files are looked up.
+    :param images: whether its image tower is needed; else a weights file may do without it.
+    :raises ValueError: as ClipText does.
+    """
+    return _load_local(tower, folder, images) if tower.is_local else _load_hub(tower)
+
+
+def _open_clip_name(tower: TextTower, folder: Path) -> str:
+    """Return what open_clip calls a model; a local config must have been added."""
+    if not tower.is_local:
+        return tower.model
+    path = folder / tower.model
+    return f'local-dir:{path.parent}' if path.name == HUB_CONFIG else path.stem
 
 
 def _load_hub(tower: TextTower) -> object:
@@ -134,7 +159,7 @@ def _load_hub(tower: TextTower) -> object:
                          'the network, or name a local config and weights file') from error
 
 
-def _load_local(tower: TextTower, folder: Path) -> object:
+def _load_local(tower: TextTower, folder: Path, images: bool) -> object:
     import open_clip
     from safetensors import SafetensorError
     config = _local_file(folder, tower.model)
@@ -144,10 +169,11 @@ def _load_local(tower: TextTower, folder: Path) -> object:
                          'trained with, but their digest differs; restore the original files')
     try:
         json.loads(config.read_text())  # once added, a damaged one would make all later ones fail
-        open_clip.add_model_config(config)
+        if config.name != HUB_CONFIG:
+            open_clip.add_model_config(config)
         logging.disable(logging.WARNING)  # it warns of random weights, which are replaced below
         try:
-            model = open_clip.create_model(config.stem)
+            model = open_clip.create_model(_open_clip_name(tower, folder), load_weights=False)
         finally:
             logging.disable(logging.NOTSET)
         state = open_clip.factory.load_state_dict(str(weights), weights_only=True)
@@ -155,8 +181,7 @@ def _load_local(tower: TextTower, folder: Path) -> object:
     except (RuntimeError, KeyError, ValueError, OSError, TypeError, EOFError, UnpicklingError,
             SafetensorError) as error:
         raise ValueError(f'text tower: {weights} does not fit {config}: {error}') from error
-    # A file may hold the text tower alone.
-    wrong = [key for key in missing if not key.startswith('visual.')] + list(unexpected)
+    wrong = [key for key in missing if images or not key.startswith('visual.')] + list(unexpected)
     if wrong:
         raise ValueError(f'text tower: {weights} does not fit {config}: missing or unexpected '
                          f'weights {wrong[:4]}')
@@ -268,7 +293,8 @@ def open_text_tower(tower: TextTower, width: int, folder: Path, cache_dir: Path)
     """
     if tower.is_local and (folder / tower.model).is_file():
         try:
-            found = json.loads((folder / tower.model).read_text())['embed_dim']
+            config = json.loads((folder / tower.model).read_text())
+            found = (config['model_cfg'] if 'model_cfg' in config else config)['embed_dim']
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f'text tower: expected an open_clip config with embed_dim in '
                              f'{folder / tower.model}, got {error!r}') from error
