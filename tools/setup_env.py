@@ -32,6 +32,8 @@ LIBRARIES = [
     'torch>=2.1', 'torchvision', 'timm>=1.0.22', 'open_clip_torch>=2.24', 'openvino>=2024.0',
     'numpy', 'safetensors>=0.4', 'pillow', 'PyYAML', 'tqdm', 'pytest', 'ruff',
     'mujoco>=3.2', 'webdataset',  # training data: rendered, and read from shards
+    'lightning-fabric', 'tyro', 'torchmetrics', 'tensorboard', 'matplotlib',  # distillation
+    'onnx', 'onnxruntime', 'onnxscript',  # export
     'colcon-common-extensions', 'setuptools<80',  # setuptools 80 ends colcon's --symlink-install
 ]
 ROS_WHEELS = [
@@ -220,7 +222,8 @@ def fingerprints(distro: str) -> dict[str, str]:
     both = [*packages, Path(__file__).read_text()]  # what both build steps depend on
     messages = [f'{p} {p.read_text()}' for p in files('vl2v_msgs', 'tools/vision_msgs')]
     package = [(ROOT / name).read_text() for name in ('package.xml', 'setup.py', 'setup.cfg')]
-    package += map(str, files('launch', 'config'))  # linked, so only the names matter
+    # Linked, so only the names matter.
+    package += map(str, files('launch', 'config', 'models'))
     inputs = {'packages': packages, 'interfaces': both + messages, 'package': both + package}
     return {step: hashlib.sha256('\0'.join(parts).encode()).hexdigest()
             for step, parts in inputs.items()}
