@@ -12,6 +12,7 @@ from vl2v_ros.text import TextTower
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+PROJECTORS = ('linear', 'mlp')
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class StudentSpec:
     width: D, of the embeddings; equals the text tower's.
     image_size: side S of the input [px].
     mean, std: per RGB channel, of pixels in [0, 1].
+    projector: 'linear', or 'mlp' with one hidden layer.
     resize_mode: 'shortest' crops the centred square, 'squash' keeps the whole frame.
     temperature: score = softmax(similarity / temperature) over the labels.
     unknown_threshold: best cosine similarity below which a frame shows none of the labels.
@@ -36,6 +38,7 @@ class StudentSpec:
     text_tower: TextTower
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    projector: str = 'linear'
     resize_mode: str = 'shortest'
     temperature: float = 0.07
     unknown_threshold: float = 0.0
@@ -56,6 +59,7 @@ class StudentSpec:
             ('image_size', self.image_size >= 1, 'at least 1 [px]'),
             ('mean', all(map(math.isfinite, self.mean)), 'finite numbers'),
             ('std', all(0 < value < math.inf for value in self.std), 'positive numbers'),
+            ('projector', self.projector in PROJECTORS, f'one of {PROJECTORS}'),
             ('resize_mode', self.resize_mode in RESIZE_MODES, f'one of {RESIZE_MODES}'),
             ('temperature', 0 < self.temperature < math.inf, 'a positive number'),
             ('unknown_threshold', -1 <= self.unknown_threshold <= 1, 'a cosine in [-1, 1]'),
@@ -72,15 +76,29 @@ class Student(nn.Module):
         super().__init__()
         self.spec = spec
         self.backbone = _backbone(spec)
-        features = getattr(self.backbone, 'head_hidden_size', self.backbone.num_features)
-        self.projector = nn.Linear(features, spec.width)
+        width = self.backbone.num_features
+        self.num_features: int = getattr(self.backbone, 'head_hidden_size', width) or width
+        self.projector = _projector(spec, self.num_features)
         self.register_buffer('mean', torch.tensor(spec.mean).view(3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(spec.std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Embed (B, 3, S, S) RGB in [0, 1] as (B, D) unit rows."""
-        features = self.backbone((images - self.mean) / self.std)  # (B, F)
-        return functional.normalize(self.projector(features), dim=-1)  # (B, D)
+        return self.project(self.features(images))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the backbone's (B, F) features of (B, 3, S, S) RGB in [0, 1]."""
+        return self.backbone((images - self.mean) / self.std)
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """Return (B, D) unit rows for (B, F) features."""
+        return functional.normalize(self.projector(features), dim=-1)
+
+
+def _projector(spec: StudentSpec, features: int) -> nn.Module:
+    if spec.projector == 'linear':
+        return nn.Linear(features, spec.width)
+    return nn.Sequential(nn.Linear(features, features), nn.GELU(), nn.Linear(features, spec.width))
 
 
 def _backbone(spec: StudentSpec) -> nn.Module:

@@ -1,0 +1,171 @@
+"""
+Distil a teacher into a student that runs on the robot.
+
+python training/distill.py                                  # the shipped recipe on the sample
+python training/distill.py --config config/distill/vl2v_adip.yaml --seed 1
+torchrun --nproc-per-node 4 training/distill.py --config config/distill/ood.yaml
+
+Writes student.safetensors, result.json, report.html and TensorBoard logs into
+<out>/<name>_seed<seed>; a run that was stopped goes on when it is started again.
+"""
+from dataclasses import replace
+import json
+import os
+from pathlib import Path
+import sys
+import time
+
+from batches import index_batches, shard_batches, shard_task
+from embedding_cache import embeddings
+from evaluate import evaluate, show
+from lightning_fabric import Fabric
+import losses
+from run_state import PASSING, STATE
+import task as tasks
+from task import Task
+from teacher import OpenClipTeacher, Teacher
+import torch
+from trainee import build, mean_and_std, Trainee
+import trainer
+import tyro
+from vl2v_ros import checkpoint
+from vl2v_ros.checkpoint import replacing
+from vl2v_ros.student import StudentSpec
+from vl2v_ros.text import default_cache_dir
+
+import config
+from config import Recipe, TeacherSource
+
+RESULT = 'result.json'
+
+
+def new_trainee(recipe: Recipe, task: Task, teacher: Teacher, folder: Path) -> Trainee:
+    """Return a trainee with the first weights of the recipe; raises ValueError."""
+    tower, normalisation = None, mean_and_std(recipe.student.backbone)
+    if isinstance(teacher, OpenClipTeacher):
+        tower = teacher.model.visual
+        if recipe.student.weights == 'teacher':
+            normalisation = {'mean': tuple(teacher.mean.flatten().tolist()),
+                             'std': tuple(teacher.std.flatten().tolist())}
+    spec = StudentSpec(
+        recipe.student.backbone, teacher.width, recipe.student.image_size,
+        tasks.tower_beside(recipe.teacher, teacher, folder), projector=recipe.student.projector,
+        temperature=recipe.temperature, teacher=teacher.identity,
+        trained_on=f'{size(task)}, recipe {recipe.name}, seed {recipe.seed}', **normalisation)
+    torch.manual_seed(recipe.seed)
+    return build(recipe.student, spec, task.trained if recipe.student.closed_set else None, tower)
+
+
+def size(task: Task) -> str:
+    """Say how much there is to train on."""
+    images = f'{len(task.train)} images' if len(task.train) else 'shards'
+    return f'{images} of {task.trained} classes'
+
+
+def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
+    """
+    Run a recipe, or go on with it, and return its results.
+
+    :raises ValueError: for a recipe or data that do not fit.
+    :raises trainer.Stopped: for a loss that is not finite, or when interrupted.
+    """
+    losses.check_weights(trainer.weights(recipe))
+    if recipe.student.closed_set and trainer.weights(recipe).keys() - {'cls', 'kd'}:
+        raise ValueError('loss: expected cls and kd alone with student.closed_set, which learns '
+                         f'no embedding, got {", ".join(trainer.weights(recipe))}')
+    folder = recipe.out / f'{recipe.name}_seed{recipe.seed}'
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / RESULT).is_file():
+        return finished(recipe, folder)
+    shards = None
+    if recipe.data.shards:
+        task, shards = shard_task(recipe.data)
+    else:
+        task = tasks.read_task(recipe.data)
+    teacher = tasks.open_teacher(recipe.teacher, str(fabric.device))
+    words = tasks.words(task.labels, recipe.data, tasks.cached(teacher))
+    cache = default_cache_dir() / 'embeddings'
+    prototypes = torch.tensor(words.prototypes[:task.trained])
+    if shards:
+        batches = shard_batches(fabric, recipe, shards, teacher, prototypes,
+                                task.class_names[:task.trained], folder / 'corrupt.txt')
+    else:
+        targets = embeddings(task.train, teacher, cache, recipe.views, recipe.augmentation,
+                             recipe.seed)
+        batches = index_batches(fabric, recipe, task.train, targets, prototypes)
+    trainee = new_trainee(recipe, task, teacher, folder)
+    print(f'{recipe.name}: {size(task)}; student '
+          f'{recipe.student.backbone} on {fabric.device}, {fabric.world_size} process(es)')
+    start = time.monotonic()
+    # What a run is told from others by is the teacher, not where its files lie.
+    shared = replace(recipe, teacher=TeacherSource(teacher.identity, ''))
+    progress = trainer.train(fabric, trainee, shared, batches, folder)
+    seconds = time.monotonic() - start
+    result = {'recipe': config.plain(recipe), 'training_seconds': round(seconds, 1)}
+    if fabric.is_global_zero:
+        result |= evaluate(
+            trainee, task, words, teacher, cache, folder, f'{recipe.name}, seed {recipe.seed}',
+            {'backbone': recipe.student.backbone, 'teacher': teacher.identity,
+             'training': f'{seconds:.0f} s on {fabric.device}'}, progress.curves)
+        if not recipe.student.closed_set:
+            checkpoint.save(trainee.student, folder / 'student.safetensors')
+        with replacing(folder / RESULT) as temporary:
+            temporary.write_text(json.dumps(result, indent=1))
+        (folder / STATE).unlink(missing_ok=True)
+    fabric.barrier()
+    return result
+
+
+def finished(recipe: Recipe, folder: Path) -> dict[str, object]:
+    """Return the results of a run that is complete; raises ValueError if of another recipe."""
+    result = json.loads((folder / RESULT).read_text())
+    now = json.loads(json.dumps(config.plain(recipe)))
+    if any(result.get('recipe', {}).get(name) != value for name, value in now.items()
+           if name not in PASSING):
+        raise ValueError(f'{folder} holds the results of another recipe; choose another --name '
+                         'or --out, or delete it')
+    print(f'{folder} is complete; delete it to train again')
+    return result
+
+
+def make_fabric(recipe: Recipe) -> Fabric:
+    """
+    Return Fabric for one process, or for those that torchrun started.
+
+    :raises ValueError: for a device that is not there.
+    """
+    world = int(os.environ.get('WORLD_SIZE', 1))
+    local = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+    try:
+        fabric = Fabric(accelerator=recipe.device, devices=local, num_nodes=world // local,
+                        strategy='ddp' if world > 1 else 'auto', precision=recipe.precision)
+    except (RuntimeError, ImportError) as error:
+        raise ValueError(f'device: {error}') from error
+    fabric.launch()
+    return fabric
+
+
+def parse(arguments: list[str]) -> Recipe:
+    """Return the recipe of a command line: --config FILE, and any field of it."""
+    recipe, others = tasks.read_command(arguments)
+    return tyro.cli(Recipe, default=recipe, args=others, description=__doc__)
+
+
+def main() -> None:
+    """Distil as the command line says, and print the table of results."""
+    try:
+        recipe = parse(sys.argv[1:])
+        fabric = make_fabric(recipe)
+        result = distill(recipe, fabric)
+    except (ValueError, trainer.Stopped) as error:
+        sys.exit(f'distill: {error}')
+    except OSError as error:
+        sys.exit(f'distill: stopped: {error}; what was saved is whole: the same command goes on')
+    except KeyboardInterrupt:
+        sys.exit('distill: interrupted; what was saved is whole: the same command goes on')
+    if fabric.is_global_zero:
+        show(result)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,258 @@
+"""
+Measure a student: what it names, how it generalises, and how well it knows what it does not know.
+
+python training/evaluate.py --checkpoint STUDENT.safetensors --out FOLDER --config RECIPE.yaml
+python training/evaluate.py --checkpoint STUDENT.safetensors --out FOLDER --scenes RENDERS/clutter
+
+Images, split and teacher come from the recipe, as in training; any field of it can be given, such
+as --data.images. Writes result.json and report.html into --out.
+"""
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+import json
+from pathlib import Path
+import sys
+from typing import NamedTuple
+
+from batches import shard_task
+from embedding_cache import embeddings
+from image_index import Index
+from images import Images
+from lightning_fabric import Fabric
+import metrics
+import numpy as np
+import report
+from tables import confusion, in_domains, mistakes, scene_objects, table
+import task as tasks
+from task import Task
+from teacher import Teacher
+import torch
+from torch.utils.data import DataLoader
+from trainee import Trainee
+import tyro
+from vl2v_ros import checkpoint
+from vl2v_ros.checkpoint import replacing
+from vl2v_ros.student import StudentSpec
+from vl2v_ros.text import default_cache_dir
+from vl2v_ros.vocabulary import Vocabulary
+
+from config import Recipe
+
+ALIGNED = (2, 3, 5)  # k of M_vlalign, as in the paper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Recipe):
+    """What is evaluated, beside the fields of a recipe."""
+
+    checkpoint: Path
+    """The student, as distill.py wrote it."""
+    out: Path
+    """The folder for result.json and report.html."""
+    scenes: Path | None = None
+    """A `clutter` dataset of render.py: each object in its scenes is tested, too."""
+    calibrate: bool = False
+    """Choose temperature and unknown threshold, and write them into the checkpoint."""
+
+
+class Rows(NamedTuple):
+    """
+    What is known of N images.
+
+    student, teacher: (N, D) unit embeddings. similarities: (N, C) of the student to the labels, or
+    the logits of a closed set. guided: (N, C) similarities of the teacher.
+    """
+
+    student: torch.Tensor
+    teacher: torch.Tensor
+    similarities: torch.Tensor
+    guided: torch.Tensor
+
+
+@torch.inference_mode()
+def embed(trainee: Trainee, index: Index, words: Vocabulary, teacher: Teacher, cache: Path,
+          batch: int = 128) -> Rows:
+    """Embed the plain images of an index by student and teacher."""
+    spec, device = trainee.student.spec, next(trainee.parameters()).device
+    loader = DataLoader(Images(index, spec.image_size, resize_mode=spec.resize_mode), batch)
+    prototypes = torch.tensor(words.prototypes)  # (C, D)
+    trainee.eval()
+    found = [trainee(sample.image.to(device)) for sample in loader]
+    student = torch.cat([rows.float().cpu() for rows, _ in found])
+    guide = embeddings(index, teacher, cache, resize_mode=spec.resize_mode)[:, 0]
+    guide = torch.from_numpy(guide.astype(np.float32))
+    return Rows(student, guide, student @ prototypes.T if trainee.head is None else
+                torch.cat([logits.float().cpu() for _, logits in found]), guide @ prototypes.T)
+
+
+def evaluate(trainee: Trainee, task: Task, words: Vocabulary, teacher: Teacher, cache: Path,
+             folder: Path, title: str, facts: Mapping[str, str],
+             curves: Mapping[str, Sequence[tuple[int, float]]] = {}, scenes: Path | None = None,
+             choose: bool = True) -> dict[str, object]:
+    """
+    Measure a student on the test images of a task, and write report.html.
+
+    Calibration and unknown detection are measured on every other image of the classes and domains
+    trained on; temperature and unknown threshold are chosen on the rest.
+
+    :param words: prototypes of all classes of the task.
+    :param scenes: a `clutter` dataset of render.py, or None.
+    :param choose: set the temperature and threshold chosen in the student's spec; else those that
+        it has are measured.
+    :return: table, teacher (its table), per_domain, figures, and what was left_out, as JSON can
+        hold them.
+    :raises ValueError: for scenes that do not fit the task.
+    """
+    labels, prototypes = torch.tensor(task.test.labels), torch.tensor(words.prototypes)
+    seen = in_domains(task.test, task.seen_domains)
+    rows = embed(trainee, task.test, words, teacher, cache)
+    result: dict[str, object] = {'table': table(rows.similarities, task.test, task),
+                                 'teacher': table(rows.guided, task.test, task)}
+    if scenes is not None:
+        objects, with_ood = scene_objects(scenes, task)
+        in_scenes = embed(trainee, objects, words, teacher, cache)
+        for name, found in (('table', in_scenes.similarities), ('teacher', in_scenes.guided)):
+            result[name] += table(found, objects, task, with_ood, 'in scenes, ')
+    known, new = (labels < task.trained) & seen, (labels >= task.trained) & seen
+    figures: dict[str, float] = {}
+    if trainee.head is None:
+        figures |= against_teacher(rows, known, prototypes[:task.trained])
+        figures |= {f'ood {name}': value
+                    for name, value in against_teacher(rows, new, prototypes).items()}
+    listed = rows.similarities[:, :task.trained]
+    more, bins, left_out = trust(trainee, listed[known], labels[known], listed[new].amax(1),
+                                 choose)
+    figures |= more
+    result |= {'figures': figures, 'left_out': left_out, 'per_domain': {
+        name: metrics.accuracy(listed[mine], labels[mine]) for name in task.test.domain_names
+        if (mine := (labels < task.trained) & in_domains(task.test, (name,))).any()}}
+    scores = (rows.similarities / scale(trainee)).softmax(1)  # (N, C)
+    report.write(report.Report(
+        title=title, facts={**facts, **{name: f'{value:.4g}' for name, value in figures.items()}},
+        table=result['table'], per_domain=result['per_domain'],
+        confusion=confusion(scores, labels), labels=task.labels[:scores.shape[1]],
+        mistakes=mistakes(scores, task), losses=curves, reliability=[tuple(one) for one in bins],
+        ece=figures.get('ECE', 0.0)), folder / 'report.html')
+    return result
+
+
+def against_teacher(rows: Rows, part: torch.Tensor, prototypes: torch.Tensor) -> dict[str, float]:
+    """Return feature distance and M_vlalign to the teacher; nothing for no image."""
+    if not part.any():
+        return {}
+    student, guide = rows.student[part], rows.teacher[part]
+    distance, angle = metrics.feature_distance(student, guide)
+    return {'mse': distance, 'angle [deg]': angle} | {
+        f'M_vlalign({k})': metrics.vl_alignment(student @ prototypes.T, guide @ prototypes.T, k)
+        for k in ALIGNED if k <= len(prototypes)}
+
+
+def scale(trainee: Trainee) -> float:
+    """Return what similarities are divided by before the softmax; logits have no temperature."""
+    return trainee.student.spec.temperature if trainee.head is None else 1.0
+
+
+def trust(trainee: Trainee, listed: torch.Tensor, labels: torch.Tensor, unknown: torch.Tensor,
+          choose: bool) -> tuple[dict[str, float], list[metrics.Bin], list[str]]:
+    """
+    Calibrate on every other image if asked to, and measure calibration on the rest.
+
+    :param listed: (N, C) similarities to the labels trained on, of images of them.
+    :param unknown: (M,) best similarities of images of other classes.
+    :return: figures, the bins of a reliability diagram, and what was left out.
+    """
+    if len(listed) < 2:
+        return {}, [], ['calibration and unknown detection: expected at least 2 test images of '
+                        f'classes and domains trained on, got {len(listed)}']
+    figures: dict[str, float] = {}
+    if trainee.head is None:
+        if choose:
+            trainee.student.spec = calibrated(trainee.student.spec, listed[::2], labels[::2])
+        figures = unknown_figures(trainee.student.spec, listed[1::2], labels[1::2], unknown)
+    ece, bins = metrics.calibration((listed[1::2] / scale(trainee)).softmax(1), labels[1::2])
+    return {**figures, 'ECE': ece}, bins, []
+
+
+def calibrated(spec: StudentSpec, listed: torch.Tensor, labels: torch.Tensor) -> StudentSpec:
+    """Return the spec with the temperature that fits best, and a threshold that 95 % reach."""
+    best = listed.amax(1)
+    threshold = metrics.unknown_detection(best, best).threshold
+    return replace(spec, temperature=metrics.fit_temperature(listed, labels),
+                   unknown_threshold=min(1.0, max(-1.0, threshold)))
+
+
+def unknown_figures(spec: StudentSpec, listed: torch.Tensor, labels: torch.Tensor,
+                    unknown: torch.Tensor) -> dict[str, float]:
+    """
+    Measure unknown detection among the labels trained on.
+
+    :param unknown: best similarities of images of other classes; if there is none, each known
+        image is once known, and once unknown, its own label being left out of the list.
+    """
+    if not len(unknown):
+        unknown = listed.scatter(1, labels[:, None], -2.0).amax(1)
+    found = metrics.unknown_detection(listed.amax(1), unknown)
+    return {'temperature': spec.temperature, 'unknown threshold': spec.unknown_threshold,
+            'AUROC': found.auroc, 'FPR95': found.fpr95}
+
+
+def show(result: Mapping[str, object]) -> None:
+    """Print the tables."""
+    print(report.markdown_table(result['table']))
+    print('\nIts teacher:\n' + report.markdown_table(result['teacher']))
+    print('\n' + ', '.join(f'{name} {value:.3g}' for name, value in result['figures'].items()))
+    for reason in result['left_out']:
+        print(f'Left out: {reason}')
+
+
+def check_teacher(spec: StudentSpec, teacher: Teacher, path: Path) -> None:
+    """Raise ValueError for a teacher that is not the one a checkpoint names."""
+    for name, wanted, got in (('width', spec.width, teacher.width),
+                              ('identity', spec.text_tower.identity, teacher.identity)):
+        if wanted not in ('', got):
+            raise ValueError(f'{path}: expected a teacher of {name} {wanted}, got one of {got}; '
+                             'name the one the student was distilled from as --teacher.model and '
+                             '--teacher.pretrained')
+
+
+def run(options: Options) -> dict[str, object]:
+    """Evaluate a checkpoint and write the results; raises ValueError for what does not fit it."""
+    done = options.out / 'result.json'
+    if done.is_file() and 'checkpoint' not in json.loads(done.read_text()):
+        raise ValueError(f'{done} is of a training; choose another --out')
+    student = checkpoint.load(options.checkpoint)
+    try:
+        device = Fabric(accelerator=options.device, devices=1).device
+    except (RuntimeError, ImportError) as error:
+        raise ValueError(f'device: {error}') from error
+    teacher = tasks.open_teacher(options.teacher, str(device))
+    check_teacher(student.spec, teacher, options.checkpoint)
+    data = options.data
+    task = shard_task(data)[0] if data.shards else tasks.read_task(data)
+    words = tasks.words(task.labels, data, tasks.cached(teacher))
+    before = student.spec
+    result = {'checkpoint': str(options.checkpoint)} | evaluate(
+        Trainee(student).to(device), task, words, teacher, default_cache_dir() / 'embeddings',
+        options.out, options.checkpoint.name,
+        {'checkpoint': str(options.checkpoint), 'backbone': before.backbone,
+         'teacher': teacher.identity, 'trained on': before.trained_on},
+        scenes=options.scenes, choose=options.calibrate)
+    with replacing(done) as temporary:
+        temporary.write_text(json.dumps(result, indent=1))
+    if student.spec != before:
+        checkpoint.save(student, options.checkpoint)
+    return result
+
+
+def main() -> None:
+    """Evaluate as the command line says, and print the tables."""
+    try:
+        recipe, arguments = tasks.read_command(sys.argv[1:])
+        default = Options(**{**vars(recipe), 'out': tyro.MISSING}, checkpoint=tyro.MISSING)
+        show(run(tyro.cli(Options, default=default, args=arguments, description=__doc__)))
+    except (ValueError, OSError) as error:
+        sys.exit(f'evaluate: {error}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,281 @@
+"""
+Train the mini teacher: a small CLIP that stands in for a real one where no hub can be reached.
+
+python training/render.py --meshes MESHES --out RENDERS --size 160 --count 40 --heaps 0
+python training/pretrain_teacher.py --images RENDERS/single --backbone WEIGHTS.safetensors
+
+It knows 51 YCB objects and the words of config/captions/ycb.yaml, and nothing else: no other
+object, hardly another word, no real photo. It is here so that everything can be tried and tested;
+for real use name a real open_clip model in the recipe.
+
+First the text tower learns to place captions by what they are true of (captions.py), then the
+image tower, beginning as an ImageNet classifier, learns to place images beside their captions,
+the text tower being locked (as in LiT, Zhai et al., CVPR 2022, with the towers' roles exchanged).
+Softmax over captions, several of which can be true of an image: soft targets. A run that was
+stopped goes on from its last saved point.
+"""
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+import json
+from pathlib import Path
+import sys
+
+import captions
+from captions import Facts
+from image_index import Index, label_of, read_folders
+from images import Augmentation, Images
+import numpy as np
+import open_clip
+from safetensors.torch import load_file, save
+from task import report_corrupt
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from trainee import BATCH_NORMS
+from trainer import rate_at
+import tyro
+from vl2v_ros import vocabulary
+from vl2v_ros.checkpoint import replacing
+
+from config import ROOT
+
+STAGES = ('text tower', 'image tower')
+WORDINGS = 24  # captions per class that images are compared with
+TEXT_BATCH = 128
+TEXT_SCALE, IMAGE_SCALE = 20.0, 30.0  # 1 / temperature of the two stages
+AUGMENTATION = Augmentation(scale=(0.4, 1.0), jitter=0.4, hue=0.03, grey=0.0)  # colours are told
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of a run."""
+
+    images: Path
+    """Renders to learn from, <domain>/<class>/*."""
+    test: Path | None = None
+    """Renders to test on, of another seed."""
+    backbone: Path | None = None
+    """ImageNet weights of the image tower's trunk (*.safetensors); without, from scratch."""
+    config: Path = ROOT / 'models/mini_clip.json'
+    """open_clip config of the model."""
+    captions: Path = ROOT / 'config/captions/ycb.yaml'
+    descriptions: Path = ROOT / 'config/vocabularies/ycb.yaml'
+    out: Path = ROOT / 'models/mini_clip.safetensors'
+    text_steps: int = 300
+    epochs: int = 12
+    """Of the image tower."""
+    text_rate: float = 2e-3
+    image_rate: float = 3e-4
+    image_size: int = 112
+    """Side of training images [px]; smaller than in use, because random crops enlarge objects
+    (Touvron et al., NeurIPS 2019)."""
+    batch: int = 64
+    seed: int = 0
+    workers: int = 1
+    save_every: int = 100
+    """Steps between two points at which a run can go on."""
+    device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+def read_facts(options: Options, index: Index) -> list[Facts]:
+    """Return what can be said of each class; raises ValueError where something is missing."""
+    described = vocabulary.parse(str(options.descriptions))
+    return captions.read_facts(options.captions, index.class_names, described)
+
+
+def run(name: str, parameters: Sequence[nn.Parameter], rate: float, steps: int, model: nn.Module,
+        loss_at: Callable[[int], torch.Tensor], state_path: Path, save_every: int) -> None:
+    """Minimise a loss over some parameters for some steps, or go on with it; raises ValueError."""
+    decayed = [weight for weight in parameters if weight.ndim > 1]
+    others = [weight for weight in parameters if weight.ndim <= 1]
+    optimizer = torch.optim.AdamW([{'params': decayed, 'weight_decay': 0.05},
+                                   {'params': others, 'weight_decay': 0.0}],
+                                  rate, betas=(0.9, 0.98))
+    first = 0
+    if state_path.is_file():
+        state = torch.load(state_path, map_location='cpu', weights_only=True)
+        if STAGES.index(state['name']) > STAGES.index(name):
+            return  # a later stage has begun
+        if state['name'] == name:
+            optimizer.load_state_dict(state['optimizer'])
+            first = state['step']
+    with tqdm(total=steps, initial=first, desc=name, unit='step') as bar:
+        for step in range(first, steps):
+            for group in optimizer.param_groups:
+                group['lr'] = rate_at(rate, step, steps)
+            loss = loss_at(step)
+            if not torch.isfinite(loss):
+                raise ValueError(f'{name}: the loss is {loss.item()} at step {step + 1}; lower '
+                                 f'the rate. The last good point is kept in {state_path}')
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            bar.set_postfix_str(f'loss {loss.item():.3f}')
+            bar.update()
+            if (step + 1) % save_every == 0 or step + 1 == steps:
+                with replacing(state_path) as temporary:
+                    torch.save({'name': name, 'step': step + 1, 'model': model.state_dict(),
+                                'optimizer': optimizer.state_dict()}, temporary)
+
+
+def train_text(model: open_clip.CLIP, facts: Sequence[Facts], options: Options, state: Path
+               ) -> None:
+    """Teach captions that are true of the same classes to lie close."""
+    tokenizer = open_clip.get_tokenizer(options.config.stem)
+
+    def loss_at(step: int) -> torch.Tensor:
+        rng = np.random.default_rng([options.seed, 0, step])
+        said = [captions.caption(facts, int(number), rng)
+                for number in rng.integers(len(facts), size=TEXT_BATCH)]
+        true_of = functional.normalize(torch.tensor(np.stack([true for _, true in said])).float())
+        itself = torch.eye(TEXT_BATCH, dtype=torch.bool, device=options.device)
+        wanted = (true_of @ true_of.T).to(options.device).masked_fill(itself, 0)
+        tokens = tokenizer([words for words, _ in said]).to(options.device)
+        with torch.autocast(torch.device(options.device).type, torch.bfloat16):
+            rows = model.encode_text(tokens, normalize=True).float()
+        logits = (TEXT_SCALE * rows @ rows.T).masked_fill(itself, -1e4)
+        return functional.cross_entropy(
+            logits, wanted / wanted.sum(1, keepdim=True).clamp(min=1e-6))
+
+    weights = [weight for name, weight in model.named_parameters()
+               if not name.startswith(('visual.', 'logit_scale'))]
+    run(STAGES[0], weights, options.text_rate, options.text_steps, model,
+        loss_at, state, options.save_every)
+
+
+@torch.inference_mode()
+def caption_bank(model: open_clip.CLIP, facts: Sequence[Facts], options: Options
+                 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (C, WORDINGS, D) unit embeddings of captions and (C, WORDINGS, C) of what is true."""
+    rng = np.random.default_rng([options.seed, 1])
+    said = [captions.caption(facts, number, rng)
+            for number in range(len(facts)) for _ in range(WORDINGS)]
+    tokens = open_clip.get_tokenizer(options.config.stem)([words for words, _ in said])
+    rows = torch.cat([model.encode_text(part.to(options.device), normalize=True)
+                      for part in tokens.split(TEXT_BATCH)])
+    true_of = torch.tensor(np.stack([true for _, true in said]), device=options.device)
+    shape = len(facts), WORDINGS, -1
+    return rows.view(shape).clone(), true_of.view(shape).float().clone()
+
+
+def train_images(model: open_clip.CLIP, facts: Sequence[Facts], index: Index, options: Options,
+                 state: Path) -> None:
+    """Teach images to lie close to captions that are true of them; the text stays."""
+    tower = model.visual.to(memory_format=torch.channels_last)  # much faster on CPU
+    mean, std = (torch.tensor(values, device=options.device).view(3, 1, 1)
+                 for values in (tower.image_mean, tower.image_std))
+    bank, true_of = caption_bank(model, facts, options)
+    classes = torch.arange(len(facts), device=options.device)
+    images = Images(index, options.image_size, AUGMENTATION, seed=options.seed)
+    per_epoch = len(index) // options.batch
+    source = _batches(images, options, per_epoch)
+    tower.train()
+    for module in tower.modules():  # folded into convolutions, so they have no statistics to learn
+        if isinstance(module, BATCH_NORMS):
+            module.eval()
+
+    def loss_at(step: int) -> torch.Tensor:
+        pixels, labels = source(step)
+        generator = torch.Generator().manual_seed(hash((options.seed, step)))
+        wording = torch.randint(WORDINGS, (len(facts),), generator=generator)
+        true = true_of[classes, wording]  # (caption, class)
+        with torch.autocast(torch.device(options.device).type, torch.bfloat16):
+            rows = tower((pixels - mean) / std)
+        logits = IMAGE_SCALE * functional.normalize(rows.float(), dim=1) @ bank[classes, wording].T
+        wanted = (true / true.sum(1, keepdim=True))[:, labels].T  # what is true of few counts more
+        return functional.cross_entropy(logits, wanted / wanted.sum(1, keepdim=True))
+
+    run(STAGES[1], list(tower.parameters()), options.image_rate,
+        options.epochs * per_epoch, model, loss_at, state, options.save_every)
+
+
+def _batches(images: Images, options: Options, per_epoch: int
+             ) -> Callable[[int], tuple[torch.Tensor, torch.Tensor]]:
+    """Return step -> its images and labels; steps must come in order, from any first one."""
+    def stream(step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        epoch, offset = divmod(step, per_epoch)
+        while True:
+            images.set_epoch(epoch)
+            order = np.random.default_rng([options.seed, 2, epoch]).permutation(len(images))
+            rows = order[:per_epoch * options.batch].reshape(per_epoch, -1)[offset:]
+            for sample in DataLoader(images, batch_sampler=rows.tolist(),
+                                     num_workers=options.workers):
+                yield (sample.image.to(options.device, memory_format=torch.channels_last),
+                       sample.label.to(options.device))
+            epoch, offset = epoch + 1, 0
+
+    running: list[Iterator[tuple[torch.Tensor, torch.Tensor]]] = []
+
+    def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if not running:
+            running.append(stream(step))
+        return next(running[0])
+
+    return batch
+
+
+@torch.inference_mode()
+def accuracy(model: open_clip.CLIP, facts: Sequence[Facts], index: Index, options: Options
+             ) -> dict[str, float]:
+    """Return the part of images that are named rightly, by domain and over all."""
+    model.eval()
+    tokenizer = open_clip.get_tokenizer(options.config.stem)
+    prompts = [vocabulary.prompt(vocabulary.TEMPLATE, fact.names[0], fact.looks[0])
+               for fact in facts]
+    prototypes = model.encode_text(tokenizer(prompts).to(options.device), normalize=True)
+    size = model.visual.image_size
+    size = size[0] if isinstance(size, tuple) else size
+    mean, std = (torch.tensor(values, device=options.device).view(3, 1, 1)
+                 for values in (model.visual.image_mean, model.visual.image_std))
+    right = torch.cat([
+        (model.encode_image((sample.image.to(options.device) - mean) / std, normalize=True)
+         @ prototypes.T).argmax(1).cpu() == sample.label
+        for sample in DataLoader(Images(index, size), 128)]).float()
+    domains = torch.tensor(index.domains)
+    return {**{name: right[domains == number].mean().item()
+               for number, name in enumerate(index.domain_names)}, 'all': right.mean().item()}
+
+
+def main() -> None:
+    """Train, test and write the model."""
+    options = tyro.cli(Options, description=__doc__)
+    try:
+        index = read_folders(options.images)
+        report_corrupt(index)
+        facts = read_facts(options, index)
+        json.loads(options.config.read_text())
+        open_clip.add_model_config(options.config)
+        torch.manual_seed(options.seed)
+        model = open_clip.create_model(options.config.stem).to(options.device)
+        if options.backbone:
+            model.visual.trunk.load_state_dict(
+                {name: weight.float() for name, weight in load_file(options.backbone).items()})
+        state = options.out.with_suffix('.state.pt')
+        if state.is_file():
+            model.load_state_dict(torch.load(state, options.device, weights_only=True)['model'])
+        train_text(model, facts, options, state)
+        train_images(model, facts, index, options, state)
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f'pretrain_teacher: {error}')
+    except KeyboardInterrupt:
+        sys.exit('pretrain_teacher: interrupted; the same command goes on from the point that was '
+                 'saved last')
+    with torch.no_grad():
+        model.logit_scale.fill_(np.log(IMAGE_SCALE))
+    with replacing(options.out) as temporary:
+        temporary.write_bytes(save({name: weight.cpu().half().contiguous()
+                                    for name, weight in model.state_dict().items()}))
+    state.unlink(missing_ok=True)
+    print(f'{options.out}: {options.out.stat().st_size / 1e6:.1f} MB, '
+          f'{", ".join(label_of(name) for name in index.class_names[:3])} and '
+          f'{len(index.class_names) - 3} more')
+    if options.test:
+        for name, value in accuracy(model, facts, read_folders(options.test), options).items():
+            print(f'{name}: {value:.1%}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,216 @@
+"""Task: the images of a recipe, the words for their classes, and what the teacher says of both."""
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+import os
+from pathlib import Path
+import shutil
+import unicodedata
+
+from http_teacher import HttpTeacher
+from image_index import Index, label_of, read_folders
+import numpy as np
+from splits import hold_out, ObjectSplit, read_object_split, select_classes
+from teacher import load_callable, OpenClipTeacher, Teacher
+from vl2v_ros import vocabulary
+from vl2v_ros.checkpoint import replacing
+from vl2v_ros.text import CachedText, default_cache_dir, TextEncoder, TextTower
+from vl2v_ros.vocabulary import Vocabulary
+import yaml
+
+from config import Data, read, Recipe, ROOT, TeacherSource
+
+DEFAULT = ROOT / 'config/distill/ood.yaml'
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """
+    What is to be learnt, and on what it is tested.
+
+    train: its labels count the first `trained` of the class names.
+    test: all classes and domains; none of its images is in `train`.
+    class_names: those that are trained on first.
+    trained: how many these are.
+    domains: numbers of the domains of `test` that are trained on.
+    """
+
+    train: Index
+    test: Index
+    class_names: tuple[str, ...]
+    trained: int
+    domains: tuple[int, ...]
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes in words."""
+        return [label_of(name) for name in self.class_names]
+
+    @property
+    def seen_domains(self) -> tuple[str, ...]:
+        """Names of the domains of `test` that are trained on."""
+        return tuple(self.test.domain_names[number] for number in self.domains)
+
+
+def read_command(arguments: list[str]) -> tuple[Recipe, list[str]]:
+    """
+    Return the recipe of `--config FILE`, the shipped one without, and the other arguments.
+
+    :raises ValueError: for a file that is no recipe.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('--config', type=Path, default=DEFAULT)
+    known, others = parser.parse_known_args(arguments)
+    return read(known.config), others
+
+
+def read_task(data: Data) -> Task:
+    """
+    Read the images and split them.
+
+    Without a folder of test images, a part of what could be trained on is held out, and classes
+    and domains that are not trained on are tested with all their images.
+
+    :raises ValueError: for folders, domains or classes that are not there, or too few of them.
+    """
+    images = _read(data.images)
+    if data.split:
+        split = _read_split(data.split)
+        names, trained = (*split.id, *split.ood), split.id
+    else:
+        check_folders(images)
+        names = trained = images.class_names
+    images = select_classes(images, names if data.test is None else trained)
+    used = (images.labels < len(trained)) & _in_domains(images, data.domains)
+    train = select_classes(images.take(used), trained)
+    empty = [name for number, name in enumerate(trained) if not (train.labels == number).any()]
+    if empty:
+        raise ValueError(f'{data.images}: no image to train on of the class '
+                         f'{", ".join(empty)}; add some, or leave the class out')
+    if len(trained) < 2:
+        raise ValueError(f'{data.images}: expected at least 2 classes to train on, got '
+                         f'{", ".join(trained)}')
+    if data.test is None:
+        rest, _ = hold_out(train, data.hold_out, seed=0)
+        kept = np.flatnonzero(used)[rest]
+        train, test = train.take(rest), images.take(np.setdiff1d(np.arange(len(images)), kept))
+    else:
+        test = select_classes(_read(data.test), names)
+    if not len(test):
+        raise ValueError(f'{data.test or data.images}: no image to test on of {len(names)} '
+                         f'classes; add some, hold out more than data.hold_out {data.hold_out}, '
+                         'or name a folder as data.test')
+    seen = data.domains or train.domain_names
+    if _is_flat(train) and _is_flat(test):  # named as their folders, which differ
+        seen = test.domain_names
+    return Task(train, test, tuple(names), len(trained), tuple(
+        number for number, name in enumerate(test.domain_names) if name in seen))
+
+
+def _read(root: Path) -> Index:
+    index = read_folders(root)
+    report_corrupt(index)
+    return index
+
+
+def report_corrupt(index: Index) -> None:
+    """Say which files were left out, the first ten by name."""
+    if index.corrupt:
+        more = f' and {len(index.corrupt) - 10} more' if len(index.corrupt) > 10 else ''
+        print(f'{index.root}: {len(index.corrupt)} corrupt files left out: '
+              f'{"; ".join(index.corrupt[:10])}{more}')
+
+
+def check_folders(index: Index) -> None:
+    """Raise ValueError for folders of classes in which there is no image at all."""
+    level = '/'.join('*' * index.files[0].count('/'))
+    found = {unicodedata.normalize('NFC', path.name) for path in index.root.glob(level)
+             if path.is_dir() and not path.name.startswith('.')}
+    if empty := sorted(found - set(index.class_names)):
+        raise ValueError(f'{index.root}: no image in the folders of the class '
+                         f'{", ".join(empty)}; add some, or remove the folders')
+
+
+def _is_flat(index: Index) -> bool:
+    """Return whether an index is of root/<class>/*, without domains."""
+    return index.files[0].count('/') == 1
+
+
+def _read_split(path: Path) -> ObjectSplit:
+    try:
+        return read_object_split(path)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f'data.split: {path}: expected a YAML file with lists of class names, '
+                         f'id and ood ({error}); correct the path or the file') from error
+
+
+def _in_domains(index: Index, names: Sequence[str]) -> np.ndarray:
+    """Return the (N,) mask of some domains, of all for no name."""
+    if missing := [name for name in names if name not in index.domain_names]:
+        raise ValueError(f'data.domains: {index.root} has no domain {", ".join(missing)}; it has '
+                         f'{", ".join(index.domain_names)}')
+    return np.isin(np.array(index.domain_names)[index.domains], names or index.domain_names)
+
+
+def describe(labels: Sequence[str], data: Data) -> dict[str, str]:
+    """
+    Return label -> description, '' for all if the recipe does not enrich.
+
+    :raises ValueError: for a label that the vocabulary file lacks.
+    """
+    if not data.enrich:
+        return vocabulary.check(labels)
+    known = vocabulary.parse(str(data.vocabulary))
+    if missing := [label for label in labels if label not in known]:
+        raise ValueError(f'data.vocabulary: {data.vocabulary} lacks {", ".join(missing)}; add a '
+                         'description for each, or train with --data.no-enrich')
+    return vocabulary.check(labels, [known[label] for label in labels])
+
+
+def words(labels: Sequence[str], data: Data, encoder: TextEncoder) -> Vocabulary:
+    """Return the labels with their prototypes; raises ValueError as `describe` does."""
+    return vocabulary.build(describe(labels, data), encoder, 1, data.templates)
+
+
+def is_black_box(source: TeacherSource) -> bool:
+    """Return whether a teacher is a service or a function, of which only answers are known."""
+    return ':' in source.model and not source.model.endswith('.json')
+
+
+def open_teacher(source: TeacherSource, device: str = 'cpu') -> Teacher:
+    """Open the teacher that a recipe names; raises ValueError if it cannot be had."""
+    if source.model.startswith(('http://', 'https://')):
+        return HttpTeacher(source.model)
+    if is_black_box(source):
+        return load_callable(source.model)
+    return OpenClipTeacher(TextTower(source.model, source.pretrained), Path(), device)
+
+
+def cached(teacher: Teacher) -> TextEncoder:
+    """Return the teacher's text side, which no prompt is asked of twice."""
+    return CachedText(teacher.identity, teacher.width, lambda: teacher, default_cache_dir())
+
+
+def tower_beside(source: TeacherSource, teacher: Teacher, folder: Path) -> TextTower:
+    """
+    Return what a student's checkpoint names as its text tower.
+
+    A local one's files are put beside the checkpoint, where it looks for them: linked where the
+    disk allows it, else copied. A black box's prompts are on the robot only as far as its cache
+    has them.
+    """
+    if is_black_box(source):
+        return TextTower(source.model, '', teacher.identity)
+    tower = TextTower(source.model, source.pretrained, teacher.identity)
+    if not tower.is_local:
+        return tower
+    for name in (tower.model, tower.pretrained):
+        target = folder / Path(name).name
+        if target.exists() and target.samefile(name):
+            continue
+        with replacing(target) as temporary:  # several processes may do so at once
+            try:
+                os.link(name, temporary)
+            except OSError:
+                shutil.copyfile(name, temporary)
+    return TextTower(Path(tower.model).name, Path(tower.pretrained).name, tower.identity)

@@ -1,0 +1,127 @@
+"""Trainee: the student of a recipe, ready to be trained, and which of its parts a stage trains."""
+from pathlib import Path
+
+import numpy as np
+import open_clip
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+import timm
+import torch
+from torch import nn
+from vl2v_ros.student import Student, StudentSpec
+
+from config import StudentSource
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+
+
+class Trainee(nn.Module):
+    """A student, and the closed-set head of the baselines if it has one."""
+
+    def __init__(self, student: Student, classes: int | None = None) -> None:
+        """
+        Set up.
+
+        :param classes: outputs of the closed-set head; None: there is none.
+        """
+        super().__init__()
+        self.student = student
+        self.head = None if classes is None else nn.Linear(student.num_features, classes)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return (B, D) unit embeddings, and (B, C) logits if there is a head."""
+        features = self.student.features(images)  # (B, F)
+        logits = None if self.head is None else self.head(features)  # (B, C)
+        return self.student.project(features), logits
+
+
+def train_part(trainee: Trainee, part: str, freeze_batch_norm: bool) -> None:
+    """
+    Let one part learn: 'all', 'backbone' or 'projector' (a closed-set head counts as one).
+
+    A backbone that does not learn also runs in evaluation mode (VL2V's Align stage), and so do
+    frozen batch norms: their statistics stay, scale and shift learn (as in DomainBed).
+    """
+    student = trainee.student
+    backbone, projector = part in ('all', 'backbone'), part in ('all', 'projector')
+    student.backbone.train(backbone).requires_grad_(backbone)
+    for module in (student.projector, trainee.head):
+        if module is not None:
+            module.train(projector).requires_grad_(projector)
+    if trainee.head is not None:  # the embedding is in no loss of a closed set
+        student.projector.requires_grad_(False)
+    if freeze_batch_norm:
+        for module in student.backbone.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.eval()
+
+
+def mean_and_std(backbone: str) -> dict[str, tuple[float, ...]]:
+    """Return, as StudentSpec has them, what timm's weights of a backbone are made for."""
+    known = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+    return {} if known is None else {'mean': known.mean, 'std': known.std}
+
+
+def build(source: StudentSource, spec: StudentSpec, classes: int | None,
+          teacher_tower: nn.Module | None) -> Trainee:
+    """
+    Build a trainee with the first weights that a recipe asks for.
+
+    :param classes: of the closed-set head, None without one.
+    :param teacher_tower: image tower of an open_clip teacher, for weights 'teacher'.
+    :raises ValueError: for weights that do not fit the backbone, or cannot be had.
+    """
+    student = Student(spec)
+    if source.weights == 'hub':
+        _copy_hub(student, spec.backbone)
+    elif source.weights == 'teacher':
+        _copy_teacher(student, teacher_tower)
+    elif source.weights:
+        _copy_file(student, Path(source.weights))
+    # Twice as fast on CPU, and what tensor cores like.
+    return Trainee(student, classes).to(memory_format=torch.channels_last)
+
+
+def _copy_hub(student: Student, backbone: str) -> None:
+    fixed = student.backbone.pretrained_cfg.get('fixed_input_size')
+    size = {'img_size': student.spec.image_size} if fixed else {}
+    try:
+        pretrained = timm.create_model(backbone, pretrained=True, num_classes=0, **size)
+    except Exception as error:  # whatever the hub's client raises
+        raise ValueError(f"student.weights: timm's weights of {backbone} could not be loaded "
+                         f'({type(error).__name__}: {error}); connect to the network, or name a '
+                         'weights file') from error
+    student.backbone.load_state_dict(pretrained.state_dict())
+
+
+def _copy_file(student: Student, path: Path) -> None:
+    classifier = student.backbone.pretrained_cfg.get('classifier') or ()
+    unused = tuple(f'{name}.' for name in np.atleast_1d(classifier))  # files of the hub have it
+    try:
+        weights = {name: weight.float() for name, weight in load_file(path).items()
+                   if not name.startswith(unused)}
+        student.backbone.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f'student.weights: {path} does not fit {student.spec.backbone}: expected '
+                         f'a *.safetensors file with its weights ({error})') from error
+
+
+def _copy_teacher(student: Student, tower: nn.Module | None) -> None:
+    """Copy trunk and projection, so that the student begins as its teacher (VL2V-SD)."""
+    head = getattr(getattr(tower, 'head', None), 'proj', None)
+    if not isinstance(tower, open_clip.timm_model.TimmModel) or not isinstance(head, nn.Linear):
+        raise ValueError("student.weights: 'teacher' needs an open_clip teacher whose image tower "
+                         'is a timm model with a linear projection; for others, name the timm '
+                         "model of the same weights (such as vit_base_patch16_clip_224.openai) "
+                         "as backbone, with weights 'hub'")
+    if student.spec.projector != 'linear':
+        raise ValueError("student.weights: 'teacher' needs the projector linear, got "
+                         f'{student.spec.projector}')
+    try:
+        student.backbone.load_state_dict(tower.trunk.state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"student.weights: the teacher's image tower is no "
+                         f'{student.spec.backbone}: {error}') from error
+    with torch.no_grad():
+        student.projector.weight.copy_(head.weight)
+        student.projector.bias.copy_(0 if head.bias is None else head.bias)
