@@ -8,9 +8,11 @@ NAME = 'vl2v_ros'
 
 
 def shared_files() -> list[tuple[str, list[str]]]:
-    """Launch and configuration files, each with its folder under share/vl2v_ros."""
+    """Launch files, configuration, models and the demo's video, as they lie here."""
     files = sorted(Path('launch').glob('*.launch.py'))
-    files += sorted(path for path in Path('config').rglob('*') if path.is_file())
+    files += sorted(path for folder in ('config', 'models') for path in Path(folder).rglob('*')
+                    if path.is_file())
+    files.append(Path('data/ycb_sample/sequence.mp4'))
     return [(f'share/{NAME}/{path.parent}', [str(path)]) for path in files]
 
 

@@ -20,10 +20,13 @@ def generate_launch_description() -> LaunchDescription:
     arguments = [
         DeclareLaunchArgument('image', default_value='image',
                               description='Topic of the camera; its /compressed is heard too'),
-        DeclareLaunchArgument('checkpoint', description='Student, a *.safetensors file'),
+        DeclareLaunchArgument(
+            'checkpoint', default_value=PathJoinSubstitution([share, 'models',
+                                                              'student.safetensors']),
+            description='Student, a *.safetensors file; the one that ships knows YCB objects'),
         DeclareLaunchArgument(
             'vocabulary',
-            default_value=PathJoinSubstitution([share, 'config', 'vocabularies', 'shapes.yaml']),
+            default_value=PathJoinSubstitution([share, 'config', 'vocabularies', 'ycb.yaml']),
             description='Labels separated by commas, or a *.yaml file'),
         DeclareLaunchArgument('device', default_value='auto',
                               description='auto (CUDA, else CPU), cpu, cuda or cuda:N'),

@@ -1,7 +1,7 @@
 """
 Label a folder of images, a video or a webcam, without a camera driver.
 
-ros2 launch vl2v_ros demo.launch.py source:=0 checkpoint:=student.safetensors
+ros2 launch vl2v_ros demo.launch.py source:=0 vocabulary:='mug, banana, red apple'
 """
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
@@ -13,10 +13,9 @@ from launch_ros.substitutions import FindPackageShare
 
 def generate_launch_description() -> LaunchDescription:
     """Start the classifier and the camera node."""
-    classify = IncludeLaunchDescription(
-        PathJoinSubstitution([FindPackageShare('vl2v_ros'), 'launch', 'classify.launch.py']),
-        # The others are passed on by themselves; one without a default has to be named.
-        launch_arguments=[('checkpoint', LaunchConfiguration('checkpoint'))])
+    share = FindPackageShare('vl2v_ros')
+    classify = IncludeLaunchDescription(  # its arguments are passed on by themselves
+        PathJoinSubstitution([share, 'launch', 'classify.launch.py']))
     camera = Node(
         package='vl2v_ros', executable='camera_node', name='camera',
         namespace=LaunchConfiguration('namespace'), output='screen', emulate_tty=True,
@@ -25,8 +24,10 @@ def generate_launch_description() -> LaunchDescription:
              'rate': ParameterValue(LaunchConfiguration('rate'), value_type=float)}],
         remappings=[('image', LaunchConfiguration('image'))])
     return LaunchDescription([
-        DeclareLaunchArgument('checkpoint', description='Student, a *.safetensors file'),
-        DeclareLaunchArgument('source', description='Folder of images, video file or webcam'),
+        DeclareLaunchArgument(
+            'source', default_value=PathJoinSubstitution([share, 'data', 'ycb_sample',
+                                                          'sequence.mp4']),
+            description='Folder of images, video file or webcam; by default renders'),
         DeclareLaunchArgument('rate', default_value='30.0', description='Frames per second [Hz]'),
         classify,  # declares the rest, and sets the environment of both
         camera])

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from vl2v_ros import shapes
+import shapes
 
 if TYPE_CHECKING:
     from ros_processes import Ros

@@ -24,9 +24,9 @@ from rclpy.node import PublisherEventCallbacks
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
+import shapes
 from std_msgs.msg import Header
 from vl2v_msgs.msg import LabelArray
-from vl2v_ros import shapes
 from vl2v_ros.nodes.messages import byte_array, to_image
 from vl2v_ros.nodes.transport import environment
 

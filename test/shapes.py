@@ -1,9 +1,8 @@
 """
 Coloured shapes: drawn frames, and a toy student that names them, trained in seconds.
 
-For the demo as long as no trained student ships, and for tests. The toy is made the way a real
-student is: a text tower first, then a student distilled towards that tower's prototypes. It knows
-nothing but colours and shapes.
+The toy is made the way a real student is: a text tower first, then a student distilled towards
+that tower's prototypes. It knows nothing but colours and shapes.
 """
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +33,6 @@ LABELS = tuple(f'{colour} {shape}' for colour in COLOURS for shape in SHAPES)
 # Neither drawn nor named in training: what the student makes of them, it puts together itself.
 UNSEEN_LABELS = ('green star', 'blue triangle', 'white cross', 'yellow circle', 'orange square')
 SEEN_LABELS = tuple(label for label in LABELS if label not in UNSEEN_LABELS)
-OTHER_LABELS = SHAPES  # what `vl2v_demo` changes to half way
 # Of the corners, where these go evenly round.
 RADII = {'circle': [1] * 64, 'square': [1] * 4, 'triangle': [1] * 3, 'star': [1, 0.42] * 5}
 
@@ -119,27 +117,6 @@ def draw_sequence(folder: Path, labels: Sequence[str] = LABELS[::3], frames: int
             cv2.imwrite(str(folder / f'{number:02d}_{frame:02d}.jpg'), picture[..., ::-1])
 
 
-def ensure(folder: Path, seed: int = 0) -> Path:
-    """
-    Return the checkpoint in a folder, trained now unless it and its text tower are there already.
-
-    :return: `<folder>/shapes.safetensors`.
-    """
-    path = folder / 'shapes.safetensors'
-    try:
-        spec = checkpoint.load(path).spec
-        if (spec.trained_on == _trained_on(seed)
-                and spec.text_tower.identity == identify(spec.text_tower, folder)):
-            return path
-    except ValueError:  # missing or damaged
-        pass
-    return train(folder, seed)
-
-
-def _trained_on(seed: int) -> str:
-    return f'{IMAGES} drawings of coloured shapes, seed {seed}: a toy, for trying things'
-
-
 def train(folder: Path, seed: int = 0) -> Path:
     """
     Train text tower and student from nothing; the same seed gives the same files on one machine.
@@ -151,7 +128,7 @@ def train(folder: Path, seed: int = 0) -> Path:
         torch.manual_seed(seed)
         tower = _train_text(folder, progress)
         spec = StudentSpec('test_resnet', WIDTH, SIZE, tower, teacher='none: its own text tower',
-                           trained_on=_trained_on(seed))
+                           trained_on=f'{IMAGES} drawings of coloured shapes')
         encoder, rng = ClipText(tower, folder), np.random.default_rng(seed)
         student = _train_student(spec, encoder, rng, progress)
         student.spec = replace(spec, unknown_threshold=_threshold(student, encoder, rng))

@@ -127,7 +127,8 @@ def guided(data: Path, views: int) -> tuple[Index, np.ndarray, torch.Tensor]:
 def test_images_come_with_what_belongs_to_them(data: Path, views: int, workers: int) -> None:
     recipe = replace(RECIPE, views=views, workers=workers, seed=5)
     index, targets, prototypes = guided(data, views)
-    source = batches.index_batches(Place(), recipe, index, targets, prototypes)
+    captions = torch.rand(len(index), WIDTH)
+    source = batches.index_batches(Place(), recipe, index, targets, prototypes, captions)
     assert source.per_epoch == 6
     images = Images(index, 16, PLAIN, seed=5)
     for number, (batch, parts) in enumerate(take(source, 18)):
@@ -141,6 +142,7 @@ def test_images_come_with_what_belongs_to_them(data: Path, views: int, workers: 
         wanted = torch.tensor(targets[rows, view if views else 0]).float()
         assert torch.allclose(parts['teacher'], functional.normalize(wanted, dim=1))
         assert torch.equal(parts['prototypes'], prototypes)
+        assert torch.equal(parts['captions'], captions[rows])
 
 
 @pytest.mark.parametrize('workers', [0, 1])

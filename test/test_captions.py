@@ -1,11 +1,14 @@
 """Captions: what is said of a class is true of it, and of which others."""
 from collections import Counter
+import csv
 from pathlib import Path
 from typing import Any
 
-from captions import caption, FACETS, Facts, read_facts, TEMPLATES
+from captions import caption, FACETS, Facts, read_captions, read_facts, TEMPLATES
+from image_index import read_folders
 import numpy as np
 import pytest
+from tiny_data import write_images
 from vl2v_ros import vocabulary
 import yaml
 
@@ -126,3 +129,26 @@ def test_files_and_descriptions_that_are_not_there_are_named(tmp_path: Path) -> 
     with pytest.raises(ValueError, match='mug has no description; add it to the vocabulary file'):
         read_facts(path, ['025_mug'], {'cup': 'A red cup.'})
     assert read_facts(path, ['025_mug'], {'mug': 'A cup.'})[0].looks == ('A cup.', 'It is red.')
+
+
+def test_captions_of_images_are_read_in_the_order_of_the_index(tmp_path: Path) -> None:
+    index = read_folders(write_images(tmp_path / 'images', count=2))
+    said = {name: f'{name}, "seen" by a machine' for name in index.files}
+    with (tmp_path / 'said.csv').open('w', newline='') as file:
+        csv.writer(file).writerows([('file', 'caption'), *reversed(said.items())])
+    assert read_captions(tmp_path / 'said.csv', index) == list(said.values())
+
+
+@pytest.mark.parametrize('content, message', [
+    ('name,text\na,b\n', 'expected a CSV file with the columns file and caption'),
+    ('file,caption\nday/red_circle/0.png,\n', 'has no caption of 16 of 16 images'),
+    (None, 'expected a CSV file'),
+])
+def test_a_file_without_all_captions_is_refused(tmp_path: Path, content: str | None, message: str
+                                                ) -> None:
+    index = read_folders(write_images(tmp_path / 'images', count=2))
+    path = tmp_path / 'said.csv'
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_captions(path, index)

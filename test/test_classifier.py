@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vl2v_ros import checkpoint, shapes
+import shapes
+from vl2v_ros import checkpoint
 from vl2v_ros.classifier import Classifier
 from vl2v_ros.frame import Frame
 from vl2v_ros.vocabulary import Vocabulary

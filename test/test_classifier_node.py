@@ -8,11 +8,11 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_processes import Camera, draw_frames, LABELS, PIXELS, Ros, wait_until, what_was_sent
 from sensor_msgs.msg import Image
+import shapes
 from std_msgs.msg import Header
 from vision_msgs.msg import LabelInfo, VisionInfo
 from vl2v_msgs.msg import LabelArray, Vocabulary
 from vl2v_msgs.srv import ClassifyImage, SetVocabulary
-from vl2v_ros import shapes
 from vl2v_ros.classifier import Prediction
 from vl2v_ros.frame import Frame
 from vl2v_ros.nodes import camera_topics

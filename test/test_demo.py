@@ -1,36 +1,33 @@
 """vl2v_demo, as a user starts it."""
 from pathlib import Path
-import shutil
 import signal
 import sys
 
 import cv2
-import pytest
 from ros_processes import Ros, wait_until
-from vl2v_ros import shapes
+import shapes
+from vl2v_ros import vocabulary
+from vl2v_ros.nodes.demo import OTHER_LABELS
 
 DEMO = Path(sys.executable).parent / 'vl2v_demo'
+ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope='module')
-def out(shapes_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for what the demo makes, in which its toy student lies already."""
-    path = tmp_path_factory.mktemp('demo')
-    shutil.copytree(shapes_student.parent, path / 'shapes')
-    return path
+def ycb_labels() -> dict[str, str]:
+    return vocabulary.parse(str(ROOT / 'config' / 'vocabularies' / 'ycb.yaml'))
 
 
-def test_the_demo_labels_changes_its_vocabulary_and_saves_pictures(ros: Ros, out: Path) -> None:
-    demo = ros.run(DEMO, '--seconds', '4', '--out', out,
-                   env={'XDG_CACHE_HOME': str(out / 'cache')})
+def test_the_demo_labels_changes_its_vocabulary_and_saves_pictures(ros: Ros, tmp_path: Path
+                                                                   ) -> None:
+    demo = ros.run(DEMO, '--seconds', '4', '--out', tmp_path,
+                   env={'XDG_CACHE_HOME': str(tmp_path / 'cache')})
     assert demo.wait(180) == 0, demo.output
     first, then = demo.output.split('--- set_vocabulary', 1)
-    assert 'toy that knows coloured shapes only' in first
-    assert any(label in first for label in shapes.LABELS)
+    assert any(label in first for label in ycb_labels())
     shown = [line for line in then.splitlines()[1:] if 'vocabulary 2' in line]
     assert shown
-    assert all(any(label in line for label in shapes.OTHER_LABELS) for line in shown)
-    assert not any(colour in line for colour in shapes.COLOURS for line in shown)
+    assert all(any(label in line for label in OTHER_LABELS.split(', ')) for line in shown)
+    out = tmp_path
     for version in (1, 2):
         picture = cv2.imread(str(out / f'vocabulary_{version}.jpg'))
         assert picture.shape == (480, 640, 3)
@@ -51,10 +48,11 @@ def test_the_demo_says_what_it_cannot_do(ros: Ros, shapes_student: Path, tmp_pat
     assert 'Traceback' not in demo.output
 
 
-def test_the_demo_and_its_nodes_end_on_ctrl_c(ros: Ros, out: Path, tmp_path: Path) -> None:
+def test_the_demo_and_its_nodes_end_on_ctrl_c(ros: Ros, shapes_student: Path, tmp_path: Path
+                                              ) -> None:
     shapes.draw_sequence(tmp_path / 'frames', frames=1)
-    demo = ros.run(DEMO, '--seconds', '600', '--out', out, '--source', tmp_path / 'frames',
-                   '--vocabulary', 'yes, no, 12')
+    demo = ros.run(DEMO, '--seconds', '600', '--out', tmp_path, '--source', tmp_path / 'frames',
+                   '--checkpoint', shapes_student, '--vocabulary', 'yes, no, 12')
     demo.wait_for_output('vocabulary 1')
     wait_until(lambda: len(ros.node.get_publishers_info_by_topic('/demo/image')) == 1, 'camera')
     assert demo.stop(signal.SIGINT, patience=20) == 0

@@ -122,6 +122,18 @@ def test_split_tests_classes_never_trained_on(tmp_path: Path) -> None:
     assert spec.unknown_threshold == result['figures']['unknown threshold']
 
 
+def test_captions_of_images_can_be_learnt_from(tmp_path: Path) -> None:
+    here(tmp_path)
+    images, student = tmp_path / 'images', Path('runs/tiny_seed0/student.safetensors')
+    said = tmp_path / 'said.csv'
+    said.write_text('file,caption\n' + ''.join(
+        f'{path.relative_to(images)},one {path.parent.name.replace("_", " ")}\n'
+        for path in images.rglob('*.png')))
+    other = tmp_path / 'other'
+    here(tmp_path, '--loss.caption', 1, '--data.captions', said, '--out', other)
+    assert (other / student.relative_to('runs')).read_bytes() != (tmp_path / student).read_bytes()
+
+
 def test_closed_set_writes_no_student(tmp_path: Path) -> None:
     result = here(tmp_path, student={'closed_set': True}, loss={'cls': 0.5, 'kd': 0.5})
     folder = tmp_path / 'runs/tiny_seed0'
@@ -197,7 +209,7 @@ def test_results_of_another_recipe_are_kept(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize(('arguments', 'fields', 'message'), [
     (['--data.domains', 'fog'], {}, 'data.domains: .*has no domain fog; it has day, night'),
-    (['--loss.caption', 1], {}, 'loss: caption needs .*captions.*leave caption out'),
+    (['--loss.caption', 1], {}, 'loss.caption: expected a file as data.captions'),
     (['--student.backbone', 'test_resnt'], {}, "timm model, got 'test_resnt'; near it: test_res"),
     (['--student.weights', 'none.safetensors'], {}, 'none.safetensors does not fit test_resnet'),
     (['--teacher.pretrained', 'none.safetensors'], {}, 'none.safetensors, which does not exist'),

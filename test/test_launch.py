@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from ros_processes import Ros
 from sensor_msgs.msg import Image
+import shapes
 from vl2v_msgs.msg import LabelArray
-from vl2v_ros import shapes
 from vl2v_ros.nodes.parameters import CameraParameters, ClassifierParameters
 from vl2v_ros.nodes.transport import environment, MALLOC, OLDER_PROFILE, PROFILE
 import yaml
@@ -97,22 +97,17 @@ def own_environment() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures('own_environment')
-def test_the_arguments_people_change_have_defaults_and_descriptions() -> None:
-    launched = Launched(CLASSIFY, checkpoint='student.safetensors')
+@pytest.mark.parametrize('name', [CLASSIFY, DEMO])
+def test_the_arguments_people_change_have_defaults_and_descriptions(name: str) -> None:
+    launched = Launched(name)
     defaults = dict(launched.defaults)
     assert Path(defaults.pop('params_file')).name == 'classify.yaml'
-    assert Path(defaults.pop('vocabulary')).is_file()
-    assert defaults == {'image': 'image', 'checkpoint': None, 'device': 'auto', 'namespace': '',
+    for argument in ('vocabulary', 'checkpoint', *(['source'] if name == DEMO else [])):
+        assert Path(defaults.pop(argument)).is_file()
+    assert defaults.pop('rate', '30.0') == '30.0'
+    assert defaults == {'image': 'image', 'device': 'auto', 'namespace': '',
                         'overlay': 'true', 'fast_transport': 'true'}
     assert all(launched.descriptions.values())
-
-
-@pytest.mark.usefixtures('own_environment')
-@pytest.mark.parametrize('name', [CLASSIFY, DEMO])
-def test_a_launch_without_a_checkpoint_says_so(name: str) -> None:
-    pytest.importorskip('launch')
-    with pytest.raises(RuntimeError, match='checkpoint'):
-        Launched(name)
 
 
 @pytest.mark.usefixtures('own_environment')

@@ -5,9 +5,10 @@ import sys
 
 import numpy as np
 import pytest
+import shapes
 import torch
 from torch.optim.swa_utils import update_bn
-from vl2v_ros import checkpoint, shapes, vocabulary
+from vl2v_ros import checkpoint, vocabulary
 from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import preprocess
 from vl2v_ros.runtime import create, match_embeddings, Runtime

@@ -1,14 +1,14 @@
-"""Shapes: the drawings, the toy student that names them, and when it is trained again."""
+"""Shapes: the drawings, and the toy student that names them."""
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 import shutil
 
 import cv2
 import numpy as np
 import pytest
+import shapes
 import torch
-from vl2v_ros import checkpoint, shapes, vocabulary
+from vl2v_ros import checkpoint, vocabulary
 from vl2v_ros.classifier import Classifier, Prediction
 from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import crop
@@ -73,7 +73,7 @@ def test_empty_ground_is_unknown(classifier: Classifier, seen_labels: Vocabulary
 
 
 def test_words_of_shapes_alone_name_the_shape(classifier: Classifier, encoder: ClipText) -> None:
-    words = vocabulary.build(vocabulary.check(shapes.OTHER_LABELS), encoder, 2)
+    words = vocabulary.build(vocabulary.check(shapes.SHAPES), encoder, 2)
     truth = shapes.SEEN_LABELS * 4
     predictions = classify(classifier, words, truth, 640, 480)
     wrong = [(label, prediction.labels[0]) for label, prediction in zip(truth, predictions)
@@ -135,55 +135,6 @@ def test_sequence_is_a_folder_of_jpegs_in_order(tmp_path: Path) -> None:
 def copied(shapes_student: Path, tmp_path: Path) -> Path:
     """Return a folder with a toy student of its own."""
     return Path(shutil.copytree(shapes_student.parent, tmp_path / 'shapes'))
-
-
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int]]:
-    """Return a list that `shapes.train` adds its arguments to, instead of training."""
-    calls: list[tuple[Path, int]] = []
-
-    def train(folder: Path, seed: int = 0) -> Path:
-        calls.append((folder, seed))
-        return folder / 'shapes.safetensors'
-
-    monkeypatch.setattr(shapes, 'train', train)
-    return calls
-
-
-def test_what_was_trained_is_not_trained_again(
-        copied: Path, trained: list[tuple[Path, int]]) -> None:
-    before = {file.name: file.read_bytes() for file in copied.iterdir()}
-    assert shapes.ensure(copied) == copied / 'shapes.safetensors'
-    assert trained == []
-    assert {file.name: file.read_bytes() for file in copied.iterdir()} == before
-
-
-@pytest.mark.parametrize('name', ['shapes.safetensors', 'shapes_text.safetensors',
-                                  'shapes_text.json'])
-@pytest.mark.parametrize('damage', ['missing', 'empty', 'cut', 'changed'])
-def test_damaged_file_has_the_toy_trained_again(
-        copied: Path, trained: list[tuple[Path, int]], name: str, damage: str) -> None:
-    whole = (copied / name).read_bytes()
-    (copied / name).unlink()
-    if damage != 'missing':
-        (copied / name).write_bytes({'empty': b'', 'cut': whole[:len(whole) // 2],
-                                     'changed': b'\xff' * 8 + whole[8:]}[damage])
-    assert shapes.ensure(copied) == copied / 'shapes.safetensors'
-    assert trained == [(copied, 0)]
-
-
-def test_another_seed_is_trained_anew(copied: Path, trained: list[tuple[Path, int]]) -> None:
-    shapes.ensure(copied, 1)
-    assert trained == [(copied, 1)]
-
-
-def test_student_of_another_recipe_is_trained_anew(
-        copied: Path, trained: list[tuple[Path, int]]) -> None:
-    student = checkpoint.load(copied / 'shapes.safetensors')
-    student.spec = replace(student.spec, trained_on='100 photographs')
-    checkpoint.save(student, copied / 'shapes.safetensors')
-    shapes.ensure(copied)
-    assert trained == [(copied, 0)]
 
 
 def test_pairs_left_out_of_training_are_named_far_above_chance(

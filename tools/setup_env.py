@@ -32,7 +32,8 @@ LIBRARIES = [
     'torch>=2.1', 'torchvision', 'timm>=1.0.22', 'open_clip_torch>=2.24', 'openvino>=2024.0',
     'numpy', 'safetensors>=0.4', 'pillow', 'PyYAML', 'tqdm', 'pytest', 'ruff',
     'mujoco>=3.2', 'webdataset',  # training data: rendered, and read from shards
-    'lightning-fabric', 'tyro', 'torchmetrics', 'tensorboard', 'matplotlib',  # distillation
+    # Distillation and its reports:
+    'lightning-fabric', 'tyro', 'torchmetrics', 'tensorboard', 'matplotlib', 'jinja2',
     'onnx', 'onnxruntime', 'onnxscript',  # export
     'colcon-common-extensions', 'setuptools<80',  # setuptools 80 ends colcon's --symlink-install
 ]

@@ -78,12 +78,13 @@ class RowBatches:
 
 
 def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndarray,
-                  prototypes: torch.Tensor) -> Batches:
+                  prototypes: torch.Tensor, captions: torch.Tensor | None = None) -> Batches:
     """
     Return batches of a folder's images; together, all processes see the same as one would.
 
     :param targets: (N, V, D) the teacher's embeddings of V views.
     :param prototypes: (C, D) of the classes trained on.
+    :param captions: (N, D) embeddings of what a captioner says of each image.
     :raises ValueError: for a batch that the processes cannot share, or fewer images than those.
     """
     assert len(targets) == len(index), (targets.shape, len(index))
@@ -109,9 +110,12 @@ def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndar
             images.set_epoch(view)
             for wanted, sample in zip(chosen.rows, loader):
                 teacher = torch.from_numpy(targets[wanted, view if recipe.views else 0]).float()
-                yield _on_device(fabric, sample.image), {
+                parts = {
                     'labels': sample.label.to(fabric.device), 'prototypes': prototypes,
                     'teacher': functional.normalize(teacher, dim=1).to(fabric.device)}
+                if captions is not None:
+                    parts['captions'] = captions[wanted].to(fabric.device)
+                yield _on_device(fabric, sample.image), parts
             epoch, step = epoch + 1, 0
 
     return Batches(len(index) // batch, draw)

@@ -1,9 +1,10 @@
-"""Captions: what can be said of a class, in many wordings, and of which others it is true."""
+"""Captions: what can be said of a class, in many wordings, and what was said of an image."""
 from collections.abc import Mapping, Sequence
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from image_index import label_of
+from image_index import Index, label_of
 import numpy as np
 import yaml
 
@@ -109,3 +110,22 @@ def _shared(facts: Sequence[Facts], fact: Facts, rng: np.random.Generator
 
 def _one(words: Sequence[str], rng: np.random.Generator) -> str:
     return words[rng.integers(len(words))]
+
+
+def read_captions(path: Path, index: Index) -> list[str]:
+    """
+    Read what was said of each image of an index, in its order: CSV with columns file and caption.
+
+    :raises ValueError: for a file that is something else, or an image that is not in it.
+    """
+    try:
+        with path.open(encoding='utf-8', newline='') as file:
+            said = {row['file']: row['caption'] for row in csv.DictReader(file)}
+    except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
+        raise ValueError(f'{path}: expected a CSV file with the columns file and caption '
+                         f'({type(error).__name__}: {error})') from error
+    missing = [name for name in index.files if not (said.get(name) or '').strip()]
+    if missing:
+        raise ValueError(f'{path}: has no caption of {len(missing)} of {len(index)} images, such '
+                         f'as {missing[0]}; add them, or train without the term caption')
+    return [said[name] for name in index.files]

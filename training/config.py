@@ -42,6 +42,9 @@ class Data:
     enrich: bool = True
     """Use these descriptions; else labels alone."""
     templates: tuple[str, ...] = (TEMPLATE,)
+    captions: Path | None = None
+    """CSV with the columns file and caption: what a captioner says of each image to train on,
+    for the loss term of that name; files as below `images`."""
 
 
 @dataclass(frozen=True)

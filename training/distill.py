@@ -16,6 +16,7 @@ import sys
 import time
 
 from batches import index_batches, shard_batches, shard_task
+from captions import read_captions
 from embedding_cache import embeddings
 from evaluate import evaluate, show
 from lightning_fabric import Fabric
@@ -73,6 +74,9 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
     if recipe.student.closed_set and trainer.weights(recipe).keys() - {'cls', 'kd'}:
         raise ValueError('loss: expected cls and kd alone with student.closed_set, which learns '
                          f'no embedding, got {", ".join(trainer.weights(recipe))}')
+    if recipe.loss.caption and (recipe.data.shards or not recipe.data.captions):
+        raise ValueError('loss.caption: expected a file as data.captions, and folders of images, '
+                         'not shards')
     folder = recipe.out / f'{recipe.name}_seed{recipe.seed}'
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / RESULT).is_file():
@@ -92,7 +96,8 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
     else:
         targets = embeddings(task.train, teacher, cache, recipe.views, recipe.augmentation,
                              recipe.seed)
-        batches = index_batches(fabric, recipe, task.train, targets, prototypes)
+        batches = index_batches(fabric, recipe, task.train, targets, prototypes,
+                                caption_rows(recipe, task, teacher))
     trainee = new_trainee(recipe, task, teacher, folder)
     print(f'{recipe.name}: {size(task)}; student '
           f'{recipe.student.backbone} on {fabric.device}, {fabric.world_size} process(es)')
@@ -114,6 +119,14 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
         (folder / STATE).unlink(missing_ok=True)
     fabric.barrier()
     return result
+
+
+def caption_rows(recipe: Recipe, task: Task, teacher: Teacher) -> torch.Tensor | None:
+    """Return (N, D) embeddings of the training images' captions, if the loss has that term."""
+    if not recipe.loss.caption:
+        return None
+    said = read_captions(recipe.data.captions, task.train)
+    return torch.from_numpy(tasks.cached(teacher).encode(said).rows)
 
 
 def finished(recipe: Recipe, folder: Path) -> dict[str, object]:

@@ -14,13 +14,13 @@ import subprocess
 import sys
 import time
 
+from ament_index_python.packages import get_package_share_directory
 import cv2
 import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from vl2v_msgs.msg import LabelArray
 from vl2v_msgs.srv import SetVocabulary
-from vl2v_ros import shapes
 from vl2v_ros.frame import to_rgb
 from vl2v_ros.nodes.messages import to_frame
 from vl2v_ros.nodes.transport import environment
@@ -28,6 +28,7 @@ from vl2v_ros.nodes.transport import environment
 NAMESPACE = '/demo'
 START_TIMEOUT = 120.0  # to the first label [s]; a first start encodes prompts and compiles
 VIDEO_RATE = 15.0  # [Hz]
+OTHER_LABELS = 'fruit, tool, ball, box, bottle, bowl'  # what it changes to half way
 
 
 class Viewer(Node):
@@ -122,35 +123,30 @@ def spin(viewer: Viewer, processes: Sequence[subprocess.Popen[bytes]], seconds: 
 
 def main() -> None:
     """Run the demo."""
+    share = Path(get_package_share_directory('vl2v_ros'))
     parser = argparse.ArgumentParser(prog='vl2v_demo', description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, default=Path('demo'), help='folder for what it makes')
     parser.add_argument('--seconds', type=float, default=16, help='how long it labels')
     parser.add_argument('--rate', type=float, default=VIDEO_RATE, help='frames per second [Hz]')
-    parser.add_argument('--source', help='folder of images, video file or webcam (0); '
-                        'by default drawn shapes')
-    parser.add_argument('--checkpoint', type=Path, help='student; by default one that is trained '
-                        'now on coloured shapes')
-    parser.add_argument('--vocabulary', default=', '.join(shapes.LABELS),
-                        help='labels of the first half')
-    parser.add_argument('--then', default=', '.join(shapes.OTHER_LABELS),
-                        help='labels of the second half')
+    parser.add_argument('--source', default=share / 'data/ycb_sample/sequence.mp4',
+                        help='folder of images, video file or webcam (0); by default renders of '
+                        'YCB objects')
+    parser.add_argument('--checkpoint', type=Path, default=share / 'models/student.safetensors',
+                        help='by default the student that ships, which knows YCB objects only')
+    parser.add_argument('--vocabulary', default=share / 'config/vocabularies/ycb.yaml',
+                        help='labels of the first half, or a *.yaml file')
+    parser.add_argument('--then', default=OTHER_LABELS, help='labels of the second half')
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     os.environ.update(environment())  # for the two nodes, and for what this process receives
-    checkpoint, source = arguments.checkpoint, arguments.source
-    if checkpoint is None:
-        print('No trained student ships yet: this is a toy that knows coloured shapes only.')
-        checkpoint = shapes.ensure(arguments.out / 'shapes')
-    if source is None:
-        source = arguments.out / 'frames'
-        shapes.draw_sequence(source)
     rclpy.init()
     viewer = Viewer(arguments.out)
     try:
-        with running('classifier_node', {'checkpoint': checkpoint,
+        with running('classifier_node', {'checkpoint': arguments.checkpoint,
                                          'vocabulary': arguments.vocabulary}) as classifier, \
-                running('camera_node', {'source': source, 'rate': arguments.rate}) as camera:
+                running('camera_node', {'source': arguments.source,
+                                        'rate': arguments.rate}) as camera:
             processes = classifier, camera
             spin(viewer, processes, START_TIMEOUT, until_labelled=True)
             spin(viewer, processes, arguments.seconds / 2)
