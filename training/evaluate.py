@@ -240,7 +240,7 @@ def run(options: Options) -> dict[str, object]:
     with replacing(done) as temporary:
         temporary.write_text(json.dumps(result, indent=1))
     if student.spec != before:
-        checkpoint.save(student, options.checkpoint)
+        checkpoint.save(student.half(), options.checkpoint)
     return result
 
 
