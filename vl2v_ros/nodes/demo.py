@@ -28,7 +28,9 @@ from vl2v_ros.nodes.transport import environment
 NAMESPACE = '/demo'
 START_TIMEOUT = 120.0  # to the first label [s]; a first start encodes prompts and compiles
 VIDEO_RATE = 15.0  # [Hz]
-OTHER_LABELS = 'fruit, tool, ball, box, bottle, bowl'  # what it changes to half way
+# What it changes to half way: other words for what the video shows.
+OTHER_LABELS = ('yellow bottle, yellow fruit, red fruit, red dish, power tool, yellow ball, '
+                'red box, orange fruit, white bottle, claw hammer, puzzle cube')
 
 
 class Viewer(Node):
