@@ -276,9 +276,9 @@ def test_calibrating_writes_the_checkpoint(written: Path) -> None:
                                  unknown_threshold=figures['unknown threshold'])
     assert after.spec != before.spec
     for name, weight in before.state_dict().items():
-        assert torch.equal(weight, after.state_dict()[name])
+        assert torch.allclose(weight, after.state_dict()[name], atol=1e-3)  # written in half
     again = run(options_of(written))['figures']
-    assert again == pytest.approx(figures)
+    assert again == pytest.approx(figures, rel=0.01, abs=0.01)
 
 
 def test_another_teacher_than_the_checkpoints_is_refused(written: Path) -> None:
