@@ -15,6 +15,7 @@ from images import Augmentation, Images
 import numpy as np
 import pytest
 from shards import find_shards
+from task import shard_task
 from teacher import CallableTeacher
 import torch
 from torch.nn import functional
@@ -299,13 +300,13 @@ def split(tmp_path: Path) -> Path:
 
 def test_a_task_of_shards(data: Path, split: Path) -> None:
     source = config.Data(images=data, shards=True, test=data / 'single', split=split)
-    task, found = batches.shard_task(source)
+    task, found = shard_task(source)
     assert task.class_names == ('red', 'blue', 'green')
     assert task.trained == 2
     assert (len(task.train), len(task.test)) == (0, 18)
     assert task.seen_domains == DOMAINS
     assert len(found.urls) == 6
-    assert batches.shard_task(replace(source, domains=('day',)))[0].seen_domains == ('day',)
+    assert shard_task(replace(source, domains=('day',)))[0].seen_domains == ('day',)
 
 
 @pytest.mark.parametrize('fields, message', [
@@ -315,13 +316,13 @@ def test_a_task_of_shards(data: Path, split: Path) -> None:
 def test_a_task_that_cannot_be_is_refused(data: Path, fields: dict, message: str) -> None:
     source = config.Data(images=data, shards=True, test=data / 'single')
     with pytest.raises(ValueError, match=message):
-        batches.shard_task(replace(source, **fields))
+        shard_task(replace(source, **fields))
 
 
 def test_a_class_without_shards_is_refused(data: Path, tmp_path: Path) -> None:
     (tmp_path / 'other.yaml').write_text('id: [red, pink]\nood: [blue]')
     with pytest.raises(ValueError, match='expected shards of the class pink; they have blue'):
-        batches.shard_task(config.Data(images=data, shards=True, test=data / 'single',
+        shard_task(config.Data(images=data, shards=True, test=data / 'single',
                                        split=tmp_path / 'other.yaml'))
 
 

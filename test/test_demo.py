@@ -27,12 +27,11 @@ def test_the_demo_labels_changes_its_vocabulary_and_saves_pictures(ros: Ros, tmp
     shown = [line for line in then.splitlines()[1:] if 'vocabulary 2' in line]
     assert shown
     assert all(any(label in line for label in OTHER_LABELS.split(', ')) for line in shown)
-    out = tmp_path
     for version in (1, 2):
-        picture = cv2.imread(str(out / f'vocabulary_{version}.jpg'))
+        picture = cv2.imread(str(tmp_path / f'vocabulary_{version}.jpg'))
         assert picture.shape == (480, 640, 3)
         assert picture.std() > 5
-    video = cv2.VideoCapture(str(out / 'demo.mp4'))
+    video = cv2.VideoCapture(str(tmp_path / 'demo.mp4'))
     frames = 0
     while video.read()[0]:
         frames += 1

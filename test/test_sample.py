@@ -1,13 +1,19 @@
 """The sample of YCB renders that ships with the package."""
+from collections.abc import Iterator
 import csv
 import json
 from pathlib import Path
 
+from coco import read_scenes
 import cv2
 from domains import DOMAINS
-from image_index import read_folders
+from image_index import label_of, read_folders
 import numpy as np
 from splits import read_object_split, split_objects
+from vl2v_ros import checkpoint, vocabulary
+from vl2v_ros.classifier import Classifier
+from vl2v_ros.frame import Frame
+from vl2v_ros.text import ClipText
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / 'data' / 'ycb_sample'
@@ -28,22 +34,34 @@ def test_every_object_of_the_split_is_there_in_every_domain() -> None:
 
 
 def test_scenes_of_both_kinds_are_there() -> None:
-    from coco import read_scenes
     index = read_scenes(SAMPLE / 'clutter')
     sets = split_objects(index, SPLIT)
     assert not index.corrupt
     assert len(sets.x_id) == len(sets.x_ood) == 10
 
 
-def test_the_sequence_has_a_class_for_each_frame() -> None:
+def read_video(path: Path) -> Iterator[Frame]:
+    video = cv2.VideoCapture(str(path))
+    while (pixels := video.read()[1]) is not None:
+        yield Frame(pixels, 'bgr')
+
+
+def test_the_shipped_student_names_the_objects_of_the_sequence() -> None:
     with (SAMPLE / 'sequence.csv').open() as file:
         truth = [row['class'] for row in csv.DictReader(file)]
     assert set(truth) <= {*SPLIT.id, *SPLIT.ood}
-    video = cv2.VideoCapture(str(SAMPLE / 'sequence.mp4'))
-    frames = 0
-    while video.read()[0]:
-        frames += 1
-    assert frames == len(truth) == 180
+    frames = list(read_video(SAMPLE / 'sequence.mp4'))
+    assert len(frames) == len(truth) == 180
+
+    student = ROOT / 'models' / 'student.safetensors'
+    classifier = Classifier(checkpoint.load(student), 'cpu')
+    encoder = ClipText(classifier.spec.text_tower, student.parent)
+    words = vocabulary.build(
+        vocabulary.parse(str(ROOT / 'config' / 'vocabularies' / 'ycb.yaml')), encoder, 1)
+    named = [prediction.labels[0] for prediction in classifier.classify(frames, words)]
+    right = sum(label == label_of(name) for label, name in zip(named, truth))
+    print(f'{right} of {len(truth)} frames named rightly out of {len(words.labels)} labels')
+    assert right > 0.9 * len(truth)
 
 
 def test_it_is_small_and_says_whose_objects_these_are() -> None:

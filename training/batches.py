@@ -7,13 +7,11 @@ import json
 from pathlib import Path
 import signal
 
-from image_index import Index, read_folders
+from image_index import Index
 from images import Images, Sample
 from lightning_fabric import Fabric
 import numpy as np
-from shards import find_shards, ShardImages, Shards
-from splits import read_object_split, select_classes
-from task import report_corrupt, Task
+from shards import ShardImages, Shards
 from teacher import Teacher, unit_rows
 import torch
 from torch.nn import functional
@@ -119,33 +117,6 @@ def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndar
             epoch, step = epoch + 1, 0
 
     return Batches(len(index) // batch, draw)
-
-
-def shard_task(data: Data) -> tuple[Task, Shards]:
-    """
-    Read the test images and find the shards to train on; the task's `train` is empty.
-
-    :raises ValueError: for shards, folders, domains or classes that are not there.
-    """
-    found = find_shards(data.images)
-    if data.test is None:
-        raise ValueError('data.test: expected a folder of images to test on, as none can be held '
-                         'out of shards')
-    if missing := [name for name in data.domains if name not in found.domain_names]:
-        raise ValueError(f'data.domains: {data.images} has no domain {", ".join(missing)}; it has '
-                         f'{", ".join(found.domain_names)}')
-    split = read_object_split(data.split) if data.split else None
-    names = (*split.id, *split.ood) if split else found.class_names
-    trained = names[:len(split.id)] if split else names
-    if missing := [name for name in trained if name not in found.class_names]:
-        raise ValueError(f'{data.images}: expected shards of the class {", ".join(missing)}; they '
-                         f'have {", ".join(found.class_names)}')
-    test = read_folders(data.test)
-    report_corrupt(test)
-    test = select_classes(test, names)
-    seen = data.domains or found.domain_names
-    return Task(select_classes(test, trained).take([]), test, tuple(names), len(trained), tuple(
-        number for number, name in enumerate(test.domain_names) if name in seen)), found
 
 
 def count_shard_images(data: Data, shards: Shards, trained: int) -> int:

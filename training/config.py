@@ -32,7 +32,7 @@ class Data:
     test: Path | None = None
     """Folder of images to test on; without it a part of `images` is held out. Shards need it."""
     hold_out: float = 0.2
-    """That part, of each class and domain."""
+    """That part, of each class and domain trained on; what is not trained on is tested whole."""
     domains: tuple[str, ...] = ()
     """Trained on; none: all. The others are unseen domains of the evaluation."""
     split: Path | None = None
@@ -49,7 +49,7 @@ class Data:
 
 @dataclass(frozen=True)
 class TeacherSource:
-    """Where the teacher comes from; see teacher.py."""
+    """Where the teacher comes from; see teacher.py. Files are relative to the working folder."""
 
     model: str = str(ROOT / 'models/mini_clip.json')
     """open_clip name, local open_clip config (*.json), http(s) address or module:callable."""

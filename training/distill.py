@@ -15,7 +15,7 @@ from pathlib import Path
 import sys
 import time
 
-from batches import index_batches, shard_batches, shard_task
+from batches import index_batches, shard_batches
 from captions import read_captions
 from embedding_cache import embeddings
 from evaluate import evaluate, show
@@ -83,7 +83,7 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
         return finished(recipe, folder)
     shards = None
     if recipe.data.shards:
-        task, shards = shard_task(recipe.data)
+        task, shards = tasks.shard_task(recipe.data)
     else:
         task = tasks.read_task(recipe.data)
     teacher = tasks.open_teacher(recipe.teacher, str(fabric.device))

@@ -14,7 +14,6 @@ from pathlib import Path
 import sys
 from typing import NamedTuple
 
-from batches import shard_task
 from embedding_cache import embeddings
 from image_index import Index
 from images import Images
@@ -228,7 +227,7 @@ def run(options: Options) -> dict[str, object]:
     teacher = tasks.open_teacher(options.teacher, str(device))
     check_teacher(student.spec, teacher, options.checkpoint)
     data = options.data
-    task = shard_task(data)[0] if data.shards else tasks.read_task(data)
+    task = tasks.shard_task(data)[0] if data.shards else tasks.read_task(data)
     words = tasks.words(task.labels, data, tasks.cached(teacher))
     before = student.spec
     result = {'checkpoint': str(options.checkpoint)} | evaluate(

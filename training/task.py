@@ -10,6 +10,7 @@ import unicodedata
 from http_teacher import HttpTeacher
 from image_index import Index, label_of, read_folders
 import numpy as np
+from shards import find_shards, Shards
 from splits import hold_out, ObjectSplit, read_object_split, select_classes
 from teacher import load_callable, OpenClipTeacher, Teacher
 from vl2v_ros import vocabulary
@@ -74,12 +75,9 @@ def read_task(data: Data) -> Task:
     :raises ValueError: for folders, domains or classes that are not there, or too few of them.
     """
     images = _read(data.images)
-    if data.split:
-        split = _read_split(data.split)
-        names, trained = (*split.id, *split.ood), split.id
-    else:
+    if not data.split:
         check_folders(images)
-        names = trained = images.class_names
+    names, trained = _classes(data, images.class_names)
     images = select_classes(images, names if data.test is None else trained)
     used = (images.labels < len(trained)) & _in_domains(images, data.domains)
     train = select_classes(images.take(used), trained)
@@ -103,8 +101,43 @@ def read_task(data: Data) -> Task:
     seen = data.domains or train.domain_names
     if _is_flat(train) and _is_flat(test):  # named as their folders, which differ
         seen = test.domain_names
-    return Task(train, test, tuple(names), len(trained), tuple(
+    return Task(train, test, names, len(trained), tuple(
         number for number, name in enumerate(test.domain_names) if name in seen))
+
+
+def shard_task(data: Data) -> tuple[Task, Shards]:
+    """
+    Read the test images and find the shards to train on; the task's `train` is empty.
+
+    :raises ValueError: for shards, folders, domains or classes that are not there.
+    """
+    found = find_shards(data.images)
+    if data.test is None:
+        raise ValueError('data.test: expected a folder of images to test on, as none can be held '
+                         'out of shards')
+    _check_domains(data.images, data.domains, found.domain_names)
+    names, trained = _classes(data, found.class_names)
+    if missing := [name for name in trained if name not in found.class_names]:
+        raise ValueError(f'{data.images}: expected shards of the class {", ".join(missing)}; they '
+                         f'have {", ".join(found.class_names)}')
+    test = select_classes(_read(data.test), names)
+    seen = data.domains or found.domain_names
+    return Task(select_classes(test, trained).take([]), test, names, len(trained), tuple(
+        number for number, name in enumerate(test.domain_names) if name in seen)), found
+
+
+def _classes(data: Data, found: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of all classes, those trained on first, and of these."""
+    if not data.split:
+        return tuple(found), tuple(found)
+    split = _read_split(data.split)
+    return (*split.id, *split.ood), split.id
+
+
+def _check_domains(root: Path, names: Sequence[str], found: Sequence[str]) -> None:
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(f'data.domains: {root} has no domain {", ".join(missing)}; it has '
+                         f'{", ".join(found)}')
 
 
 def _read(root: Path) -> Index:
@@ -146,9 +179,7 @@ def _read_split(path: Path) -> ObjectSplit:
 
 def _in_domains(index: Index, names: Sequence[str]) -> np.ndarray:
     """Return the (N,) mask of some domains, of all for no name."""
-    if missing := [name for name in names if name not in index.domain_names]:
-        raise ValueError(f'data.domains: {index.root} has no domain {", ".join(missing)}; it has '
-                         f'{", ".join(index.domain_names)}')
+    _check_domains(index.root, names, index.domain_names)
     return np.isin(np.array(index.domain_names)[index.domains], names or index.domain_names)
 
 

@@ -15,6 +15,8 @@ from types import FrameType
 import zlib
 
 from batches import Batches
+import frozen_norms
+from kept_memory import keep_memory
 from lightning_fabric import Fabric
 import losses
 import run_state
@@ -25,7 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from trainee import train_part, Trainee
 
-from config import Recipe
+from config import Recipe, Stage
 
 STATE = run_state.STATE
 LOG = 'tensorboard'
@@ -75,6 +77,7 @@ def train(fabric: Fabric, trainee: Trainee, recipe: Recipe, batches: Batches, fo
         SIGINT or SIGTERM, after the step in hand); what was saved last stays.
     :raises OSError: if it cannot be saved, as on a full disk; what was saved last stays.
     """
+    keep_memory()
     trainee.to(fabric.device)  # before its optimizer's state is loaded
     shared = run_state.identity(recipe, batches.per_epoch)
     progress, kept = run_state.load(fabric, folder, shared, trainee)
@@ -130,10 +133,8 @@ def _signals() -> Iterator[list[int]]:
 def _stage(run: Run, kept: dict[str, object] | None) -> None:
     """Do the rest of a stage; `kept` is the optimizer's state to go on with."""
     fabric, recipe, progress = run.fabric, run.recipe, run.progress
-    per_epoch = run.batches.per_epoch
     stage = recipe.stages[progress.stage]
     before = sum(earlier.epochs for earlier in recipe.stages[:progress.stage])  # epochs
-    steps = stage.epochs * per_epoch
     train_part(run.trainee, stage.train, recipe.student.freeze_batch_norm)
     try:
         optimizer = create_optimizer_v2(run.trainee, recipe.optimizer, lr=stage.rate,
@@ -144,6 +145,29 @@ def _stage(run: Run, kept: dict[str, object] | None) -> None:
     if kept:
         optimizer.load_state_dict(kept)
     model, optimizer = fabric.setup(run.trainee, optimizer)
+    side = recipe.student.image_size
+    try:
+        with frozen_norms.folded(run.trainee.student.backbone,
+                                 torch.rand(1, 3, side, side, device=fabric.device)):
+            _steps(run, stage, before, model, optimizer)
+    except RuntimeError as error:
+        if 'DataLoader worker' not in str(error):
+            raise
+        raise Stopped(f'stage {progress.stage + 1}, step {progress.step + 1}: a process that '
+                      f'loads images ended: {error}; the same command goes on from the last '
+                      f'saved point in {run.folder}') from error
+    if progress.averaged:
+        run.trainee.load_state_dict({
+            name: value / progress.averaged if value.is_floating_point() else value
+            for name, value in progress.average.items()})
+    run_state.check_finite(run.trainee)
+
+
+def _steps(run: Run, stage: Stage, before: int, model: torch.nn.Module,
+           optimizer: torch.optim.Optimizer) -> None:
+    """Do the steps that are left of a stage, `before` epochs into the run."""
+    recipe, progress, per_epoch = run.recipe, run.progress, run.batches.per_epoch
+    steps = stage.epochs * per_epoch
     epoch, offset = divmod(progress.step, per_epoch)
     source = run.batches.draw(before + epoch, offset)
     try:
@@ -154,7 +178,7 @@ def _stage(run: Run, kept: dict[str, object] | None) -> None:
             batch = next(source)  # first, as loaders draw random numbers, too
             # For dropout and the like; counted, so that a run that goes on draws the same.
             torch.manual_seed(zlib.crc32(f'{recipe.seed} {progress.stage} {progress.step} '
-                                         f'{fabric.global_rank}'.encode()))
+                                         f'{run.fabric.global_rank}'.encode()))
             stop, terms = _step(run, model, optimizer, *batch)
             progress.step += 1
             _note(run, before * per_epoch + progress.step, terms, rate)
@@ -166,19 +190,8 @@ def _stage(run: Run, kept: dict[str, object] | None) -> None:
                 raise Stopped(f'interrupted in stage {progress.stage + 1} at step '
                               f'{progress.step} of {steps}; saved in {run.folder}: the same '
                               'command goes on')
-    except RuntimeError as error:
-        if 'DataLoader worker' not in str(error):
-            raise
-        raise Stopped(f'stage {progress.stage + 1}, step {progress.step + 1}: a process that '
-                      f'loads images ended: {error}; the same command goes on from the last '
-                      f'saved point in {run.folder}') from error
     finally:
         source.close()
-    if progress.averaged:
-        run.trainee.load_state_dict({
-            name: value / progress.averaged if value.is_floating_point() else value
-            for name, value in progress.average.items()})
-    run_state.check_finite(run.trainee)
 
 
 def _step(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
