@@ -127,6 +127,21 @@ def draw_reliability(bins: Sequence[tuple[float, float, int]], count: int) -> Fi
     return figure
 
 
+def draw_sweep(curves: Mapping[str, Sequence[tuple[float, Sequence[float]]]], name: str) -> Figure:
+    """Draw accuracy [%] over a number, mean and deviation of (number, [accuracy]) by title."""
+    figure = Figure((6, 3.6), layout='constrained')
+    axes = figure.subplots()
+    for title, points in curves.items():
+        numbers, values = zip(*sorted(points))
+        values = 100 * np.array(values)
+        axes.errorbar(numbers, values.mean(1), values.std(1, ddof=1) if values.shape[1] > 1 else 0,
+                      marker='o', markersize=4, linewidth=1.4, capsize=3, label=title)
+    axes.set(xlabel=name, ylabel='accuracy [%]')
+    axes.grid()
+    figure.legend(loc='outside right center')
+    return figure
+
+
 def _printable(text: str) -> str:
     """Return a text that SVG can hold."""
     return ''.join(letter if letter.isprintable() else '?' for letter in text)

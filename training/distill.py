@@ -12,6 +12,7 @@ from dataclasses import replace
 import json
 import os
 from pathlib import Path
+import resource
 import sys
 import time
 
@@ -101,12 +102,16 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
     trainee = new_trainee(recipe, task, teacher, folder)
     print(f'{recipe.name}: {size(task)}; student '
           f'{recipe.student.backbone} on {fabric.device}, {fabric.world_size} process(es)')
-    start = time.monotonic()
+    start, anew = time.monotonic(), not (folder / STATE).is_file()
     # What a run is told from others by is the teacher, not where its files lie.
     shared = replace(recipe, teacher=TeacherSource(teacher.identity, ''))
     progress = trainer.train(fabric, trainee, shared, batches, folder)
     seconds = time.monotonic() - start
     result = {'recipe': config.plain(recipe), 'training_seconds': round(seconds, 1)}
+    if anew:
+        batch = min(recipe.batch, len(task.train) or recipe.batch)
+        count = sum(stage.epochs for stage in recipe.stages) * batches.per_epoch * batch
+        result['cost'] = {'images/s': round(count / seconds, 1), **peak_memory(fabric)}
     if fabric.is_global_zero:
         result |= evaluate(
             trainee, task, words, teacher, cache, folder, f'{recipe.name}, seed {recipe.seed}',
@@ -120,6 +125,14 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
         (folder / STATE).unlink(missing_ok=True)
     fabric.barrier()
     return result
+
+
+def peak_memory(fabric: Fabric) -> dict[str, int]:
+    """Return the most memory that this process had so far, and had of its GPU [MiB]."""
+    peak = {'memory [MiB]': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+    if fabric.device.type == 'cuda':
+        peak['GPU memory [MiB]'] = torch.cuda.max_memory_allocated() >> 20
+    return peak
 
 
 def caption_rows(recipe: Recipe, task: Task, teacher: Teacher) -> torch.Tensor | None:

@@ -1,0 +1,256 @@
+"""
+Run a study: recipes side by side, each with several seeds, and the table of their results.
+
+python training/study.py config/studies/ood_ablation.yaml --jobs 2
+
+Each run is one of distill.py's, in a process of its own; a study that was stopped goes on with the
+runs that are missing. The table goes into docs/results.md, below the heading of the study's name,
+what it was made of into docs/results/<study>.json.
+"""
+from collections.abc import Mapping, Sequence
+from concurrent.futures import as_completed, ThreadPoolExecutor
+from dataclasses import dataclass, field
+import json
+import math
+import os
+from pathlib import Path
+import re
+import statistics
+import subprocess
+import sys
+
+import charts
+from report import markdown_table
+from tqdm import tqdm
+import tyro
+from vl2v_ros.checkpoint import replacing
+import yaml
+
+from config import read, ROOT
+
+RESULTS = ROOT / 'docs/results.md'
+RESULT = 'result.json'  # of a run
+TEACHER = 'the teacher'
+Result = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Study:
+    """
+    What is compared.
+
+    base: the recipe that all runs change, a path from the repository's root.
+    common: what all runs change of it, as in a recipe's file.
+    arms: name -> what this one changes, too.
+    columns: of the table: title -> where in result.json it stands, as [table, row, column] or
+    [figures, name].
+    leave_out: domains, each of which is left out once; these are the columns then.
+    plot: what the names of the arms are the numbers of; drawn over them. Empty: no plot.
+    """
+
+    name: str
+    base: str
+    arms: dict[str, dict]
+    columns: dict[str, list[str]] = field(default_factory=dict)
+    common: dict = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    leave_out: tuple[str, ...] = ()
+    plot: str = ''
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a study."""
+
+    arm: str
+    seed: int
+    without: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is to be done."""
+
+    study: tyro.conf.Positional[Path]
+    """File of the study, of config/studies."""
+    jobs: int = 1
+    """Runs at a time; each gets its part of the cores."""
+    out: Path = ROOT / 'runs/studies'
+    device: str = 'auto'
+
+
+def read_study(path: Path) -> Study:
+    """Read a study; raises ValueError for a file that is none, naming the key."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f'{path}: expected a YAML file of a study: {error}') from error
+    try:
+        study = Study(name=path.stem, **content)
+    except TypeError as error:
+        raise ValueError(f'{path}: {error}; see Study in training/study.py') from error
+    if not study.arms or not study.seeds:
+        raise ValueError(f'{path}: expected at least one of arms and one of seeds')
+    return study
+
+
+def merged(first: Mapping, *others: Mapping) -> dict:
+    """Return a mapping with what others change, level by level; `loss` is changed as a whole."""
+    result = dict(first)
+    for other in others:
+        for key, value in (other or {}).items():
+            deeper = isinstance(value, Mapping) and key != 'loss'
+            result[key] = merged(result.get(key) or {}, value) if deeper else value
+    return result
+
+
+def plan(study: Study, options: Options) -> list[Run]:
+    """Write the recipe of every run, and return the runs; raises ValueError for a wrong recipe."""
+    base = yaml.safe_load((ROOT / study.base).read_text(encoding='utf-8'))
+    runs = []
+    for seed in study.seeds:  # the table has all arms as soon as the first seed is done
+        for without in study.leave_out or ('',):
+            for arm, changes in study.arms.items():
+                recipe = merged(base, study.common, changes)
+                name = re.sub(r'\W+', '_', f'{arm} {without}').strip('_')
+                recipe |= {'name': name, 'seed': seed, 'device': options.device,
+                           'out': str((options.out / study.name).absolute())}
+                if without:
+                    recipe.setdefault('data', {})['domains'] = [
+                        domain for domain in study.leave_out if domain != without]
+                run = Run(arm, seed, without, options.out / study.name / f'{name}_seed{seed}')
+                run.folder.mkdir(parents=True, exist_ok=True)
+                path = run.folder / 'recipe.yaml'
+                with replacing(path) as temporary:
+                    temporary.write_text(yaml.safe_dump(recipe, sort_keys=False))
+                read(path)
+                runs.append(run)
+    return runs
+
+
+def execute(run: Run, threads: int) -> None:
+    """Do a run unless it is done; raises RuntimeError with what it printed last if it fails."""
+    log = run.folder / 'log.txt'
+    with log.open('w') as output:
+        code = subprocess.run(
+            [sys.executable, str(ROOT / 'training/distill.py'), '--config',
+             str(run.folder / 'recipe.yaml')], stdout=output, stderr=subprocess.STDOUT,
+            env={**os.environ, 'OMP_NUM_THREADS': str(threads)}).returncode
+    if code:
+        last = log.read_text(errors='replace').strip().splitlines()[-1:]
+        raise RuntimeError(f'{run.folder.name}: {"".join(last)} (all of it: {log})')
+
+
+def value_of(result: Result, where: Sequence[str]) -> float:
+    """Return a number of a result, NaN if it has none."""
+    part = result
+    for name in where:
+        if isinstance(part, list):
+            part = next((row for row in part if row['images'] == name), {})
+        else:
+            part = part.get(name, {})
+    return float(part) if isinstance(part, (int, float)) else math.nan
+
+
+def collect(study: Study, runs: Sequence[Run]) -> dict[str, dict[str, list[float]]]:
+    """Return arm -> column -> the values of all seeds; the teacher is the first arm."""
+    found: dict[str, dict[str, list[float]]] = {TEACHER: {}}
+    columns = {run.without: ['table', 'unseen domains', 'X_id'] for run in runs if run.without}
+    for run in runs:
+        result = json.loads((run.folder / RESULT).read_text())
+        chosen = {run.without: columns[run.without]} if run.without else study.columns
+        for title, where in chosen.items():
+            found.setdefault(run.arm, {}).setdefault(title, []).append(value_of(result, where))
+            if where[0] == 'table':  # the same for all runs
+                found[TEACHER][title] = [value_of(result, ['teacher', *where[1:]])]
+    for row in found.values() if columns else ():
+        row['mean'] = [statistics.mean(values) for values in zip(*row.values())]
+    return found
+
+
+def spread(values: Sequence[float], percent: bool) -> str:
+    """Return mean and sample standard deviation as text; '' where there is no value."""
+    if any(map(math.isnan, values)):
+        return ''
+    scale, digits = (100, 1) if percent else (1, 2)
+    mean = f'{scale * statistics.mean(values):.{digits}f}'
+    return mean if len(values) < 2 else f'{mean} ± {scale * statistics.stdev(values):.{digits}f}'
+
+
+def rows_of(study: Study, found: Mapping[str, Mapping[str, Sequence[float]]]
+            ) -> list[dict[str, str]]:
+    """Return the rows of the table, accuracies in percent."""
+    plain = {title for title, where in study.columns.items() if where[0] != 'table'}
+    return [{study.name: arm, **{title: spread(values, title not in plain)
+                                 for title, values in row.items()}} for arm, row in found.items()]
+
+
+def draw(study: Study, found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Draw each column over the arms, whose names are numbers; return the page's line for it."""
+    path = RESULTS.parent / 'images' / f'{study.name}.png'
+    curves = {}
+    for arm, row in found.items():
+        for title, values in row.items():
+            if arm != TEACHER:
+                curves.setdefault(title, []).append((float(arm), values))
+    with charts.drawing(), replacing(path) as temporary:
+        charts.draw_sweep(curves, study.plot).savefig(temporary, format='png', dpi=120,
+                                                      facecolor='white')
+    return f'\n![{study.plot}](images/{path.name})\n'
+
+
+def insert(page: str, heading: str, block: str) -> str:
+    """
+    Return a page with a block between the marks of its name.
+
+    :raises ValueError: for a page without the marks.
+    """
+    first, last = f'<!-- {heading} -->', f'<!-- end of {heading} -->'
+    if first not in page or last not in page:
+        raise ValueError(f'{RESULTS}: expected the lines {first} and {last}, between which the '
+                         'table is written; add them')
+    before, rest = page.split(first, 1)
+    return f'{before}{first}\n{block}\n{last}{rest.split(last, 1)[1]}'
+
+
+def write(study: Study, path: Path, runs: Sequence[Run]) -> str:
+    """Write table, plot and JSON of a study whose runs are done; return the table."""
+    found = collect(study, runs)
+    table = markdown_table(rows_of(study, found))
+    results = [json.loads((run.folder / RESULT).read_text()) for run in runs]
+    seconds = statistics.mean(result['training_seconds'] for result in results)
+    block = (f'```\npython training/study.py {path}\n```\n\n{table}\n\n'
+             f'{len(runs)} runs, {seconds:.0f} s of training each.\n')
+    if study.plot:
+        block += draw(study, found)
+    with replacing(RESULTS.parent / 'results' / f'{study.name}.json') as temporary:
+        temporary.write_text(json.dumps({'seeds': study.seeds, 'values': found}, indent=1))
+    page = insert(RESULTS.read_text(encoding='utf-8'), study.name, block)
+    with replacing(RESULTS) as temporary:
+        temporary.write_text(page, encoding='utf-8')
+    return table
+
+
+def main() -> None:
+    """Do what is missing of a study, and write its table."""
+    options = tyro.cli(Options, description=__doc__)
+    try:
+        study = read_study(options.study)
+        runs = plan(study, options)
+        missing = [run for run in runs if not (run.folder / RESULT).is_file()]
+        threads = max(1, (os.cpu_count() or 1) // options.jobs)
+        with ThreadPoolExecutor(options.jobs) as pool, tqdm(
+                total=len(runs), initial=len(runs) - len(missing), unit='run') as bar:
+            for done in as_completed([pool.submit(execute, run, threads) for run in missing]):
+                done.result()
+                bar.update()
+        print(write(study, options.study, runs))
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f'study: {error}; what is done is kept: the same command goes on')
+    except KeyboardInterrupt:
+        sys.exit('study: interrupted; what is done is kept: the same command goes on')
+
+
+if __name__ == '__main__':
+    main()
