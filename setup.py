@@ -8,10 +8,13 @@ NAME = 'vl2v_ros'
 
 
 def shared_files() -> list[tuple[str, list[str]]]:
-    """Launch files, configuration, models and the demo's video, as they lie here."""
+    """Launch files, configuration, models, messages and the demo's video, as they lie here."""
     files = sorted(Path('launch').glob('*.launch.py'))
     files += sorted(path for folder in ('config', 'models') for path in Path(folder).rglob('*')
                     if path.is_file())
+    # Of the messages that vl2v_classify writes into bags.
+    files += sorted(path for folder in ('vl2v_msgs/msg', 'tools/vision_msgs/msg')
+                    for path in Path(folder).glob('*.msg'))
     files.append(Path('data/ycb_sample/sequence.mp4'))
     return [(f'share/{NAME}/{path.parent}', [str(path)]) for path in files]
 
@@ -31,11 +34,14 @@ setup(
         *shared_files(),
     ],
     install_requires=[
+        'matplotlib',
         'numpy',
         'open_clip_torch>=2.24',
+        'openai>=1.40',
         'openvino>=2024.0',
         'pillow',
         'PyYAML',
+        'rosbags>=0.11',
         'safetensors>=0.4',
         'setuptools',
         'timm>=1.0.22',
@@ -48,6 +54,7 @@ setup(
         'console_scripts': [
             f'camera_node = {NAME}.nodes.camera_node:main',
             f'classifier_node = {NAME}.nodes.classifier_node:main',
+            f'vl2v_classify = {NAME}.classify_command:main',
             f'vl2v_demo = {NAME}.nodes.demo:main',
         ],
     },

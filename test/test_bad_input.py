@@ -118,7 +118,7 @@ def restored(ros: Ros, process: Process) -> Iterator[None]:
     ({'labels': ['mug\nred']}, 'label 1: expected one line without control characters'),
     ({'labels': ['x' * 201]}, 'label 1: expected at most 200 characters, got 201'),
     ({'labels': ['mug', 'cup'], 'descriptions': ['one']}, 'one per label (2), got 1'),
-    ({'labels': ['mug'], 'descriptions': ['two\nlines']}, 'label 1, description: expected one'),
+    ({'labels': ['mug'], 'descriptions': ['one\ttab']}, 'label 1, description 1: expected one'),
     ({'labels': ['mug'], 'operation': 4}, 'REPLACE (0), ADD (1), REMOVE (2) or RESET (3), got 4'),
     ({'labels': ['mug'], 'operation': Request.REMOVE}, "got 'mug'; nothing was removed"),
     ({'labels': LABELS, 'operation': Request.REMOVE}, 'at least one label to stay; use REPLACE'),

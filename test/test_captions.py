@@ -9,12 +9,13 @@ from image_index import read_folders
 import numpy as np
 import pytest
 from tiny_data import write_images
-from vl2v_ros import vocabulary
+from vl2v_ros import vocabulary_file
+from vl2v_ros.vocabulary import Entry
 import yaml
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / 'config/captions/ycb.yaml'
-DESCRIBED = vocabulary.parse(str(ROOT / 'config/vocabularies/ycb.yaml'))
+DESCRIBED = vocabulary_file.parse(str(ROOT / 'config/vocabularies/ycb.yaml')).entries
 NAMES = list(yaml.safe_load(SHIPPED.read_text(encoding='utf-8')))
 ENTRY = {'names': ['tea cup'], 'kinds': ['cup'], 'colours': ['red'], 'shapes': ['round'],
          'materials': ['metal'], 'uses': ['drinking'], 'looks': ['It is red.']}
@@ -28,7 +29,8 @@ def shipped() -> list[Facts]:
 def test_shipped_facts_cover_the_51_objects(shipped: list[Facts]) -> None:
     assert len(shipped) == len(NAMES) == 51
     assert [facts.names[0] for facts in shipped] == list(DESCRIBED)
-    assert [facts.looks[0] for facts in shipped] == list(DESCRIBED.values())
+    assert [facts.looks[:1] for facts in shipped] == [
+        entry.descriptions for entry in DESCRIBED.values()]
     for facts in shipped:
         assert len(facts.names) >= 2 and len(facts.looks) >= 2
         assert all(getattr(facts, facet) for facet in FACETS)
@@ -115,7 +117,7 @@ def test_facts_of_no_use_are_refused(tmp_path: Path, content: Any, message: str)
     path = tmp_path / 'captions.yaml'
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(ValueError, match=f'{path}.*{message}'):
-        read_facts(path, ['025_mug'], {'mug': 'A red cup.'})
+        read_facts(path, ['025_mug'], {'mug': Entry(('A red cup.',))})
 
 
 def test_files_and_descriptions_that_are_not_there_are_named(tmp_path: Path) -> None:
@@ -126,9 +128,12 @@ def test_files_and_descriptions_that_are_not_there_are_named(tmp_path: Path) -> 
     with pytest.raises(ValueError, match='expected a YAML file: while parsing'):
         read_facts(path, ['025_mug'], {})
     path.write_text(yaml.safe_dump({'025_mug': ENTRY}))
-    with pytest.raises(ValueError, match='mug has no description; add it to the vocabulary file'):
-        read_facts(path, ['025_mug'], {'cup': 'A red cup.'})
-    assert read_facts(path, ['025_mug'], {'mug': 'A cup.'})[0].looks == ('A cup.', 'It is red.')
+    for described in ({'cup': Entry(('A red cup.',))}, {'mug': Entry(synonyms=('cup',))}):
+        with pytest.raises(ValueError, match='mug has no description; add it to the vocabulary'):
+            read_facts(path, ['025_mug'], described)
+    described = {'mug': Entry(('A cup.', 'It has a handle.'))}
+    assert read_facts(path, ['025_mug'], described)[0].looks == (
+        'A cup.', 'It has a handle.', 'It is red.')
 
 
 def test_captions_of_images_are_read_in_the_order_of_the_index(tmp_path: Path) -> None:

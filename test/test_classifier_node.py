@@ -68,6 +68,11 @@ def test_one_image_is_classified_on_demand(ros: Ros, label: str) -> None:
     assert reply.message == ''
     assert reply.result.header == header
     assert reply.result.labels[0].label == label
+    # Why: each label in the result has one prompt here, which is as similar as the label.
+    assert [(match.label, match.prompt) for match in reply.matches] == [
+        (entry.label, f'a photo of a {entry.label}.') for entry in reply.result.labels]
+    assert [match.similarity for match in reply.matches] == pytest.approx(
+        [entry.similarity for entry in reply.result.labels], abs=1e-3)
 
 
 @pytest.mark.usefixtures('camera')

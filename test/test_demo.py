@@ -6,15 +6,15 @@ import sys
 import cv2
 from ros_processes import Ros, wait_until
 import shapes
-from vl2v_ros import vocabulary
+from vl2v_ros import vocabulary_file
 from vl2v_ros.nodes.demo import OTHER_LABELS
 
 DEMO = Path(sys.executable).parent / 'vl2v_demo'
 ROOT = Path(__file__).parent.parent
 
 
-def ycb_labels() -> dict[str, str]:
-    return vocabulary.parse(str(ROOT / 'config' / 'vocabularies' / 'ycb.yaml'))
+def ycb_labels() -> list[str]:
+    return list(vocabulary_file.parse(str(ROOT / 'config/vocabularies/ycb.yaml')).entries)
 
 
 def test_the_demo_labels_changes_its_vocabulary_and_saves_pictures(ros: Ros, tmp_path: Path

@@ -89,7 +89,7 @@ def test_the_other_transport_is_named(ros: Ros, settings: dict[str, object]) -> 
         received = ros.subscribe(DiagnosticArray, '/diagnostics')
         message = received.wait_for(lambda message: any(
             'instead' in status.message for status in message.status))
-    status, = (status for status in message.status if 'robot' in status.name)
+    status, = (status for status in message.status if status.name == '/robot/classifier: camera')
     assert 'no image on /robot/image for' in status.message
     assert 'peer publishes on /robot/image/compressed instead' in status.message
     assert 'image_transport to compressed or auto' in status.message

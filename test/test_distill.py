@@ -95,7 +95,7 @@ def test_command_trains_a_student_that_names_images(
 def share_of_right_names(folder: Path) -> float:
     """Name new images as the robot does, with the text tower that lies beside the student."""
     student = checkpoint.load(folder / 'student.safetensors')
-    words = {label: f'Flat: a {label}.' for label in LABELS}
+    words = vocabulary.check(LABELS, [f'Flat: a {label}.' for label in LABELS])
     tower = open_text_tower(student.spec.text_tower, student.spec.width, folder,
                             folder / 'prompts')
     frames = [Frame(draw(name, 'day', 5000 + seed)) for name in CLASSES for seed in range(10)]
@@ -213,7 +213,7 @@ def test_results_of_another_recipe_are_kept(tmp_path: Path, capsys: pytest.Captu
     (['--student.backbone', 'test_resnt'], {}, "timm model, got 'test_resnt'; near it: test_res"),
     (['--student.weights', 'none.safetensors'], {}, 'none.safetensors does not fit test_resnet'),
     (['--teacher.pretrained', 'none.safetensors'], {}, 'none.safetensors, which does not exist'),
-    ([], {'data': {'vocabulary': 'config/classify.yaml'}}, 'classify.yaml: expected `labels:`'),
+    ([], {'data': {'vocabulary': 'config/classify.yaml'}}, 'classify.yaml: line 3: expected'),
     ([], {'data': {'split': 'config/splits/ycb_robot.yaml'}}, 'has no class 002_master_chef_can'),
     ([], {'student': {'weights': 'teacher'}}, "'teacher' needs an open_clip teacher whose image")])
 def test_recipe_that_does_not_fit_says_what_to_do(

@@ -119,7 +119,7 @@ def guide(tmp_path: Path) -> OpenClipTeacher:
 
 def measured(trainee: Trainee, task: Task, guide: OpenClipTeacher, tmp_path: Path, **more: object
              ) -> dict:
-    words = vocabulary.build(dict.fromkeys(task.labels, ''), guide, 1)
+    words = vocabulary.build(vocabulary.check(task.labels), guide, 1)
     result = evaluate(trainee, task, words, guide, tmp_path / 'embeddings', tmp_path, 'tiny',
                       {'backbone': 'tiny'}, {'cls': [(1, 2.0), (2, 1.0)]}, **more)
     assert json.loads(json.dumps(result)) == result

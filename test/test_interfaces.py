@@ -31,6 +31,9 @@ VISION_MSGS_HASHES = {
 }
 
 FIELDS = {
+    vl2v_msgs.msg.DescriptionMatch: {
+        'label': 'string', 'prompt': 'string', 'similarity': 'float',
+    },
     vl2v_msgs.msg.Label: {'label': 'string', 'similarity': 'float', 'score': 'float'},
     vl2v_msgs.msg.LabelArray: {
         'header': 'std_msgs/Header', 'vocabulary_version': 'uint64',
@@ -50,6 +53,7 @@ FIELDS = {
     vl2v_msgs.srv.ClassifyImage.Request: {'image': 'sensor_msgs/Image'},
     vl2v_msgs.srv.ClassifyImage.Response: {
         'success': 'boolean', 'message': 'string', 'result': 'vl2v_msgs/LabelArray',
+        'matches': 'sequence<vl2v_msgs/DescriptionMatch>',
     },
 }
 

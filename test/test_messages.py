@@ -1,4 +1,5 @@
 """Messages <-> frames and predictions: pure functions, no DDS."""
+from dataclasses import replace
 import io
 import random
 import struct
@@ -10,11 +11,13 @@ from PIL import Image as PillowImage
 import pytest
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
+from tiny_models import given
 from vl2v_ros.classifier import Prediction
 from vl2v_ros.frame import to_rgb
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.messages import to_frame, to_image
-from vl2v_ros.vocabulary import Vocabulary
+from vl2v_ros.vocabulary import check
+from vl2v_ros.why import Reason
 
 HEIGHT, WIDTH = 48, 64
 HEADER = Header(frame_id='head_camera')
@@ -219,6 +222,14 @@ def test_label_array_holds_the_whole_prediction() -> None:
     assert message.header == HEADER
 
 
+def test_classification_of_what_is_unknown_is_empty() -> None:
+    # As a background prompt is nearer, though the similarities reach the threshold.
+    unknown = replace(PREDICTION, unknown=True)
+    message = messages.to_classification(unknown, HEADER, -1.0, 0.0)
+    assert (message.results, message.header) == ([], HEADER)
+    assert len(messages.to_label_array(unknown, HEADER).labels) == 3
+
+
 @pytest.mark.parametrize(('unknown_threshold', 'score_threshold', 'left'), [
     (-1.0, 0.0, ['mug', 'cup', 'bowl']), (0.25, 0.0, ['mug', 'cup']),
     (-1.0, 0.5, ['mug']), (0.6, 0.0, []), (-1.0, 0.7, [])])
@@ -231,13 +242,26 @@ def test_classification_leaves_out_what_is_below_a_threshold(
 
 
 def test_the_vocabulary_messages_name_the_same_labels_and_version() -> None:
-    vocabulary = Vocabulary(('mug', 'cup'), ('with a handle', ''), np.eye(2, dtype=np.float32), 3)
+    sentences = ('with a handle', 'open above')
+    vocabulary = replace(given({'mug': [1, 0], 'cup': [0, 1], 'bowl': [1, 1]}, 3),
+                         descriptions=(sentences, (), ('round',)))
     message = messages.to_vocabulary(vocabulary)
     assert (message.version, message.labels, message.descriptions) == (
-        3, ['mug', 'cup'], ['with a handle', ''])
+        3, ['mug', 'cup', 'bowl'], ['with a handle\nopen above', '', 'round'])
+    # A client may send them back as they are.
+    assert [entry.descriptions for entry in check(message.labels, message.descriptions).values()
+            ] == [sentences, (), ('round',)]
     info = messages.to_vision_info(vocabulary, '/classifier/vocabulary', HEADER)
     assert (info.database_location, info.database_version) == ('/classifier/vocabulary', 3)
     labels = messages.to_label_info(vocabulary, 0.5, HEADER)
     assert [(entry.class_id, entry.class_name) for entry in labels.class_map] == [
-        (0, 'mug'), (1, 'cup')]
+        (0, 'mug'), (1, 'cup'), (2, 'bowl')]
     assert labels.threshold == 0.5
+
+
+def test_description_matches_are_the_reasons_in_their_order() -> None:
+    found = [Reason('mug', 'a photo of a mug.', 0.5), Reason('', 'an empty table', -0.25)]
+    assert [(match.label, match.prompt, match.similarity)
+            for match in messages.to_description_matches(found)] == [
+        ('mug', 'a photo of a mug.', 0.5), ('', 'an empty table', -0.25)]
+    assert messages.to_description_matches([]) == []

@@ -18,7 +18,8 @@ from vision_msgs.msg import Classification
 from vl2v_ros import checkpoint
 from vl2v_ros.nodes.parameters import CameraParameters, ClassifierParameters
 
-LIVE = {'top_k', 'max_rate', 'unknown_threshold', 'score_threshold'}
+LIVE = {'top_k', 'max_rate', 'unknown_threshold', 'score_threshold', 'llm_endpoint', 'llm_model',
+        'llm_key_variable', 'llm_timeout', 'llm_question'}
 
 
 @pytest.fixture(scope='module')
@@ -165,6 +166,9 @@ def test_max_rate_holds_the_answers_back(ros: Ros, camera: Camera) -> None:
     ('checkpoint', 'other.safetensors', 'read-only'),
     ('vocabulary', 'a, b', 'read-only'),
     ('cameras', ['a'], 'read-only'),
+    ('background', ['a table'], 'read-only'),
+    ('persist', 'list.yaml', 'read-only'),
+    ('llm_timeout', 0.0, 'out of range'),
     ('no_such_parameter', 1, 'declared'),
 ])
 def test_a_bad_value_is_refused_with_a_reason_and_changes_nothing(

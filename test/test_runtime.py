@@ -1,4 +1,5 @@
 """Runtimes: every engine gives the same embeddings, and says which one it is and why."""
+from collections.abc import Callable
 from pathlib import Path
 import subprocess
 import sys
@@ -11,8 +12,8 @@ from torch.optim.swa_utils import update_bn
 from vl2v_ros import checkpoint, vocabulary
 from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import preprocess
-from vl2v_ros.runtime import create, match_embeddings, Runtime
-from vl2v_ros.runtime.torch_runtime import BATCH_SIZES, TorchRuntime
+from vl2v_ros.runtime import create, match_embeddings, Matches, Runtime
+from vl2v_ros.runtime.torch_runtime import BATCH_SIZES, match_on_device, TorchRuntime
 from vl2v_ros.student import Student, StudentSpec
 from vl2v_ros.text import ClipText, TextTower
 
@@ -59,6 +60,13 @@ def prototypes_of(embeddings: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+def match_in_torch(embeddings: np.ndarray, prototypes: np.ndarray, background: np.ndarray, k: int,
+                   temperature: float) -> Matches:
+    """Compare as on a GPU, but on the CPU."""
+    rows = torch.from_numpy(np.concatenate([prototypes, background]))
+    return match_on_device(torch.from_numpy(embeddings), rows, len(prototypes), k, temperature)
+
+
 def random_unit_rows(count: int, width: int, seed: int = 0) -> np.ndarray:
     rows = np.random.default_rng(seed).standard_normal((count, width)).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -103,7 +111,7 @@ def test_openvino_and_torch_agree(openvino: Runtime, in_torch: Runtime) -> None:
     assert cosine_distances(openvino.embed(FRAMES), embeddings).max() < 1e-3
     prototypes = prototypes_of(embeddings)
     for runtime in openvino, in_torch:
-        best = runtime.match(FRAMES, prototypes, 3, TEMPERATURE).indices[:, 0]
+        best = runtime.match(FRAMES, prototypes, prototypes[:0], 3, TEMPERATURE).indices[:, 0]
         assert best.tolist() == list(range(len(FRAMES)))
 
 
@@ -111,12 +119,13 @@ def test_openvino_and_torch_name_the_same_shapes(
         shapes_student: Path, seen_labels: np.ndarray) -> None:
     student = checkpoint.load(shapes_student)
     frames = [draw(label, seed=seed) for seed, label in enumerate(shapes.SEEN_LABELS)]
-    truth = np.arange(len(frames))
-    results = [runtime.match(frames, seen_labels, 5, TEMPERATURE)
+    truth, background = np.arange(len(frames)), random_unit_rows(4, seen_labels.shape[1])
+    results = [runtime.match(frames, seen_labels, background, 5, TEMPERATURE)
                for runtime in (create(student, 'cpu'), TorchRuntime(student, CPU, False, ''))]
     assert np.array_equal(results[0].indices[:, 0], results[1].indices[:, 0])
     assert (results[0].indices[:, 0] == truth).mean() > 0.9
     np.testing.assert_allclose(results[0].similarities, results[1].similarities, atol=1e-3)
+    np.testing.assert_allclose(results[0].background, results[1].background, atol=1e-3)
     np.testing.assert_allclose(results[0].log_partition, results[1].log_partition, atol=1e-2)
 
 
@@ -158,22 +167,35 @@ def test_student_is_left_as_it_was_by_half_precision(shapes_student: Path) -> No
 @pytest.mark.parametrize('temperature', [1.0, 0.07, 0.01])
 @pytest.mark.parametrize('labels, k', [(1, 1), (1, 5), (7, 1), (7, 3), (7, 7), (7, 50),
                                        (1000, 5), (1000, 1000)])
-def test_matches_are_those_of_a_plain_sort(labels: int, k: int, temperature: float) -> None:
+@pytest.mark.parametrize('prompts', [0, 1, 20])
+@pytest.mark.parametrize('match', [match_embeddings, match_in_torch])
+def test_matches_are_those_of_a_plain_sort(
+        match: Callable[..., Matches], prompts: int, labels: int, k: int, temperature: float
+        ) -> None:
     embeddings, prototypes = random_unit_rows(9, 32, 1), random_unit_rows(labels, 32, 2)
-    matches = match_embeddings(embeddings, prototypes, k, temperature)
+    background = random_unit_rows(prompts, 32, 3)
+    if prompts == 1:
+        background[0] = embeddings[0]  # nearer than any label
+    matches = match(embeddings, prototypes, background, k, temperature)
     assert matches.indices.shape == matches.similarities.shape == (9, min(k, labels))
+    assert matches.background.shape == matches.log_partition.shape == (9,)
+    assert matches.indices.dtype.kind == 'i'
     similarities = (embeddings @ prototypes.T).astype(np.float64)
+    elsewhere = (embeddings @ background.T).astype(np.float64)
     for row, expected in enumerate(similarities):
         order = sorted(range(labels), key=lambda label: -expected[label])[:k]
         assert matches.indices[row].tolist() == order
         np.testing.assert_allclose(matches.similarities[row], expected[order], atol=1e-6)
-        scores = np.exp(expected / temperature - matches.log_partition[row])
+        nearest = max(elsewhere[row], default=-1)
+        assert matches.background[row] == pytest.approx(nearest, abs=1e-6)
+        columns = np.concatenate([expected, elsewhere[row]])
+        scores = np.exp(columns / temperature - matches.log_partition[row])
         assert scores.sum() == pytest.approx(1, abs=1e-3)
 
 
 def test_equal_prototypes_are_listed_once_each() -> None:
     prototypes = np.repeat(random_unit_rows(2, 8), 3, axis=0)
-    matches = match_embeddings(prototypes[:1], prototypes, 4, 1.0)
+    matches = match_embeddings(prototypes[:1], prototypes, prototypes[:0], 4, 1.0)
     assert set(matches.indices[0, :3]) == {0, 1, 2}
     assert matches.indices[0, 3] in {3, 4, 5}
 
@@ -276,12 +298,14 @@ def test_cuda_and_openvino_agree(
     assert (embeddings.shape, embeddings.dtype) == (expected.shape, np.float32)
     assert cosine_distances(embeddings, expected).max() < closeness
     prototypes = prototypes_of(expected)
-    matches = runtime.match(FRAMES, prototypes, len(FRAMES) + 5, TEMPERATURE)
+    background = random_unit_rows(4, prototypes.shape[1])
+    matches = runtime.match(FRAMES, prototypes, background, len(FRAMES) + 5, TEMPERATURE)
     assert matches.indices[:, 0].tolist() == list(range(len(FRAMES)))
-    on_cpu = match_embeddings(embeddings, prototypes, len(FRAMES) + 5, TEMPERATURE)
+    on_cpu = match_embeddings(embeddings, prototypes, background, len(FRAMES) + 5, TEMPERATURE)
     assert matches.indices.shape == on_cpu.indices.shape
     assert matches.indices.dtype.kind == 'i'
     np.testing.assert_allclose(matches.similarities, on_cpu.similarities, atol=2e-3)
+    np.testing.assert_allclose(matches.background, on_cpu.background, atol=2e-3)
     np.testing.assert_allclose(matches.log_partition, on_cpu.log_partition, atol=5e-2)
 
 
@@ -293,7 +317,7 @@ def test_cuda_batch_of_any_size_names_the_same_shapes(
     student = checkpoint.load(shapes_student)
     frames = [draw(label, 320 + 32 * (seed % 3), 240, seed)
               for seed, label in enumerate(shapes.SEEN_LABELS[:count])]
-    on_cpu, on_cuda = (runtime.match(frames, seen_labels, 5, TEMPERATURE)
+    on_cpu, on_cuda = (runtime.match(frames, seen_labels, seen_labels[:0], 5, TEMPERATURE)
                        for runtime in (create(student, 'cpu'), create(student, 'cuda', half)))
     assert on_cuda.indices.shape == (count, 5)
     assert on_cuda.log_partition.shape == (count,)
@@ -316,17 +340,22 @@ def test_cuda_graphs_give_the_same_when_replayed(shapes_student: Path, half: boo
     assert cosine_distances(alone, first[:1]).max() < 1e-3
 
 
-@needs_cuda
-def test_cuda_follows_a_change_of_prototypes(
-        shapes_student: Path, seen_labels: np.ndarray) -> None:
-    runtime = create(checkpoint.load(shapes_student), 'cuda')
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=needs_cuda)])
+def test_torch_follows_a_change_of_prototypes_and_background(
+        shapes_student: Path, seen_labels: np.ndarray, device: str) -> None:
+    runtime = TorchRuntime(checkpoint.load(shapes_student), torch.device(device),
+                           device == 'cuda', 'test')
     frames = [draw(label, seed=seed) for seed, label in enumerate(shapes.SEEN_LABELS[:3])]
-    first = runtime.match(frames, seen_labels, 5, TEMPERATURE)
-    turned = runtime.match(frames, seen_labels[::-1].copy(), 5, TEMPERATURE)
+    none, some = seen_labels[:0], random_unit_rows(3, seen_labels.shape[1])
+    first = runtime.match(frames, seen_labels, none, 5, TEMPERATURE)
+    turned = runtime.match(frames, seen_labels[::-1].copy(), none, 5, TEMPERATURE)
     assert np.array_equal(turned.indices[:, 0], len(seen_labels) - 1 - first.indices[:, 0])
-    fewer = runtime.match(frames, seen_labels[:3].copy(), 5, TEMPERATURE)
+    fewer = runtime.match(frames, seen_labels[:3].copy(), none, 5, TEMPERATURE)
     assert fewer.indices.shape == (3, 3)
-    again = runtime.match(frames, seen_labels, 5, TEMPERATURE)
+    beside = runtime.match(frames, seen_labels, some, 5, TEMPERATURE)
+    assert np.array_equal(beside.indices, first.indices)
+    assert (beside.background > -1).all() and (first.background == -1).all()
+    again = runtime.match(frames, seen_labels, none, 5, TEMPERATURE)
     assert np.array_equal(again.indices[:, 0], first.indices[:, 0])
     np.testing.assert_allclose(again.similarities, first.similarities, atol=1e-6)
 

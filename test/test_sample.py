@@ -10,7 +10,7 @@ from domains import DOMAINS
 from image_index import label_of, read_folders
 import numpy as np
 from splits import read_object_split, split_objects
-from vl2v_ros import checkpoint, vocabulary
+from vl2v_ros import checkpoint, vocabulary, vocabulary_file
 from vl2v_ros.classifier import Classifier
 from vl2v_ros.frame import Frame
 from vl2v_ros.text import ClipText
@@ -56,8 +56,8 @@ def test_the_shipped_student_names_the_objects_of_the_sequence() -> None:
     student = ROOT / 'models' / 'student.safetensors'
     classifier = Classifier(checkpoint.load(student), 'cpu')
     encoder = ClipText(classifier.spec.text_tower, student.parent)
-    words = vocabulary.build(
-        vocabulary.parse(str(ROOT / 'config' / 'vocabularies' / 'ycb.yaml')), encoder, 1)
+    file = vocabulary_file.parse(str(ROOT / 'config' / 'vocabularies' / 'ycb.yaml'))
+    words = vocabulary.build(file.entries, encoder, 1, file.templates, file.background)
     named = [prediction.labels[0] for prediction in classifier.classify(frames, words)]
     right = sum(label == label_of(name) for label, name in zip(named, truth))
     print(f'{right} of {len(truth)} frames named rightly out of {len(words.labels)} labels')

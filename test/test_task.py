@@ -27,6 +27,7 @@ from tiny_data import (
 from tiny_models import WIDTH, write_tower
 import torch
 from vl2v_ros.text import ClipText, open_text_tower, TextEmbeddings, TextTower
+from vl2v_ros.vocabulary import Entry
 
 from config import Data, TeacherSource
 
@@ -157,9 +158,10 @@ def test_labels_without_description_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='lacks red circle, white cross; add a description for '
                                          'each, or train with --data.no-enrich'):
         describe(LABELS, Data(vocabulary=path))
-    assert describe(LABELS, Data(vocabulary=path, enrich=False)) == dict.fromkeys(LABELS, '')
-    assert describe(LABELS[:2], Data(vocabulary=path)) == {
-        'blue square': 'Flat: a blue square.', 'green star': 'Flat: a green star.'}
+    assert describe(LABELS, Data(vocabulary=path, enrich=False)) == dict.fromkeys(LABELS, Entry())
+    assert describe(LABELS[1::-1], Data(vocabulary=path)) == {
+        'green star': Entry(('Flat: a green star.',)),
+        'blue square': Entry(('Flat: a blue square.',))}
     with pytest.raises(ValueError, match='expected a file, found none at'):
         describe(LABELS, Data(vocabulary=tmp_path / 'none.yaml'))
 

@@ -1,14 +1,22 @@
-"""Labels from users: checked, changed, read from files, encoded."""
-from collections.abc import Callable
+"""Labels from users: checked, changed, encoded."""
+from collections.abc import Sequence
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import WIDTH, write_tower
+from tiny_models import GivenText, WIDTH, write_tower
 from vl2v_ros import vocabulary
 from vl2v_ros.text import CachedText, ClipText
-from vl2v_ros.vocabulary import MAX_DESCRIPTION_LENGTH, MAX_LABEL_LENGTH, MAX_LABELS, TEMPLATE
+from vl2v_ros.vocabulary import (
+    check_templates,
+    Entry,
+    MAX_DESCRIPTION_LENGTH,
+    MAX_LABEL_LENGTH,
+    MAX_LABELS,
+    MAX_TEXTS,
+    TEMPLATE,
+)
 
 
 @pytest.fixture(scope='module')
@@ -25,13 +33,24 @@ def numbered(count: int) -> list[str]:
     ['Tasse', 'Löffel', 'Straße'], ['杯子', '勺子'], ['чашка'], ['كوب'], ['כוס'], ['कप', 'চামচ'],
     ['☕', '👩‍🚒'], ['C++', '{label}', "user's cup", '# 1', 'yes', '12', '-']])
 def test_labels_of_any_script_are_kept_as_they_are(labels: list[str]) -> None:
-    assert vocabulary.check(labels) == dict.fromkeys(labels, '')
+    assert list(vocabulary.check(labels).items()) == [(label, Entry()) for label in labels]
 
 
 def test_spaces_are_folded_in_labels_and_descriptions() -> None:
     labels = ['  coffee   cup ', 'dog\u00a0\u3000bowl']
     entries = vocabulary.check(labels, [' It  is  hot. ', '  '])
-    assert entries == {'coffee cup': 'It is hot.', 'dog bowl': ''}
+    assert entries == {'coffee cup': Entry(('It is hot.',)), 'dog bowl': Entry()}
+
+
+def test_each_line_of_a_description_is_a_sentence() -> None:
+    entries = vocabulary.check(['cup', 'dog'], ['It is hot.\n  \n It is  red.\n', '\n'])
+    assert entries == {'cup': Entry(('It is hot.', 'It is red.')), 'dog': Entry()}
+
+
+def test_descriptions_in_any_language_are_accepted(recwarn: pytest.WarningsRecorder) -> None:
+    sentences = ['Eine hohe blaue Dose.', '高い青い缶。', 'علبة زرقاء طويلة.']
+    assert vocabulary.check(['can'], ['\n'.join(sentences)]) == {'can': Entry(tuple(sentences))}
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize(('labels', 'message'), [
@@ -54,17 +73,41 @@ def test_control_characters_are_refused_wherever_they_stand(character: str) -> N
     for text in (f'red{character}cup', f'cup{character}', f'{character}cup', character):
         with pytest.raises(ValueError, match='label 2: expected one line without control'):
             vocabulary.check(['dog', text])
-        with pytest.raises(ValueError, match='label 1, description: expected one line'):
-            vocabulary.check(['dog'], [text])
+        if character != '\n':  # which separates sentences
+            with pytest.raises(ValueError, match='label 1, description 1: expected one line'):
+                vocabulary.check(['dog'], [text])
 
 
 def test_the_limits_themselves_are_allowed() -> None:
     labels = numbered(MAX_LABELS - 1) + ['x' * MAX_LABEL_LENGTH]
     descriptions = [''] * (MAX_LABELS - 1) + ['y' * MAX_DESCRIPTION_LENGTH]
-    assert vocabulary.check(labels, descriptions) == dict(zip(labels, descriptions))
+    entries = vocabulary.check(labels, descriptions)
+    assert tuple(entries) == tuple(labels) and entries[labels[-1]].descriptions == (
+        descriptions[-1],)
     descriptions[-1] += 'y'
-    with pytest.raises(ValueError, match=f'label {MAX_LABELS}, description: .*got 2001'):
+    with pytest.raises(ValueError, match=f'label {MAX_LABELS}, description 1: .*got 2001'):
         vocabulary.check(labels, descriptions)
+
+
+@pytest.mark.parametrize(('entry', 'message'), [
+    (Entry(('It is hot.', ' ')), 'label 2, description 2: expected a sentence, got a blank'),
+    (Entry(('It is hot.', 'It is HOT.')), "label 2, description 2: 'It is HOT.' is there already"),
+    (Entry(tuple(numbered(MAX_TEXTS + 1))), 'label 2, description 101: .* at most 100, got 101'),
+    (Entry(('two\nlines',)), 'label 2, description 1: expected one line'),
+    (Entry(synonyms=('',)), 'label 2, synonym 1: expected a name, got a blank'),
+    (Entry(synonyms=('x' * 201,)), 'label 2, synonym 1: expected at most 200 characters, got 201'),
+    (Entry(synonyms=('tumbler', 'Tumbler')), "label 2, synonym 2: 'Tumbler' is there already"),
+    (Entry(synonyms=('Glass ',)), "label 2: the synonym 'Glass' is a label too; leave one"),
+    (Entry(synonyms=('tumbler', 'DOG')), "label 2: the synonym 'DOG' is a label too; leave one")])
+def test_what_cannot_be_said_of_a_label_is_refused(entry: Entry, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        vocabulary.check_entries([('dog', Entry()), ('glass', entry)])
+
+
+def test_two_labels_may_share_descriptions_and_synonyms() -> None:
+    entry, names = Entry(('It is  black.',), ('spring  clamp',)), ['large clamp', 'small clamp']
+    assert vocabulary.check_entries([(name, entry) for name in names]) == dict.fromkeys(
+        names, Entry(('It is black.',), ('spring clamp',)))
 
 
 @pytest.mark.parametrize('descriptions', [['It is hot.'], ['a', 'b', 'c']])
@@ -73,28 +116,35 @@ def test_descriptions_of_another_number_are_refused(descriptions: list[str]) -> 
         vocabulary.check(['cup', 'dog'], descriptions)
 
 
-IN_FORCE = {'cup': 'It is hot.', 'dog': '', 'spoon': ''}
+HOT, BARKS = Entry(('It is hot.',)), Entry(('It barks.', 'It has a tail.'))
+IN_FORCE = {'cup': HOT, 'dog': Entry(synonyms=('hound',)), 'spoon': Entry()}
 
 
 @pytest.mark.parametrize(('more', 'expected'), [
     ({}, IN_FORCE),
-    ({'fork': 'It has tines.'}, {**IN_FORCE, 'fork': 'It has tines.'}),
-    ({'dog': 'It barks.'}, {'cup': 'It is hot.', 'dog': 'It barks.', 'spoon': ''}),
-    ({'DOG': 'It barks.'}, {'cup': 'It is hot.', 'dog': 'It barks.', 'spoon': ''}),
-    ({'Cup': 'It is cold.'}, {'cup': 'It is cold.', 'dog': '', 'spoon': ''}),
-    ({'cup': ''}, IN_FORCE)])
+    ({'fork': HOT}, {**IN_FORCE, 'fork': HOT}),
+    ({'spoon': BARKS}, {**IN_FORCE, 'spoon': BARKS}),
+    ({'DOG': BARKS}, {**IN_FORCE, 'dog': Entry(BARKS.descriptions, ('hound',))}),
+    ({'Cup': BARKS}, {**IN_FORCE, 'cup': BARKS}),
+    ({'cup': Entry(synonyms=('mug',))}, {**IN_FORCE, 'cup': Entry(HOT.descriptions, ('mug',))}),
+    ({'cup': Entry()}, IN_FORCE)])
 def test_added_labels_go_to_the_end_and_known_ones_keep_their_place(
-        more: dict[str, str], expected: dict[str, str]) -> None:
+        more: dict[str, Entry], expected: dict[str, Entry]) -> None:
     before = dict(IN_FORCE)
     assert list(vocabulary.add(before, more).items()) == list(expected.items())
     assert before == IN_FORCE
 
 
 def test_adding_beyond_the_limit_is_refused() -> None:
-    entries = dict.fromkeys(numbered(MAX_LABELS), '')
-    assert vocabulary.add(entries, {'label 0': 'It is the first.'})['label 0']
+    entries = vocabulary.check(numbered(MAX_LABELS))
+    assert vocabulary.add(entries, {'label 0': HOT})['label 0'] == HOT
     with pytest.raises(ValueError, match=f'at most {MAX_LABELS}'):
-        vocabulary.add(entries, {'cup': ''})
+        vocabulary.add(entries, {'cup': Entry()})
+
+
+def test_adding_what_is_a_synonym_is_refused() -> None:
+    with pytest.raises(ValueError, match="label 2: the synonym 'hound' is a label too"):
+        vocabulary.add(IN_FORCE, {'Hound': Entry()})
 
 
 @pytest.mark.parametrize(('labels', 'left'), [
@@ -121,83 +171,6 @@ def test_a_removed_label_cannot_be_removed_again() -> None:
         vocabulary.remove(vocabulary.remove(IN_FORCE, ['dog']), ['dog'])
 
 
-@pytest.mark.parametrize(('text', 'expected'), [
-    ('cup', ['cup']), ('coffee cup, dog ,spoon', ['coffee cup', 'dog', 'spoon']),
-    ('cup,,dog, ', ['cup', 'dog']), ('yes,12,null', ['yes', '12', 'null']), ('', []), (' , ', [])])
-def test_labels_are_read_from_a_list_with_commas(text: str, expected: list[str]) -> None:
-    assert vocabulary.parse(text) == dict.fromkeys(expected, '')
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str], str]:
-    def write(content: str, name: str = 'vocabulary.yaml') -> str:
-        (tmp_path / name).write_text(content, encoding='utf-8')
-        return str(tmp_path / name)
-    return write
-
-
-PLAIN = ['yes', 'no', '12', '1.5', 'null', '~', 'on', '0x1F', '2024-01-01', '1_000', 'true']
-
-
-@pytest.mark.parametrize(('content', 'expected'), [
-    ('labels: [cup, coffee  mug]', {'cup': '', 'coffee mug': ''}),
-    ('# kitchen\nother: 3\nlabels:\n- cup\n- "dog: big"\n', {'cup': '', 'dog: big': ''}),
-    ('labels:\n  cup: It is hot.\n  dog:\n  杯子: ""\n',
-     {'cup': 'It is hot.', 'dog': '', '杯子': ''}),
-    ('\ufefflabels: [cup]', {'cup': ''}),
-    ('labels: [' + ', '.join(PLAIN) + ']', dict.fromkeys(PLAIN, '')),
-    ('labels:\n' + ''.join(f'  {word}: {word}\n' for word in PLAIN), dict(zip(PLAIN, PLAIN)))])
-def test_yaml_is_read_and_all_of_it_stays_text(
-        write: Callable[[str], str], content: str, expected: dict[str, str]) -> None:
-    assert list(vocabulary.parse(write(content)).items()) == list(expected.items())
-
-
-def test_yml_is_yaml_too(write: Callable[[str, str], str]) -> None:
-    assert vocabulary.parse(write('labels: [cup]', 'short.yml')) == {'cup': ''}
-
-
-@pytest.mark.parametrize(('content', 'message'), [
-    ('labels:\n- cup\n\n# more\n- ""\n- dog', 'line 5: expected a name'),
-    ('labels:\n- cup\n- dog\n- Cup', "line 4: 'Cup' repeats 'cup'"),
-    ('labels:\n  cup: a\n  dog: b\n  cup: c\n', "line 4: 'cup' repeats 'cup'"),
-    ('labels:\n  cup: a\n  dog: "b\\nc"\n', 'line 3, description: expected one line'),
-    (f'labels:\n  cup: a\n  dog: {"b" * 2001}\n', 'line 3, description: expected at most'),
-    ('labels:\n- cup\n- [dog]', 'line 3: expected a label, or a label and one description'),
-    ('labels:\n  cup:\n    dog: c\n', 'line 2: expected a label, or'),
-    ('labels:\n  cup: [a, b]\n', 'line 2: expected a label, or'),
-    ('labels:\n\t- cup', r"not a YAML file: .*\nfound character '\\t'.*\n.* line 2"),
-    ('labels: [cup', 'not a YAML file'),
-    ('labels: [cup]\n---\nlabels: [dog]', 'not a YAML file'),
-    ('', 'expected `labels:`'),
-    ('# nothing\n', 'expected `labels:`'),
-    ('- cup', 'expected `labels:`'),
-    ('cup: It is hot.', 'expected `labels:`'),
-    ('labels: cup', 'expected `labels:`')])
-def test_bad_yaml_is_refused_with_file_and_line(
-        write: Callable[[str], str], content: str, message: str) -> None:
-    path = write(content)
-    with pytest.raises(ValueError, match=message) as raised:
-        vocabulary.parse(path)
-    assert str(raised.value).startswith(f'vocabulary {path}')
-
-
-def test_yaml_in_another_encoding_is_refused(tmp_path: Path) -> None:
-    (tmp_path / 'latin.yaml').write_bytes('labels: [Löffel]'.encode('latin-1'))
-    with pytest.raises(ValueError, match=r'latin\.yaml: not a YAML file: .*utf-8'):
-        vocabulary.parse(str(tmp_path / 'latin.yaml'))
-
-
-def test_missing_yaml_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf'found none at {tmp_path}/none\.yaml'):
-        vocabulary.parse(str(tmp_path / 'none.yaml'))
-
-
-def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('HOME', str(tmp_path))
-    (tmp_path / 'mine.yaml').write_text('labels: [cup]')
-    assert vocabulary.parse('~/mine.yaml') == {'cup': ''}
-
-
 @pytest.mark.parametrize(('template', 'label', 'description', 'expected'), [
     (TEMPLATE, 'cup', '', 'a photo of a cup.'),
     (TEMPLATE, 'cup', 'It is hot.', 'a photo of a cup. It is hot.'),
@@ -210,6 +183,34 @@ def test_only_the_places_of_the_template_are_filled(
     assert vocabulary.prompt(template, label, description) == expected
 
 
+@pytest.mark.parametrize(('templates', 'message'), [
+    ((), 'template: expected at least one, got none'),
+    (('the {label}', 'a photo'), "template 2: expected the place {label} .*, got 'a photo'"),
+    (('{Label}',), 'template 1: expected the place {label} and, if wanted, {description}, got'),
+    (('{label} {desciption}',), "template 1: expected the place .*got '{label} {desciption}'"),
+    (('{label} {}',), 'template 1: expected the place'),
+    (('{label}', ' '), 'template 2: expected a sentence, got a blank'),
+    (('{label}', ' {label} '), 'template 2: .* is there already'),
+    (('{label}\n',), 'template 1: expected one line'),
+    (tuple(f'{number} {{label}}' for number in range(101)), 'template 101: expected at most 100')])
+def test_templates_of_no_use_are_refused(templates: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        vocabulary.build({'cup': Entry()}, GivenText({'cup': [1]}), 1, templates)
+
+
+def test_braces_that_are_no_place_may_stand_in_a_template() -> None:
+    assert check_templates(['{ {label}  } {{label}}']) == ('{ {label} } {{label}}',)
+
+
+def unit(row: np.ndarray) -> np.ndarray:
+    return row / np.sqrt((row ** 2).sum())
+
+
+def mean(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Return what open_clip makes of several rows."""
+    return unit(sum(row.astype(float) for row in rows))
+
+
 @pytest.mark.parametrize(('templates', 'prompts'), [
     ([TEMPLATE], [['a photo of a cup. It is hot.'], ['a photo of a dog.'],
                   ['a photo of a {label}. It has {braces}.']]),
@@ -218,19 +219,76 @@ def test_only_the_places_of_the_template_are_filled(
       ['the {label}', 'a {label}.', 'It has {braces}. {label}']])])
 def test_prototypes_are_the_mean_over_templates(
         encoder: ClipText, templates: list[str], prompts: list[list[str]]) -> None:
-    entries = {'cup': 'It is hot.', 'dog': '', '{label}': 'It has {braces}.'}
+    entries = {'cup': HOT, 'dog': Entry(), '{label}': Entry(('It has {braces}.',))}
     built = vocabulary.build(entries, encoder, 7, templates)
     for prototype, of_label in zip(built.prototypes, prompts, strict=True):
-        total = sum(encoder.encode([text]).rows[0].astype(float) for text in of_label)
-        np.testing.assert_allclose(prototype, total / np.sqrt((total ** 2).sum()), atol=1e-6)
-    assert built.labels == tuple(entries) and built.descriptions == tuple(entries.values())
-    assert built.version == 7
+        np.testing.assert_allclose(
+            prototype, mean([encoder.encode([text]).rows[0] for text in of_label]), atol=1e-6)
+    assert built.labels == tuple(entries) and built.version == 7
+    assert built.descriptions == (('It is hot.',), (), ('It has {braces}.',))
+    assert built.prompts == tuple(text for of_label in prompts for text in of_label)
+    assert built.prompt_labels.tolist() == [
+        number for number, of_label in enumerate(prompts) for _ in of_label]
+    np.testing.assert_allclose(built.prompt_rows, encoder.encode(built.prompts).rows, atol=1e-6)
+
+
+def test_each_wording_weighs_the_same_whatever_its_templates_say() -> None:
+    rng = np.random.default_rng(0)
+    texts = ['cup', 'a cup: hot', 'a cup: red', 'mug', 'a mug: hot', 'a mug: red',
+             'dog', 'a dog:']
+    rows = {text: unit(rng.standard_normal(5)) for text in texts}
+    entries = {'cup': Entry(('hot', 'red'), ('mug',)), 'dog': Entry()}
+    built = vocabulary.build(entries, GivenText(rows), 1, ('{label}', 'a {label}: {description}'))
+    wordings = [mean([rows[name], rows[f'a {name}: {sentence}']])
+                for name in ('cup', 'mug') for sentence in ('hot', 'red')]
+    np.testing.assert_allclose(built.prototypes[0], mean(wordings), atol=1e-6)
+    np.testing.assert_allclose(built.prototypes[1], mean([rows['dog'], rows['a dog:']]), atol=1e-6)
+    # Not what the mean of all prompts would be, as 'cup' serves two wordings.
+    of_prompts = mean([rows[text] for text in texts[:6]])
+    assert not np.allclose(built.prototypes[0], of_prompts, atol=1e-3)
+    # Each prompt is there once.
+    assert built.prompts == tuple(texts)
+    assert built.prompt_labels.tolist() == [0] * 6 + [1] * 2
+    assert built.prompt_labels.dtype == np.int64
+    np.testing.assert_allclose(built.prompt_rows, [rows[text] for text in texts], atol=1e-6)
+
+
+def test_a_prompt_that_two_labels_share_is_a_prompt_of_each() -> None:
+    entries = {'big clamp': Entry(synonyms=('clamp',)), 'small clamp': Entry(synonyms=('clamp',))}
+    rows = {'big clamp': [1, 0], 'clamp': [0, 1], 'small clamp': [0.6, 0.8]}
+    built = vocabulary.build(entries, GivenText(rows), 1, ('{label}',))
+    assert built.prompts == ('big clamp', 'clamp', 'small clamp', 'clamp')
+    assert built.prompt_labels.tolist() == [0, 0, 1, 1]
+
+
+def test_background_prompts_come_as_they_are_behind_those_of_the_labels(encoder: ClipText) -> None:
+    background = ('an empty table', 'a photo of a robot arm.')
+    built = vocabulary.build({'cup': HOT, 'dog': Entry()}, encoder, 1, background=background)
+    plain = vocabulary.build({'cup': HOT, 'dog': Entry()}, encoder, 1)
+    assert np.array_equal(built.prototypes, plain.prototypes)
+    assert built.background == background and plain.background == ()
+    assert plain.background_rows.shape == (0, WIDTH)
+    assert built.background_rows.dtype == np.float32
+    np.testing.assert_allclose(built.background_rows, encoder.encode(background).rows, atol=1e-6)
+    assert built.prompts == plain.prompts + background
+    assert built.prompt_labels.tolist() == [0, 1, 2, 3]
+    assert np.array_equal(built.prompt_rows[2:], built.background_rows)
+
+
+def test_too_many_prompts_are_refused_before_they_are_encoded() -> None:
+    entries = {label: Entry(('a', 'b'), ('another ' + label,)) for label in numbered(7000)}
+    with pytest.raises(ValueError, match='at most 50000 prompts, got 2 templates for 28000 '
+                                         'wordings of 7000 labels; leave some out'):
+        vocabulary.build(entries, GivenText({'': [1]}), 1, ('{label}', 'a {label}'))
 
 
 def test_vocabulary_cannot_be_changed(encoder: ClipText) -> None:
-    built = vocabulary.build({'cup': '', 'dog': ''}, encoder, 1)
+    built = vocabulary.build(vocabulary.check(['cup', 'dog']), encoder, 1, background=['a table'])
+    for array in (built.prototypes, built.prompt_rows, built.background_rows):
+        with pytest.raises(ValueError, match='read-only'):
+            array[0, 0] = 0
     with pytest.raises(ValueError, match='read-only'):
-        built.prototypes[0, 0] = 0
+        built.prompt_labels[0] = 1
     with pytest.raises(FrozenInstanceError):
         built.version = 2
 
@@ -247,11 +305,14 @@ def test_5000_labels_get_unit_rows_of_their_own(encoder: ClipText, cache_dir: Pa
 
 def test_labels_whose_prompt_was_cut_are_listed(encoder: ClipText) -> None:
     long = ' '.join(['very'] * 72)
-    entries = {'cup': '', 'dog': f'It is {long} big.', f'{long} red': ''}
+    entries = {'cup': Entry(), 'dog': Entry(('It is big.', f'It is {long} big.')),
+               f'{long} red': Entry(), 'mug': Entry(synonyms=(f'{long} big cup',))}
     built = vocabulary.build(entries, encoder, 1, ('{label}', 'the {label}. {description}'))
-    assert built.truncated == ('dog',)
+    assert built.truncated == ('dog', 'mug')
     built = vocabulary.build(entries, encoder, 1, ('{label}', 'a photo of the {label}.'))
-    assert built.truncated == (f'{long} red',)
+    assert built.truncated == (f'{long} red', 'mug')
+    built = vocabulary.build({'cup': Entry()}, encoder, 1, background=['table', f'{long} {long}'])
+    assert built.truncated == (f'{long} {long}',)
 
 
 def test_no_label_gives_no_vocabulary(encoder: ClipText) -> None:
@@ -275,12 +336,6 @@ def test_what_is_no_text_is_refused() -> None:
         vocabulary.check(['mug\udcff'])
 
 
-def test_a_folded_description_loses_its_last_newline(tmp_path: Path) -> None:
-    path = tmp_path / 'list.YAML'
-    path.write_text('labels:\n  mug: >\n    A cup\n    with a handle.\n')
-    assert vocabulary.parse(str(path)) == {'mug': 'A cup with a handle.'}
-
-
 def test_any_spelling_of_a_label_removes_it() -> None:
     entries = vocabulary.check(['caf\u00e9 noir', 'mug'])
-    assert vocabulary.remove(entries, ['CAFE\u0301  noir']) == {'mug': ''}
+    assert vocabulary.remove(entries, ['CAFE\u0301  noir']) == {'mug': Entry()}

@@ -7,6 +7,7 @@ import pytest
 from ros_processes import wait_until
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
+import tiny_models
 from vl2v_ros.classifier import Prediction
 from vl2v_ros.frame import Frame
 from vl2v_ros.nodes.messages import to_image
@@ -14,7 +15,7 @@ from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.worker import Job, Worker
 from vl2v_ros.vocabulary import Vocabulary
 
-VOCABULARY = Vocabulary(('mug',), ('',), np.ones((1, 1), np.float32), 3)
+VOCABULARY = tiny_models.given({'mug': [1.0]}, version=3)
 
 
 class Gate:

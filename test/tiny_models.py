@@ -1,4 +1,5 @@
 """A text tower and a student with random weights, small enough for a test, and real."""
+from collections.abc import Mapping, Sequence
 import json
 import os
 from pathlib import Path
@@ -6,11 +7,15 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
 import open_clip
 from safetensors.torch import save_file
 import torch
+from vl2v_ros import vocabulary
 from vl2v_ros.student import Student, StudentSpec
-from vl2v_ros.text import identify, TextTower
+from vl2v_ros.text import identify, TextEmbeddings, TextTower
+from vl2v_ros.vocabulary import Vocabulary
 
 WIDTH = 8
 TEXT_CONFIG = {
@@ -43,6 +48,26 @@ def student(seed: int = 0, **fields: Any) -> Student:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Student(spec(**fields)).eval()
+
+
+class GivenText:
+    """A text tower that knows a few prompts, and the row of each."""
+
+    def __init__(self, rows: Mapping[str, ArrayLike]) -> None:
+        self.rows = {prompt: np.asarray(row, np.float32) for prompt, row in rows.items()}
+        self.width = len(next(iter(self.rows.values())))
+
+    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+        rows = np.array([self.rows[prompt] for prompt in prompts])
+        return TextEmbeddings(rows, np.zeros(len(prompts), bool))
+
+
+def given(labels: Mapping[str, ArrayLike], version: int = 1,
+          background: Mapping[str, ArrayLike] | None = None) -> Vocabulary:
+    """Return a vocabulary of labels, and background prompts, with given rows."""
+    background = background or {}
+    return vocabulary.build(vocabulary.check(tuple(labels)), GivenText({**labels, **background}),
+                            version, ('{label}',), tuple(background))
 
 
 def python(script: str, *arguments: object, **environment: str) -> str:

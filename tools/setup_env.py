@@ -31,9 +31,11 @@ PINS = ROOT / 'constraints.txt'
 LIBRARIES = [
     'torch>=2.1', 'torchvision', 'timm>=1.0.22', 'open_clip_torch>=2.24', 'openvino>=2024.0',
     'numpy', 'safetensors>=0.4', 'pillow', 'PyYAML', 'tqdm', 'pytest', 'ruff',
+    'openai>=1.40',  # descriptions of labels, from any server that speaks its protocol
+    'rosbags>=0.11', 'matplotlib',  # vl2v_classify: bags without ROS, pictures of why
     'mujoco>=3.2', 'webdataset',  # training data: rendered, and read from shards
     # Distillation and its reports:
-    'lightning-fabric', 'tyro', 'torchmetrics', 'tensorboard', 'matplotlib', 'jinja2',
+    'lightning-fabric', 'tyro', 'torchmetrics', 'tensorboard', 'jinja2',
     'onnx', 'onnxruntime', 'onnxscript',  # export
     'colcon-common-extensions', 'setuptools<80',  # setuptools 80 ends colcon's --symlink-install
 ]

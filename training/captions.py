@@ -1,11 +1,12 @@
 """Captions: what can be said of a class, in many wordings, and what was said of an image."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 from image_index import Index, label_of
 import numpy as np
+from vl2v_ros.vocabulary import Entries
 import yaml
 
 FACETS = ('kinds', 'colours', 'shapes', 'materials', 'uses')
@@ -34,12 +35,11 @@ class Facts:
     looks: tuple[str, ...]
 
 
-def read_facts(path: Path, class_names: Sequence[str], described: Mapping[str, str]
-               ) -> list[Facts]:
+def read_facts(path: Path, class_names: Sequence[str], described: Entries) -> list[Facts]:
     """
     Read the facts of some classes from YAML, in their order.
 
-    :param described: label -> one more sentence on its looks, which comes first.
+    :param described: by label; its descriptions come first of what is said of its looks.
     :raises ValueError: for a class that is not in it, or an entry with other fields.
     """
     try:
@@ -64,11 +64,11 @@ def read_facts(path: Path, class_names: Sequence[str], described: Mapping[str, s
                                  f'{words!r:.80}; at least one, in quotes if YAML takes it for '
                                  'something else')
         label = label_of(name)
-        if label not in described:
+        if label not in described or not described[label].descriptions:
             raise ValueError(f'{path}: {label} has no description; add it to the vocabulary file')
         facts.append(Facts((label, *entry['names']),
                            *(tuple(entry[facet]) for facet in FACETS),
-                           (described[label], *entry['looks'])))
+                           (*described[label].descriptions, *entry['looks'])))
     return facts
 
 

@@ -142,6 +142,23 @@ def draw_sweep(curves: Mapping[str, Sequence[tuple[float, Sequence[float]]]], na
     return figure
 
 
+def draw_eigenvalues(spectra: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Draw eigenvalues over their numbers: a panel per title, a line per name in it."""
+    figure = Figure((0.6 + 2.9 * len(spectra), 3.1), layout='constrained')
+    panels = figure.subplots(1, len(spectra), sharey=True, squeeze=False)[0]
+    for axes, (title, lines) in zip(panels, spectra.items()):
+        for (name, values), style, color in zip(lines.items(), ('o-', 's--'), (BLUE, ORANGE)):
+            axes.plot(range(1, len(values) + 1), values, style, color=color, markersize=4,
+                      linewidth=1.2, label=_printable(name))
+        axes.set(title=_printable(title), xlabel='number', xticks=range(1, len(values) + 1))
+        axes.grid()
+    _logarithmic(panels[0])
+    panels[0].set(ylabel='eigenvalue, as a part of the sum of all')
+    panels[0].set_ylim(bottom=max(panels[0].get_ylim()[0], 1e-4))  # rounding leaves 1e-17 for 0
+    panels[-1].legend(loc='upper right')
+    return figure
+
+
 def _printable(text: str) -> str:
     """Return a text that SVG can hold."""
     return ''.join(letter if letter.isprintable() else '?' for letter in text)

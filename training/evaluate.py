@@ -3,9 +3,11 @@ Measure a student: what it names, how it generalises, and how well it knows what
 
 python training/evaluate.py --checkpoint STUDENT.safetensors --out FOLDER --config RECIPE.yaml
 python training/evaluate.py --checkpoint STUDENT.safetensors --out FOLDER --scenes RENDERS/clutter
+python training/evaluate.py --text --checkpoint STUDENT.safetensors --out FOLDER
 
 Images, split and teacher come from the recipe, as in training; any field of it can be given, such
-as --data.images. Writes result.json and report.html into --out.
+as --data.images. Writes result.json and report.html into --out; with --text what text_space.py
+measures, of which the teacher is the checkpoint's own text tower.
 """
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +18,6 @@ from typing import NamedTuple
 
 from embedding_cache import embeddings
 from image_index import Index
-from images import Images
-from lightning_fabric import Fabric
 import metrics
 import numpy as np
 import report
@@ -25,9 +25,9 @@ from tables import confusion, in_domains, mistakes, scene_objects, table
 import task as tasks
 from task import Task
 from teacher import Teacher
+import text_space
 import torch
-from torch.utils.data import DataLoader
-from trainee import Trainee
+from trainee import open_device, outputs, Trainee
 import tyro
 from vl2v_ros import checkpoint
 from vl2v_ros.checkpoint import replacing
@@ -52,6 +52,8 @@ class Options(Recipe):
     """A `clutter` dataset of render.py: each object in its scenes is tested, too."""
     calibrate: bool = False
     """Choose temperature and unknown threshold, and write them into the checkpoint."""
+    text: bool = False
+    """Measure the text space instead, and what descriptions change on plain images."""
 
 
 class Rows(NamedTuple):
@@ -68,20 +70,15 @@ class Rows(NamedTuple):
     guided: torch.Tensor
 
 
-@torch.inference_mode()
-def embed(trainee: Trainee, index: Index, words: Vocabulary, teacher: Teacher, cache: Path,
-          batch: int = 128) -> Rows:
+def embed(trainee: Trainee, index: Index, words: Vocabulary, teacher: Teacher, cache: Path
+          ) -> Rows:
     """Embed the plain images of an index by student and teacher."""
-    spec, device = trainee.student.spec, next(trainee.parameters()).device
-    loader = DataLoader(Images(index, spec.image_size, resize_mode=spec.resize_mode), batch)
     prototypes = torch.tensor(words.prototypes)  # (C, D)
-    trainee.eval()
-    found = [trainee(sample.image.to(device)) for sample in loader]
-    student = torch.cat([rows.float().cpu() for rows, _ in found])
-    guide = embeddings(index, teacher, cache, resize_mode=spec.resize_mode)[:, 0]
+    student, logits = outputs(trainee, index)
+    guide = embeddings(index, teacher, cache, resize_mode=trainee.student.spec.resize_mode)[:, 0]
     guide = torch.from_numpy(guide.astype(np.float32))
-    return Rows(student, guide, student @ prototypes.T if trainee.head is None else
-                torch.cat([logits.float().cpu() for _, logits in found]), guide @ prototypes.T)
+    return Rows(student, guide, student @ prototypes.T if logits is None else logits,
+                guide @ prototypes.T)
 
 
 def evaluate(trainee: Trainee, task: Task, words: Vocabulary, teacher: Teacher, cache: Path,
@@ -220,10 +217,7 @@ def run(options: Options) -> dict[str, object]:
     if done.is_file() and 'checkpoint' not in json.loads(done.read_text()):
         raise ValueError(f'{done} is of a training; choose another --out')
     student = checkpoint.load(options.checkpoint)
-    try:
-        device = Fabric(accelerator=options.device, devices=1).device
-    except (RuntimeError, ImportError) as error:
-        raise ValueError(f'device: {error}') from error
+    device = open_device(options.device)
     teacher = tasks.open_teacher(options.teacher, str(device))
     check_teacher(student.spec, teacher, options.checkpoint)
     data = options.data
@@ -248,7 +242,12 @@ def main() -> None:
     try:
         recipe, arguments = tasks.read_command(sys.argv[1:])
         default = Options(**{**vars(recipe), 'out': tyro.MISSING}, checkpoint=tyro.MISSING)
-        show(run(tyro.cli(Options, default=default, args=arguments, description=__doc__)))
+        options = tyro.cli(Options, default=default, args=arguments, description=__doc__)
+        if options.text:
+            print(text_space.run(options.checkpoint, options.out, options.data,
+                                 open_device(options.device)))
+        else:
+            show(run(options))
     except (ValueError, OSError) as error:
         sys.exit(f'evaluate: {error}')
 

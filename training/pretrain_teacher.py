@@ -40,9 +40,10 @@ from tqdm import tqdm
 from trainee import BATCH_NORMS
 from trainer import rate_at
 import tyro
-from vl2v_ros import vocabulary
+from vl2v_ros import vocabulary, vocabulary_file
 from vl2v_ros.checkpoint import replacing
 from vl2v_ros.text import TextTower
+from vl2v_ros.vocabulary import Entry
 
 from config import ROOT
 
@@ -86,7 +87,7 @@ class Options:
 
 def read_facts(options: Options, index: Index) -> list[Facts]:
     """Return what can be said of each class; raises ValueError where something is missing."""
-    described = vocabulary.parse(str(options.descriptions))
+    described = vocabulary_file.parse(str(options.descriptions)).entries
     return captions.read_facts(options.captions, index.class_names, described)
 
 
@@ -229,7 +230,7 @@ def test(facts: Sequence[Facts], class_names: Sequence[str], options: Options) -
     teacher = OpenClipTeacher(TextTower(str(options.config), str(options.out)), Path(),
                               options.device)
     index = select_classes(read_folders(options.test), class_names)
-    words = vocabulary.build({fact.names[0]: fact.looks[0] for fact in facts}, teacher, 1)
+    words = vocabulary.build({fact.names[0]: Entry(fact.looks[:1]) for fact in facts}, teacher, 1)
     rows = np.concatenate([teacher.embed_images(sample.image) for sample in DataLoader(
         Images(index, teacher.image_size), options.batch)])  # (N, D)
     right = (rows @ words.prototypes.T).argmax(1) == index.labels

@@ -96,6 +96,23 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
     return '\n'.join(f'| {" | ".join(map(_markdown, line))} |' for line in lines)
 
 
+def insert(path: Path, heading: str, block: str) -> None:
+    """
+    Renew what a page has between the marks of a heading, atomically.
+
+    :raises ValueError: for a page without the marks.
+    """
+    page = path.read_text(encoding='utf-8')
+    first, last = f'<!-- {heading} -->', f'<!-- end of {heading} -->'
+    if first not in page or last not in page:
+        raise ValueError(f'{path}: expected the lines {first} and {last}, between which the '
+                         'table is written; add them')
+    before, rest = page.split(first, 1)
+    with replacing(path) as temporary:
+        temporary.write_text(f'{before}{first}\n{block}\n{last}{rest.split(last, 1)[1]}',
+                             encoding='utf-8')
+
+
 def _markdown(text: str) -> str:
     return ' '.join(re.sub(r'([\\|<*`])', r'\\\1', text).split())
 

@@ -20,7 +20,7 @@ import subprocess
 import sys
 
 import charts
-from report import markdown_table
+from report import insert, markdown_table
 from tqdm import tqdm
 import tyro
 from vl2v_ros.checkpoint import replacing
@@ -200,20 +200,6 @@ def draw(study: Study, found: Mapping[str, Mapping[str, Sequence[float]]]) -> st
     return f'\n![{study.plot}](images/{path.name})\n'
 
 
-def insert(page: str, heading: str, block: str) -> str:
-    """
-    Return a page with a block between the marks of its name.
-
-    :raises ValueError: for a page without the marks.
-    """
-    first, last = f'<!-- {heading} -->', f'<!-- end of {heading} -->'
-    if first not in page or last not in page:
-        raise ValueError(f'{RESULTS}: expected the lines {first} and {last}, between which the '
-                         'table is written; add them')
-    before, rest = page.split(first, 1)
-    return f'{before}{first}\n{block}\n{last}{rest.split(last, 1)[1]}'
-
-
 def write(study: Study, path: Path, runs: Sequence[Run]) -> str:
     """Write table, plot and JSON of a study whose runs are done; return the table."""
     found = collect(study, runs)
@@ -226,9 +212,7 @@ def write(study: Study, path: Path, runs: Sequence[Run]) -> str:
         block += draw(study, found)
     with replacing(RESULTS.parent / 'results' / f'{study.name}.json') as temporary:
         temporary.write_text(json.dumps({'seeds': study.seeds, 'values': found}, indent=1))
-    page = insert(RESULTS.read_text(encoding='utf-8'), study.name, block)
-    with replacing(RESULTS) as temporary:
-        temporary.write_text(page, encoding='utf-8')
+    insert(RESULTS, study.name, block)
     return table
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from shards import find_shards, Shards
 from splits import hold_out, ObjectSplit, read_object_split, select_classes
 from teacher import load_callable, OpenClipTeacher, Teacher
-from vl2v_ros import vocabulary
+from vl2v_ros import vocabulary, vocabulary_file
 from vl2v_ros.checkpoint import replacing
 from vl2v_ros.text import CachedText, default_cache_dir, TextEncoder, TextTower
-from vl2v_ros.vocabulary import Vocabulary
+from vl2v_ros.vocabulary import Entry, Vocabulary
 import yaml
 
 from config import Data, read, Recipe, ROOT, TeacherSource
@@ -183,19 +183,19 @@ def _in_domains(index: Index, names: Sequence[str]) -> np.ndarray:
     return np.isin(np.array(index.domain_names)[index.domains], names or index.domain_names)
 
 
-def describe(labels: Sequence[str], data: Data) -> dict[str, str]:
+def describe(labels: Sequence[str], data: Data) -> dict[str, Entry]:
     """
-    Return label -> description, '' for all if the recipe does not enrich.
+    Return what is said of each label; nothing of any if the recipe does not enrich.
 
     :raises ValueError: for a label that the vocabulary file lacks.
     """
     if not data.enrich:
         return vocabulary.check(labels)
-    known = vocabulary.parse(str(data.vocabulary))
+    known = vocabulary_file.parse(str(data.vocabulary)).entries
     if missing := [label for label in labels if label not in known]:
         raise ValueError(f'data.vocabulary: {data.vocabulary} lacks {", ".join(missing)}; add a '
                          'description for each, or train with --data.no-enrich')
-    return vocabulary.check(labels, [known[label] for label in labels])
+    return vocabulary.check_entries([(label, known[label]) for label in labels])
 
 
 def words(labels: Sequence[str], data: Data, encoder: TextEncoder) -> Vocabulary:

@@ -1,6 +1,9 @@
 """Trainee: the student of a recipe, ready to be trained, and which of its parts a stage trains."""
 from pathlib import Path
 
+from image_index import Index
+from images import Images
+from lightning_fabric import Fabric
 import numpy as np
 import open_clip
 from safetensors import SafetensorError
@@ -8,6 +11,7 @@ from safetensors.torch import load_file
 import timm
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from vl2v_ros.student import Student, StudentSpec
 
 from config import StudentSource
@@ -33,6 +37,27 @@ class Trainee(nn.Module):
         features = self.student.features(images)  # (B, F)
         logits = None if self.head is None else self.head(features)  # (B, C)
         return self.student.project(features), logits
+
+
+def open_device(name: str) -> torch.device:
+    """Return the device of a recipe's name for it; raises ValueError for one that is not there."""
+    try:
+        return Fabric(accelerator=name, devices=1).device
+    except (RuntimeError, ImportError) as error:
+        raise ValueError(f'device: {error}') from error
+
+
+@torch.inference_mode()
+def outputs(trainee: Trainee, index: Index, batch: int = 128
+            ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return what a trainee makes of plain images: (N, D) embeddings, (N, C) logits or None."""
+    spec, device = trainee.student.spec, next(trainee.parameters()).device
+    loader = DataLoader(Images(index, spec.image_size, resize_mode=spec.resize_mode), batch)
+    trainee.eval()
+    rows, logits = zip(*(trainee(sample.image.to(device)) for sample in loader))
+    embeddings = torch.cat([part.float().cpu() for part in rows])
+    return embeddings, None if trainee.head is None else torch.cat(
+        [part.float().cpu() for part in logits])
 
 
 def train_part(trainee: Trainee, part: str, freeze_batch_norm: bool) -> None:

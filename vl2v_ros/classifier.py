@@ -16,9 +16,10 @@ class Prediction:
 
     labels: the k most similar, best first.
     similarities: their cosines to the frame, in [-1, 1].
-    scores: their probabilities in [0, 1]; all labels of the vocabulary together give 1.
-    unknown: whether the best similarity is below the threshold, so that no label is meant.
-    unknown_score: in [0, 1]; 0.5 at the threshold.
+    scores: their probabilities in [0, 1]; all labels and background prompts together give 1.
+    unknown: whether no label is meant: the best similarity is below the threshold or below that
+    of a background prompt.
+    unknown_score: in [0, 1]; at least 0.5 if unknown, at most 0.5 if not.
     vocabulary_version: of the vocabulary all of this was made with.
     """
 
@@ -38,6 +39,10 @@ class Classifier:
         self.spec = student.spec
         self.runtime = create(student, device, half)
 
+    def embed(self, frames: Sequence[Frame]) -> np.ndarray:
+        """Return (B, D) float32 unit rows, for what needs more of frames than their labels."""
+        return self.runtime.embed(frames)
+
     def classify(self, frames: Sequence[Frame], vocabulary: Vocabulary, top_k: int = 5,
                  unknown_threshold: float | None = None) -> list[Prediction]:
         """
@@ -51,15 +56,18 @@ class Classifier:
         if unknown_threshold is None:
             unknown_threshold = self.spec.unknown_threshold
         temperature = self.spec.temperature
-        matches = self.runtime.match(frames, vocabulary.prototypes, top_k, temperature)
+        matches = self.runtime.match(frames, vocabulary.prototypes, vocabulary.background_rows,
+                                     top_k, temperature)
         scores = np.exp(matches.similarities / temperature - matches.log_partition[:, None])
-        best = matches.similarities[:, 0]
-        # The logistic function, written so that nothing overflows far from the threshold.
-        unknown_scores = (1 - np.tanh((best - unknown_threshold) / (2 * temperature))) / 2
+        # What the best label has to reach; float64, which holds the threshold as it is.
+        needed = np.maximum(matches.background.astype(np.float64), unknown_threshold)
+        lacking = needed - matches.similarities[:, 0]
+        # The logistic function, written so that nothing overflows far from its middle. Against a
+        # background prompt it is the softmax over that and the best label.
+        unknown_scores = (1 + np.tanh(lacking / (2 * temperature))) / 2
         return [
             Prediction(tuple(vocabulary.labels[index] for index in indices), tuple(similarities),
-                       tuple(row), similarities[0] < unknown_threshold, unknown_score,
-                       vocabulary.version)
-            for indices, similarities, row, unknown_score in zip(
+                       tuple(row), unknown, unknown_score, vocabulary.version)
+            for indices, similarities, row, unknown, unknown_score in zip(
                 matches.indices.tolist(), matches.similarities.tolist(), scores.tolist(),
-                unknown_scores.tolist())]
+                (lacking > 0).tolist(), unknown_scores.tolist())]

@@ -1,64 +1,117 @@
 """Vocabulary: the labels in force, their descriptions and prototypes, as one frozen value."""
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import product
 import re
 import unicodedata
 
 import numpy as np
 from vl2v_ros.text import TextEncoder
-import yaml
 
 MAX_LABELS = 10_000
-MAX_LABEL_LENGTH = 200  # characters; CLIP reads 77 tokens
-MAX_DESCRIPTION_LENGTH = 2_000
+MAX_LABEL_LENGTH = 200  # characters, of synonyms too; CLIP reads 77 tokens
+MAX_DESCRIPTION_LENGTH = 2_000  # characters, of templates and background prompts too
+MAX_TEXTS = 100  # descriptions or synonyms of one label, templates, background prompts
+MAX_PROMPTS = 50_000  # of all labels together
 # Papers A and B: "a photo of a {label}." and "a photo of a {label}. {one sentence}".
 TEMPLATE = 'a photo of a {label}. {description}'
 
+_LONGEST = {'a name': MAX_LABEL_LENGTH, 'a sentence': MAX_DESCRIPTION_LENGTH}
 _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')  # and what no text has
 
 
 @dataclass(frozen=True)
+class Entry:
+    """
+    What is said of one label.
+
+    descriptions: sentences; each makes prompts of its own.
+    synonyms: other names, which make prompts in the label's place too.
+    """
+
+    descriptions: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
+
+
+Entries = Mapping[str, Entry]  # by label, in order
+
+
+@dataclass(frozen=True, eq=False)
 class Vocabulary:
     """
     What frames are compared with; replaced as a whole, never changed.
 
     labels: C names, distinct also when case and spaces are ignored.
-    descriptions: C sentences, '' where there is none.
+    descriptions: the sentences of each label.
     prototypes: (C, D) float32 unit rows.
     version: counts the vocabularies of one node from 1.
-    truncated: labels whose prompt was longer than the text tower reads.
+    truncated: labels with a prompt longer than the text tower reads, and such background prompts.
+    prompts: P of them: those of the labels, none twice for one label, then the background.
+    prompt_rows: (P, D) float32 unit rows.
+    prompt_labels: (P,) int64, the number of each prompt's label, ascending; from C on, of the
+    background.
+    background: K prompts of what is no label, such as 'an empty table'.
+    background_rows: (K, D) float32 unit rows.
     """
 
     labels: tuple[str, ...]
-    descriptions: tuple[str, ...]
+    descriptions: tuple[tuple[str, ...], ...]
     prototypes: np.ndarray
     version: int
-    truncated: tuple[str, ...] = ()
+    truncated: tuple[str, ...]
+    prompts: tuple[str, ...]
+    prompt_rows: np.ndarray
+    prompt_labels: np.ndarray
+    background: tuple[str, ...]
+    background_rows: np.ndarray
 
 
-def build(entries: Mapping[str, str], encoder: TextEncoder, version: int,
-          templates: Sequence[str] = (TEMPLATE,)) -> Vocabulary:
+def build(entries: Entries, encoder: TextEncoder, version: int,
+          templates: Sequence[str] = (TEMPLATE,), background: Sequence[str] = ()) -> Vocabulary:
     """
     Encode labels with their descriptions into a vocabulary.
 
-    Several templates are averaged and normalised again, as open_clip does.
+    A wording of a label is one of its names with one of its descriptions. Each is averaged over
+    the templates and normalised again, as open_clip does; the mean of a label's wordings,
+    normalised again, is its prototype.
 
-    :param entries: label -> description, as `check` returns them.
-    :raises ValueError: if there is no label, or the text tower cannot be loaded.
+    :param entries: as `check` returns them.
+    :param templates: with the place {label}, and {description} where it is wanted.
+    :param background: prompts, given to the text tower as they are.
+    :raises ValueError: for no label, too many prompts, a template without {label}, or if the text
+        tower cannot be loaded.
     """
     if not entries:
         raise ValueError('expected at least one label, got none')
-    prompts = [prompt(template, label, description)
-               for template in templates for label, description in entries.items()]
+    templates = check_templates(templates)
+    wordings = [(number, name, description)
+                for number, (label, entry) in enumerate(entries.items())
+                for name, description in product((label, *entry.synonyms),
+                                                 entry.descriptions or ('',))]
+    if len(wordings) * len(templates) > MAX_PROMPTS:
+        raise ValueError(f'expected at most {MAX_PROMPTS} prompts, got {len(templates)} templates '
+                         f'for {len(wordings)} wordings of {len(entries)} labels; leave some out')
+    # One prompt may serve several wordings, as a template need not have a place for descriptions.
+    places: dict[tuple[int, str], int] = {}
+    uses = np.array([[places.setdefault((number, prompt(template, name, description)), len(places))
+                      for template in templates] for number, name, description in wordings])
+    numbers, prompts = zip(*places, *enumerate(background, len(entries)))
     embeddings = encoder.encode(prompts)
-    rows = embeddings.rows.reshape(len(templates), len(entries), -1).mean(0)  # (C, D)
-    prototypes = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    prototypes.flags.writeable = False
-    cut = embeddings.truncated.reshape(len(templates), len(entries)).any(0)
+    rows, labels = _unit(embeddings.rows), np.array(numbers, np.int64)  # (P, D), (P,)
+    of_wordings = _unit(rows[uses].mean(1))
+    first = np.unique([number for number, _, _ in wordings], return_index=True)[1]  # of each label
+    prototypes = _unit(np.add.reduceat(of_wordings, first))  # (C, D)
+    for array in (rows, labels, prototypes):
+        array.flags.writeable = False
+    names = (*entries, *background)
     return Vocabulary(
-        tuple(entries), tuple(entries.values()), prototypes, version,
-        tuple(label for label, was_cut in zip(entries, cut) if was_cut))
+        tuple(entries), tuple(entry.descriptions for entry in entries.values()), prototypes,
+        version, tuple(dict.fromkeys(names[number] for number in labels[embeddings.truncated])),
+        prompts, rows, labels, tuple(background), rows[len(places):])
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def prompt(template: str, label: str, description: str = '') -> str:
@@ -68,44 +121,101 @@ def prompt(template: str, label: str, description: str = '') -> str:
     return re.sub(r'\{(label|description)\}', lambda found: words[found[0]], template).strip()
 
 
-def check(labels: Sequence[str], descriptions: Sequence[str] = (),
-          where: Callable[[int], str] = 'label {}'.format) -> dict[str, str]:
+def check(labels: Sequence[str], descriptions: Sequence[str] = ()) -> dict[str, Entry]:
     """
     Validate labels and descriptions from a user.
 
-    :param descriptions: none at all, or one per label ('' for none).
-    :param where: names the place of label number 1, 2, ... in an error.
-    :return: label -> description, in order, runs of spaces folded to one.
-    :raises ValueError: for blank, repeated, too long or too many labels, control characters such
-        as newlines, or another number of descriptions than labels.
+    :param descriptions: none at all, or one text per label: a sentence, several separated by
+        newlines, or ''.
+    :return: by label, in order, runs of spaces folded to one.
+    :raises ValueError: as `check_entries` does, or for another number of descriptions than labels.
     """
-    if len(labels) > MAX_LABELS:
-        raise ValueError(f'expected at most {MAX_LABELS} labels, got {len(labels)}; '
-                         'split the list')
     if descriptions and len(descriptions) != len(labels):
         raise ValueError(f'expected no descriptions or one per label ({len(labels)}), got '
                          f"{len(descriptions)}; use '' where a label has none")
-    entries: dict[str, str] = {}
+    lines = [text.split('\n') for text in descriptions] or [[]] * len(labels)
+    return check_entries([(label, Entry(tuple(line for line in said if line.strip(' '))))
+                          for label, said in zip(labels, lines)])
+
+
+def check_entries(entries: Sequence[tuple[str, Entry]],
+                  where: Callable[[int], str] = 'label {}'.format) -> dict[str, Entry]:
+    """
+    Validate labels and what is said of them.
+
+    :param where: names the place of label number 1, 2, ... in an error.
+    :return: by label, in order, runs of spaces folded to one.
+    :raises ValueError: for texts that are blank, repeated, too long, too many or of more than one
+        line, and for a synonym that is a label too.
+    """
+    if len(entries) > MAX_LABELS:
+        raise ValueError(f'{where(MAX_LABELS + 1)}: expected at most {MAX_LABELS} labels, got '
+                         f'{len(entries)}; split the list')
+    checked: dict[str, Entry] = {}
     seen: dict[str, str] = {}
-    for number, label in enumerate(labels, 1):
-        label = _check_text(label, where(number), MAX_LABEL_LENGTH)
-        if not any(unicodedata.category(letter)[0] in 'LNPS' for letter in label):
-            raise ValueError(f'{where(number)}: expected a name, got a blank')
+    for number, (label, entry) in enumerate(entries, 1):
+        label = _check_text(label, where(number), 'a name')
         if label.casefold() in seen:
             raise ValueError(f'{where(number)}: {label!r} repeats {seen[label.casefold()]!r}; '
                              'labels must differ in more than case and spaces')
         seen[label.casefold()] = label
-        description = descriptions[number - 1] if descriptions else ''
-        entries[label] = _check_text(description, f'{where(number)}, description',
-                                     MAX_DESCRIPTION_LENGTH)
-    return entries
+        checked[label] = Entry(
+            check_texts(entry.descriptions, f'{where(number)}, description', 'a sentence'),
+            check_texts(entry.synonyms, f'{where(number)}, synonym', 'a name'))
+    for number, entry in enumerate(checked.values(), 1):
+        for synonym in entry.synonyms:
+            if synonym.casefold() in seen:
+                raise ValueError(f'{where(number)}: the synonym {synonym!r} is a label too; leave '
+                                 'one of them out')
+    return checked
 
 
-def _check_text(text: str, what: str, longest: int) -> str:
+def check_templates(templates: Sequence[str], what: str = 'template') -> tuple[str, ...]:
+    """
+    Validate templates, see `build`.
+
+    :raises ValueError: as `check_texts` does, for none, for one without the place {label}, or
+        with another place than {label} and {description}.
+    """
+    if not templates:
+        raise ValueError(f'{what}: expected at least one, got none')
+    checked = check_texts(templates, what, 'a sentence')
+    for number, template in enumerate(checked, 1):
+        places = set(re.findall(r'\{\w*\}', template))
+        if '{label}' not in places or places - {'{label}', '{description}'}:
+            raise ValueError(f'{what} {number}: expected the place {{label}} and, if wanted, '
+                             f'{{description}}, got {template!r:.80}')
+    return checked
+
+
+def check_texts(texts: Sequence[str], what: str, kind: str) -> tuple[str, ...]:
+    """
+    Validate what a user lists beside labels.
+
+    :param what: names the texts in an error, as in 'background prompt'.
+    :param kind: 'a name' or 'a sentence', which may be longer.
+    :return: the texts, runs of spaces folded to one.
+    :raises ValueError: for texts that are blank, repeated, too long, too many or of more than one
+        line.
+    """
+    if len(texts) > MAX_TEXTS:
+        raise ValueError(f'{what} {MAX_TEXTS + 1}: expected at most {MAX_TEXTS}, got {len(texts)}')
+    checked: dict[str, str] = {}
+    for number, text in enumerate(texts, 1):
+        text = _check_text(text, f'{what} {number}', kind)
+        if text.casefold() in checked:
+            raise ValueError(f'{what} {number}: {text!r:.80} is there already')
+        checked[text.casefold()] = text
+    return tuple(checked.values())
+
+
+def _check_text(text: str, what: str, kind: str) -> str:
     if _CONTROL.search(text):
         raise ValueError(f'{what}: expected one line without control characters, got {text!r:.80}')
-    if len(text) > longest:
-        raise ValueError(f'{what}: expected at most {longest} characters, got {len(text)}')
+    if len(text) > _LONGEST[kind]:
+        raise ValueError(f'{what}: expected at most {_LONGEST[kind]} characters, got {len(text)}')
+    if not any(unicodedata.category(letter)[0] in 'LNPS' for letter in text):
+        raise ValueError(f'{what}: expected {kind}, got a blank')
     return _one_spelling(text)
 
 
@@ -114,22 +224,25 @@ def _one_spelling(text: str) -> str:
     return ' '.join(unicodedata.normalize('NFC', text).split())
 
 
-def add(entries: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+def add(entries: Entries, more: Entries) -> dict[str, Entry]:
     """
     Return the entries with more of them, as `check` returned both.
 
-    A label that is there already keeps its place and takes the new description, if there is one.
+    A label that is there already keeps its place and takes the new descriptions and synonyms, if
+    there are any.
 
-    :raises ValueError: if they become too many.
+    :raises ValueError: if they become too many, or a synonym would be a label too.
     """
     result, present = dict(entries), _by_folded(entries)
-    for label, description in more.items():
+    for label, entry in more.items():
         label = present.get(label.casefold(), label)
-        result[label] = description or result.get(label, '')
-    return check(tuple(result), tuple(result.values()))
+        known = result.get(label, Entry())
+        result[label] = Entry(entry.descriptions or known.descriptions,
+                              entry.synonyms or known.synonyms)
+    return check_entries(tuple(result.items()))
 
 
-def remove(entries: Mapping[str, str], labels: Sequence[str]) -> dict[str, str]:
+def remove(entries: Entries, labels: Sequence[str]) -> dict[str, Entry]:
     """
     Return the entries without some.
 
@@ -147,41 +260,5 @@ def remove(entries: Mapping[str, str], labels: Sequence[str]) -> dict[str, str]:
     return result
 
 
-def _by_folded(entries: Mapping[str, str]) -> dict[str, str]:
+def _by_folded(entries: Entries) -> dict[str, str]:
     return {label.casefold(): label for label in entries}
-
-
-def parse(text: str) -> dict[str, str]:
-    """
-    Read what a user names as vocabulary: a YAML file, or labels separated by commas.
-
-    A YAML file has `labels`: a list of labels, or a mapping of label to description. Everything
-    in it stays text, so that `yes`, `no` and `12` can be labels.
-
-    :return: label -> description.
-    :raises ValueError: with file and line where it can be told.
-    """
-    if not text.lower().endswith(('.yaml', '.yml')):
-        return check([label for label in text.split(',') if label.strip()])
-    path = Path(text).expanduser()
-    if not path.is_file():
-        raise ValueError(f'vocabulary: expected a file, found none at {path}')
-    try:
-        root = yaml.compose(path.read_text(encoding='utf-8'), Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f'vocabulary {path}: not a YAML file: {error}') from error
-    pairs = root.value if isinstance(root, yaml.MappingNode) else []
-    found = next((value for key, value in pairs if key.value == 'labels'), None)
-    if not isinstance(found, (yaml.MappingNode, yaml.SequenceNode)):
-        raise ValueError(f'vocabulary {path}: expected `labels:` with a list of labels or a '
-                         'mapping of label to description')
-    described = isinstance(found, yaml.MappingNode)
-    rows = [item if described else (item,) for item in found.value]
-    lines = [row[0].start_mark.line + 1 for row in rows]
-    for row, line in zip(rows, lines):
-        if not all(isinstance(node, yaml.ScalarNode) for node in row):
-            raise ValueError(f'vocabulary {path}, line {line}: expected a label, or a label and '
-                             'one description')
-    return check([row[0].value for row in rows],
-                 [row[1].value.strip() for row in rows if described],
-                 lambda number: f'vocabulary {path}, line {lines[number - 1]}')

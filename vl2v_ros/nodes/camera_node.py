@@ -17,8 +17,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vl2v_ros.nodes.messages import byte_array, to_image
 from vl2v_ros.nodes.parameters import CameraParameters, declare
+from vl2v_ros.sources import image_paths, IMAGES, read_image
 
-IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
 KEPT = 32  # a folder of at most so many images is decoded once, a larger one as it is shown
 _FROM_BGR = {'rgb8': cv2.COLOR_BGR2RGB, 'mono8': cv2.COLOR_BGR2GRAY}
 
@@ -31,17 +31,16 @@ def read_folder(folder: Path, loop: bool) -> Iterator[np.ndarray]:
 
     :raises ValueError: if no file of the folder is an image.
     """
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    paths = image_paths(folder)
     kept: dict[Path, np.ndarray] = {}
     for turn in itertools.count():
         shown = 0
         for path in paths:
-            pixels = kept.get(path)
-            if pixels is None:
-                pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if pixels is None:
+            try:
+                pixels = kept[path] if path in kept else read_image(path).pixels
+            except ValueError as error:
                 if turn == 0:
-                    print(f'skipped {path}: it does not decode', file=sys.stderr)
+                    print(f'skipped {path}: it does not decode: {error}', file=sys.stderr)
                 continue
             if len(paths) <= KEPT:
                 kept[path] = pixels

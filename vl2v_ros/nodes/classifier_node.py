@@ -27,14 +27,14 @@ import torch
 from vision_msgs.msg import LabelInfo, VisionInfo
 from vl2v_msgs.msg import Vocabulary as VocabularyMessage
 from vl2v_msgs.srv import ClassifyImage, SetVocabulary
-from vl2v_ros import checkpoint, text
-from vl2v_ros import vocabulary as vocabularies
-from vl2v_ros.classifier import Classifier
+from vl2v_ros import checkpoint, text, why
+from vl2v_ros.classifier import Classifier, Prediction
 from vl2v_ros.frame import Frame
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.camera_topics import CameraTopics
-from vl2v_ros.nodes.diagnostics import camera_status, Rates
+from vl2v_ros.nodes.diagnostics import camera_status, Rates, vocabulary_status
 from vl2v_ros.nodes.parameters import changed, ClassifierParameters, declare
+from vl2v_ros.nodes.vocabularies import cache_dir, check_parameters, Vocabularies
 from vl2v_ros.nodes.worker import Job, Worker
 from vl2v_ros.vocabulary import Vocabulary
 
@@ -49,7 +49,8 @@ class ClassifierNode(LifecycleNode):
     Labels the newest image of every camera, and lets its vocabulary be changed meanwhile.
 
     The executor's threads only store images and build vocabularies; the worker's thread runs the
-    model. They share nothing but references that are replaced as a whole.
+    model; one more may wait for a language model. They share nothing but references that are
+    replaced as a whole.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -61,14 +62,14 @@ class ClassifierNode(LifecycleNode):
         """
         super().__init__('classifier', **kwargs)
         self._settings = declare(self, ClassifierParameters)
+        check_parameters(self._settings)
         names = self._settings.cameras
         if len(set(names)) != len(names):
             raise ValueError(f'parameter cameras: expected different names, got {names}')
         self._cameras = [CameraTopics(self, name, self._settings.image_transport,
                                       self._settings.overlay) for name in names]
         self._classifier: Classifier | None = None
-        self._encoder: text.CachedText | None = None
-        self._vocabulary: Vocabulary | None = None
+        self._vocabularies: Vocabularies | None = None
         self._versions = itertools.count(1)  # of vocabularies; no number stands for two
         self._worker: Worker | None = None
         self._rates = Rates()
@@ -116,26 +117,29 @@ class ClassifierNode(LifecycleNode):
         log(f'runs on {self._classifier.runtime.description}')
         if parameters.unknown_threshold is None:
             self.set_parameters([Parameter('unknown_threshold', value=spec.unknown_threshold)])
-        cache_dir = Path(parameters.cache_dir or text.default_cache_dir()).expanduser()
-        self._encoder = text.open_text_tower(spec.text_tower, spec.width, path.parent, cache_dir)
-        entries = vocabularies.parse(parameters.vocabulary)
-        self._adopt(vocabularies.build(entries, self._encoder, next(self._versions)))
+        encoder = text.open_text_tower(spec.text_tower, spec.width, path.parent,
+                                       cache_dir(parameters))
+        self._vocabularies = Vocabularies(lambda: self._settings, encoder, self._versions,
+                                          self._announce, self.get_logger())
         start = time.monotonic()
         for height, width in WARM_UP_SIZES:
             frame = Frame(np.zeros((height, width, 3), np.uint8))
             for batch in range(1, len(self._cameras) + 1):
-                self._classifier.classify([frame] * batch, self._vocabulary)
+                self._classifier.classify([frame] * batch, self._vocabularies.in_force)
         log(f'warmed up in {time.monotonic() - start:.2f} s')
 
     def _release(self) -> None:
-        self._classifier = self._encoder = self._vocabulary = None
+        if self._vocabularies:
+            self._vocabularies.close()
+        self._classifier = self._vocabularies = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the cameras and label what they show."""
-        self._worker = Worker(self._classifier, lambda: (self._vocabulary, self._settings),
+        vocabularies = self._vocabularies
+        self._worker = Worker(self._classifier, lambda: (vocabularies.in_force, self._settings),
                               self._on_failure)
         for camera in self._cameras:
             camera.open(partial(self._on_image, camera, self._worker))
@@ -175,19 +179,27 @@ class ClassifierNode(LifecycleNode):
 
     @staticmethod
     def _on_image(camera: CameraTopics, worker: Worker, message: Image | CompressedImage) -> None:
-        worker.submit(camera.name, Job(message, partial(camera.answer, message), camera.refuse))
+        worker.submit(camera.name, Job(
+            message, lambda frame, prediction, _, settings: camera.answer(
+                message, frame, prediction, settings), camera.refuse))
 
     def _on_classify(self, request: ClassifyImage.Request, response: ClassifyImage.Response
                      ) -> ClassifyImage.Response:
-        worker, done = self._worker, Future()
+        worker, classifier, done = self._worker, self._classifier, Future()
         if worker is None:
             response.message = 'the node is not active; activate it first'
             return response
-        worker.submit(done, Job(
-            request.image, lambda frame, prediction, settings: done.set_result(prediction),
-            lambda reason: done.set_exception(ValueError(reason))))
+
+        def answer(frame: Frame, prediction: Prediction, vocabulary: Vocabulary,
+                   settings: ClassifierParameters) -> None:
+            embedding, = classifier.embed([frame])  # here, as only this thread runs the model
+            done.set_result((prediction, why.reasons(embedding, vocabulary, prediction.labels)))
+        worker.submit(done, Job(request.image, answer,
+                                lambda reason: done.set_exception(ValueError(reason))))
         try:
-            response.result = messages.to_label_array(done.result(), request.image.header)
+            prediction, reasons = done.result()
+            response.result = messages.to_label_array(prediction, request.image.header)
+            response.matches = messages.to_description_matches(reasons)
             response.success = True
         except ValueError as error:
             response.message = str(error)
@@ -195,51 +207,22 @@ class ClassifierNode(LifecycleNode):
 
     def _on_set_vocabulary(self, request: SetVocabulary.Request, response: SetVocabulary.Response
                            ) -> SetVocabulary.Response:
-        start = time.monotonic()
+        start, vocabularies = time.monotonic(), self._vocabularies
         try:
-            response.message = self._change_vocabulary(request)
+            if vocabularies is None:
+                raise ValueError('the node is not configured; configure it first')
+            response.message = vocabularies.change(request)
             response.success = True
         except ValueError as error:
             response.message = f'{error}; the vocabulary stays as it was'
             self.get_logger().warning(f'set_vocabulary: {response.message}')
-        if self._vocabulary:
-            response.version = self._vocabulary.version
-            response.labels = list(self._vocabulary.labels)
+        if vocabularies:
+            response.version = vocabularies.in_force.version
+            response.labels = list(vocabularies.in_force.labels)
         response.seconds = time.monotonic() - start
         return response
 
-    def _change_vocabulary(self, request: SetVocabulary.Request) -> str:
-        encoder, current = self._encoder, self._vocabulary
-        if encoder is None or current is None:
-            raise ValueError('the node is not configured; configure it first')
-        entries = self._entries(request, dict(zip(current.labels, current.descriptions)))
-        changed_vocabulary = vocabularies.build(entries, encoder, next(self._versions))
-        if self._encoder is not encoder:
-            raise ValueError('the node was cleaned up meanwhile')
-        self._adopt(changed_vocabulary)
-        said = [f'{len(entries)} labels in force']
-        if changed_vocabulary.truncated:
-            said.append('cut, because their prompt is longer than the text tower reads: '
-                        + ', '.join(changed_vocabulary.truncated))
-        if request.enrich:
-            said.append('not enriched: no language model is set up, plain prompts are used')
-        return '; '.join(said)
-
-    def _entries(self, request: SetVocabulary.Request, current: dict[str, str]) -> dict[str, str]:
-        if request.operation == SetVocabulary.Request.RESET:
-            return vocabularies.parse(self._settings.vocabulary)
-        if request.operation == SetVocabulary.Request.REMOVE:
-            return vocabularies.remove(current, request.labels)
-        entries = vocabularies.check(request.labels, request.descriptions)
-        if request.operation == SetVocabulary.Request.REPLACE:
-            return entries
-        if request.operation == SetVocabulary.Request.ADD:
-            return vocabularies.add(current, entries)
-        raise ValueError('operation: expected REPLACE (0), ADD (1), REMOVE (2) or RESET (3), got '
-                         f'{request.operation}')
-
-    def _adopt(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+    def _announce(self, vocabulary: Vocabulary) -> None:
         header = Header(stamp=self.get_clock().now().to_msg())
         self._vocabulary_topic.publish(messages.to_vocabulary(vocabulary))
         self._vision_info_topic.publish(messages.to_vision_info(
@@ -250,22 +233,30 @@ class ClassifierNode(LifecycleNode):
     def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         if any(parameter.value is None for parameter in parameters):
             return SetParametersResult(successful=False, reason='expected a value, got none')
-        self._settings = changed(self._settings, parameters)
+        settings = changed(self._settings, parameters)
+        try:
+            check_parameters(settings)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._settings = settings
         return SetParametersResult(successful=True)
 
     def _on_diagnostics(self) -> None:
-        worker, vocabulary, now = self._worker, self._vocabulary, self.get_clock().now()
-        if worker is None or vocabulary is None:
+        worker, vocabularies, now = self._worker, self._vocabularies, self.get_clock().now()
+        if vocabularies is None:
             return
-        facts = {'device': self._classifier.runtime.description,
-                 'vocabulary version': vocabulary.version, 'labels': len(vocabulary.labels)}
+        name = self.get_fully_qualified_name()
+        status = [vocabulary_status(name, vocabularies)]
+        if worker:
+            vocabulary = vocabularies.in_force
+            facts = {'device': self._classifier.runtime.description,
+                     'vocabulary version': vocabulary.version, 'labels': len(vocabulary.labels)}
+            status += [camera_status(name, camera, worker.dropped(camera.name),
+                                     self._rates.rate(camera.name, camera.counts.answered,
+                                                      now.nanoseconds * 1e-9), facts)
+                       for camera in self._cameras]
         self._diagnostics_topic.publish(DiagnosticArray(
-            header=Header(stamp=now.to_msg()),
-            status=[camera_status(self.get_fully_qualified_name(), camera,
-                                  worker.dropped(camera.name),
-                                  self._rates.rate(camera.name, camera.counts.answered,
-                                                   now.nanoseconds * 1e-9), facts)
-                    for camera in self._cameras]))
+            header=Header(stamp=now.to_msg()), status=status))
 
 
 def main(args: list[str] | None = None) -> None:

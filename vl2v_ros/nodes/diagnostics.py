@@ -3,6 +3,7 @@ from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from vl2v_ros.nodes.camera_topics import CameraTopics
+from vl2v_ros.nodes.vocabularies import Vocabularies
 
 
 class Rates:
@@ -48,5 +49,26 @@ def camera_status(node_name: str, camera: CameraTopics, dropped: int, rate: floa
     }
     return DiagnosticStatus(
         name=f'{node_name}: {camera.name or "camera"}', level=level, message=message,
-        hardware_id=camera.topics['raw'],
-        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
+        hardware_id=camera.topics['raw'], values=_key_values(values))
+
+
+def vocabulary_status(node_name: str, vocabularies: Vocabularies) -> DiagnosticStatus:
+    """Describe the vocabulary in force, and why it is not what was asked for."""
+    vocabulary, problems = vocabularies.in_force, list(vocabularies.problems.values())
+    values = {
+        'version': vocabulary.version,
+        'labels': len(vocabulary.labels),
+        'labels with descriptions': sum(map(bool, vocabulary.descriptions)),
+        'background prompts': len(vocabulary.background),
+        'descriptions asked for': vocabularies.enrichment,
+        'kept in': vocabularies.persist or 'no file',
+    }
+    return DiagnosticStatus(
+        name=f'{node_name}: vocabulary',
+        level=DiagnosticStatus.WARN if problems else DiagnosticStatus.OK,
+        message='; '.join(problems) or f'{len(vocabulary.labels)} labels',
+        values=_key_values(values))
+
+
+def _key_values(values: Mapping[str, object]) -> list[KeyValue]:
+    return [KeyValue(key=key, value=str(value)) for key, value in values.items()]

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from vl2v_ros.language_model import KEY_VARIABLE, QUESTION
 
 T = TypeVar('T')
 
@@ -33,7 +34,14 @@ class ClassifierParameters:
     half: bool = _parameter(True, 'Compute in half precision on CUDA')
     overlay: bool = _parameter(True, 'Offer ~/overlay; drawn only while someone subscribes')
     cache_dir: str = _parameter(
-        '', 'Folder for encoded prompts; empty: $XDG_CACHE_HOME/vl2v_ros or ~/.cache/vl2v_ros')
+        '', 'Folder for encoded prompts and the answers of language models; empty: '
+        '$XDG_CACHE_HOME/vl2v_ros or ~/.cache/vl2v_ros')
+    background: tuple[str, ...] = _parameter(
+        ('',), 'Prompts of what counts as unknown, such as "an empty table", beside those of the '
+        'vocabulary file; one empty text for none')
+    persist: str = _parameter(
+        '', 'A *.yaml file that the vocabulary in force is kept in after each change, and that '
+        'the next start goes on with; empty: not kept')
     autostart: bool = _parameter(True, 'Configure and activate without a lifecycle manager')
     top_k: int = _parameter(5, 'Labels per result', 1, 1000, live=True)
     max_rate: float = _parameter(
@@ -42,6 +50,16 @@ class ClassifierParameters:
         None, "Cosine below which a frame is unknown; not set: the checkpoint's", -1, 1, live=True)
     score_threshold: float = _parameter(
         0.0, 'Results with a lower score are left out of ~/classification', 0, 1, live=True)
+    llm_endpoint: str = _parameter(
+        '', 'Base address of a language model that speaks the protocol of OpenAI, such as '
+        'http://localhost:11434/v1; for `enrich` of ~/set_vocabulary', live=True)
+    llm_model: str = _parameter('', 'Its name there, such as llama3.2', live=True)
+    llm_key_variable: str = _parameter(
+        KEY_VARIABLE, "Name of the environment variable with the endpoint's key; never the key "
+        'itself', live=True)
+    llm_timeout: float = _parameter(30.0, 'Time limit of one attempt [s]', 0.1, 600, live=True)
+    llm_question: str = _parameter(
+        QUESTION, 'What it is asked, with {cls} in the place of a label', live=True)
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,14 @@ from vl2v_ros.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Job:
-    """One image to label, and what to do with the result or with the reason for none."""
+    """
+    One image to label, and what to do with the result or with the reason for none.
+
+    `answer` is also given the vocabulary and the parameters that the result was made with.
+    """
 
     message: Image | CompressedImage
-    answer: Callable[[Frame, Prediction, ClassifierParameters], None]
+    answer: Callable[[Frame, Prediction, Vocabulary, ClassifierParameters], None]
     refuse: Callable[[str], None]
 
 
@@ -82,5 +86,5 @@ class Worker:
             predictions = self._classifier.classify(frames, vocabulary, parameters.top_k,
                                                     parameters.unknown_threshold)
             for job, frame, prediction in zip(usable, frames, predictions):
-                job.answer(frame, prediction, parameters)
+                job.answer(frame, prediction, vocabulary, parameters)
         return parameters.max_rate

@@ -18,12 +18,14 @@ class Matches:
 
     indices: (B, k) rows of the prototypes, best first.
     similarities: (B, k) float32 cosines.
-    log_partition: (B,) float32 log of the sum over all labels of exp(similarity / temperature),
-    so that score = exp(similarity / temperature - log_partition).
+    background: (B,) float32 cosine of the nearest background prompt; -1 where there is none.
+    log_partition: (B,) float32 log of the sum over all labels and background prompts of
+    exp(similarity / temperature), so that score = exp(similarity / temperature - log_partition).
     """
 
     indices: np.ndarray
     similarities: np.ndarray
+    background: np.ndarray
     log_partition: np.ndarray
 
 
@@ -36,23 +38,26 @@ class Runtime(Protocol):
     def embed(self, frames: Sequence[Frame]) -> np.ndarray:
         """Return (B, D) float32 unit rows."""
 
-    def match(self, frames: Sequence[Frame], prototypes: np.ndarray, k: int,
-              temperature: float) -> Matches:
-        """Compare frames with (C, D) unit rows."""
+    def match(self, frames: Sequence[Frame], prototypes: np.ndarray, background: np.ndarray,
+              k: int, temperature: float) -> Matches:
+        """Compare frames with (C, D) and (K, D) unit rows; K may be 0."""
 
 
-def match_embeddings(embeddings: np.ndarray, prototypes: np.ndarray, k: int,
-                     temperature: float) -> Matches:
-    """Compare (B, D) with (C, D) unit rows, on the CPU."""
+def match_embeddings(embeddings: np.ndarray, prototypes: np.ndarray, background: np.ndarray,
+                     k: int, temperature: float) -> Matches:
+    """Compare (B, D) with (C, D) and (K, D) unit rows, on the CPU; K may be 0."""
     similarities = embeddings @ prototypes.T  # (B, C)
+    elsewhere = embeddings @ background.T  # (B, K)
     k = min(k, len(prototypes))
     best = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(similarities, best, 1), axis=1, kind='stable')
     best = np.take_along_axis(best, order, 1)
     top = np.take_along_axis(similarities, best, 1)  # (B, k)
-    relative = (similarities - top[:, :1]) / temperature
-    log_partition = np.log(np.exp(relative).sum(1)) + top[:, 0] / temperature
-    return Matches(best, top, log_partition)
+    nearest = elsewhere.max(1, initial=-1)
+    highest = np.maximum(top[:, 0], nearest)
+    relative = (np.hstack([similarities, elsewhere]) - highest[:, None]) / temperature
+    log_partition = np.log(np.exp(relative).sum(1)) + highest / temperature
+    return Matches(best, top, nearest, log_partition)
 
 
 def create(student: Student, device: str = 'auto', half: bool = True) -> Runtime:

@@ -54,7 +54,7 @@ class OpenVinoRuntime:
         batch = resize_on_cpu(frames, self._spec.image_size, self._spec.resize_mode)
         return self._request.infer(batch, share_inputs=True)[0]
 
-    def match(self, frames: Sequence[Frame], prototypes: np.ndarray, k: int,
-              temperature: float) -> Matches:
-        """Compare frames with (C, D) unit rows."""
-        return match_embeddings(self.embed(frames), prototypes, k, temperature)
+    def match(self, frames: Sequence[Frame], prototypes: np.ndarray, background: np.ndarray,
+              k: int, temperature: float) -> Matches:
+        """Compare frames with (C, D) and (K, D) unit rows; K may be 0."""
+        return match_embeddings(self.embed(frames), prototypes, background, k, temperature)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional
 from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import preprocess, resize_on_device
-from vl2v_ros.runtime import match_embeddings, Matches
+from vl2v_ros.runtime import Matches
 from vl2v_ros.student import Student
 
 # A captured graph runs at one batch size only; a batch is filled up to the next of these.
@@ -37,7 +38,7 @@ class TorchRuntime:
         self._student = copy.deepcopy(student).eval().requires_grad_(False).to(
             device, self._dtype, memory_format=torch.channels_last)
         self._captured: dict[int, _Captured] = {}
-        self._prototypes: tuple[np.ndarray, torch.Tensor] | None = None
+        self._uploaded: tuple[np.ndarray, np.ndarray, torch.Tensor] | None = None
         name = 'CPU'
         if device.type == 'cuda':
             name = f'{device} ({torch.cuda.get_device_name(device)})'
@@ -50,18 +51,11 @@ class TorchRuntime:
         return self._embed(frames).float().cpu().numpy()
 
     @torch.inference_mode()
-    def match(self, frames: Sequence[Frame], prototypes: np.ndarray, k: int,
-              temperature: float) -> Matches:
-        """Compare frames with (C, D) unit rows."""
-        if self._device.type == 'cpu':
-            return match_embeddings(self.embed(frames), prototypes, k, temperature)
-        k = min(k, len(prototypes))
-        similarities = self._embed(frames).float() @ self._uploaded(prototypes).T  # (B, C)
-        top, indices = similarities.topk(k)
-        log_partition = (similarities / temperature).logsumexp(1, keepdim=True)
-        # One copy back, the only wait for the GPU; float32 holds indices up to 2 ** 24.
-        packed = torch.cat([indices.float(), top, log_partition], 1).cpu().numpy()  # (B, 2 k + 1)
-        return Matches(packed[:, :k].astype(np.int64), packed[:, k:2 * k], packed[:, -1])
+    def match(self, frames: Sequence[Frame], prototypes: np.ndarray, background: np.ndarray,
+              k: int, temperature: float) -> Matches:
+        """Compare frames with (C, D) and (K, D) unit rows; K may be 0."""
+        return match_on_device(self._embed(frames).float(), self._upload(prototypes, background),
+                               len(prototypes), k, temperature)
 
     def _embed(self, frames: Sequence[Frame]) -> torch.Tensor:
         size, mode = self._spec.image_size, self._spec.resize_mode
@@ -95,8 +89,25 @@ class TorchRuntime:
             self._captured[batch] = _Captured(graph, images, embeddings)
         return self._captured[batch]
 
-    def _uploaded(self, prototypes: np.ndarray) -> torch.Tensor:
-        if self._prototypes is None or self._prototypes[0] is not prototypes:
-            rows = torch.tensor(prototypes, device=self._device)
-            self._prototypes = prototypes, rows
-        return self._prototypes[1]
+    def _upload(self, prototypes: np.ndarray, background: np.ndarray) -> torch.Tensor:
+        """Return (C + K, D) on the device; what is there already stays."""
+        rows = self._uploaded
+        if rows is None or rows[0] is not prototypes or rows[1] is not background:
+            together = torch.tensor(np.concatenate([prototypes, background]), device=self._device)
+            self._uploaded = rows = prototypes, background, together
+        return rows[2]
+
+
+def match_on_device(embeddings: torch.Tensor, rows: torch.Tensor, labels: int, k: int,
+                    temperature: float) -> Matches:
+    """Compare (B, D) with (C + K, D) unit rows, of which the first C are of labels."""
+    similarities = embeddings @ rows.T  # (B, C + K)
+    top, indices = similarities[:, :labels].topk(min(k, labels))
+    log_partition = (similarities / temperature).logsumexp(1, keepdim=True)
+    # The column in front stands for no background at all.
+    nearest = functional.pad(similarities[:, labels:], (1, 0), value=-1).amax(1, keepdim=True)
+    # One copy back, the only wait for the GPU; float32 holds indices up to 2 ** 24.
+    packed = torch.cat([indices.float(), top, nearest, log_partition], 1).cpu().numpy()
+    k = indices.shape[1]
+    return Matches(packed[:, :k].astype(np.int64), packed[:, k:2 * k], packed[:, -2],
+                   packed[:, -1])

@@ -1,0 +1,90 @@
+"""
+Ask a language model for a sentence on each label, and write a vocabulary file.
+
+python training/enrich.py --labels labels.txt --out mine.yaml \
+    --endpoint http://localhost:11434/v1 --model llama3.2
+
+LABELS is a text file with a label per line, or a vocabulary file (*.yaml), of which the labels
+without a description are asked for and everything else is kept. Answers are cached by label, model
+and question in ~/.cache/vl2v_ros, so that a command that was stopped goes on where it was. A key
+comes from the environment (--key-variable, by default OPENAI_API_KEY).
+"""
+from dataclasses import dataclass, replace
+from pathlib import Path
+import sys
+from typing import Annotated
+
+from tqdm import tqdm
+import tyro
+from vl2v_ros import text
+from vl2v_ros.checkpoint import replacing
+from vl2v_ros.language_model import describe, LanguageModel
+from vl2v_ros.vocabulary import add, check_entries, Entry
+from vl2v_ros.vocabulary_file import dump, parse, VocabularyFile
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    What to ask and where to write it.
+
+    labels: text file with a label per line, or a vocabulary file.
+    out: the vocabulary file to write; may be the one that is read.
+    cache_dir: folder of the answers; by default where the node has it too.
+    """
+
+    labels: Path
+    out: Path
+    llm: Annotated[LanguageModel, tyro.conf.arg(name='')]
+    cache_dir: Path = text.default_cache_dir()
+
+
+def read(path: Path) -> VocabularyFile:
+    """
+    Read the labels of a vocabulary file, or of a text file with one per line.
+
+    :raises ValueError: with file and line.
+    """
+    if path.suffix.lower() in {'.yaml', '.yml'}:
+        return parse(str(path))
+    try:
+        lines = enumerate(path.read_text(encoding='utf-8').splitlines(), 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f'{path}: expected a text file with a label per line: {error}') from error
+    rows = [(number, line) for number, line in lines if line.strip()]
+    entries = check_entries([(label, Entry()) for _, label in rows],
+                            lambda number: f'{path}, line {rows[number - 1][0]}')
+    if not entries:
+        raise ValueError(f'{path}: expected a label per line, found none')
+    return VocabularyFile(entries)
+
+
+def main() -> None:
+    """Ask for what is missing, and write the file; exit with 1 if a label has no answer."""
+    try:
+        options = tyro.cli(Options, description=__doc__)
+        if options.out.suffix.lower() not in {'.yaml', '.yml'}:
+            raise ValueError(f'expected a *.yaml file to write, got {options.out}')
+        file = read(options.labels)
+        missing = [label for label, entry in file.entries.items() if not entry.descriptions]
+        with tqdm(total=len(missing), unit='label') as bar:
+            answers = describe(missing, options.llm, options.cache_dir, lambda _: bar.update())
+        entries = add(file.entries, {label: Entry((sentence,)) for label, sentence
+                                     in answers.descriptions.items()})
+        with replacing(options.out) as temporary:
+            temporary.write_text(dump(replace(file, entries=entries)), encoding='utf-8')
+    except (ValueError, OSError) as error:
+        sys.exit(f'enrich: {error}')
+    except KeyboardInterrupt:
+        sys.exit('enrich: interrupted; what was answered is kept: the same command goes on')
+    print(f'{options.out}: {len(answers.descriptions)} descriptions found, '
+          f'{len(entries) - len(missing)} there before')
+    for label, reason in answers.failures.items():
+        print(f'failed: {label}: {reason}', file=sys.stderr)
+    if answers.failures:
+        sys.exit(f'enrich: no description of {len(answers.failures)} labels, which the file has '
+                 'without one; the same command asks for them again')
+
+
+if __name__ == '__main__':
+    main()
