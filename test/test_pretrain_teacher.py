@@ -96,18 +96,6 @@ def test_a_killed_run_goes_on_to_the_same_model(folder: Path, trained: Path, tmp
     assert out.read_bytes() == trained.read_bytes()
 
 
-def test_a_model_is_gone_on_with_on_other_images(
-        folder: Path, trained: Path, tmp_path: Path) -> None:
-    out = tmp_path / 'more.safetensors'
-    done = subprocess.run(command(folder, out, '--begin', str(trained), '--epochs', '1'),
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert 'text tower' not in done.stderr
-    before, after = load_file(trained), load_file(out)
-    learnt = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
-    assert learnt and all(name.startswith('visual.') for name in learnt)
-
-
 def test_a_class_without_words_is_named(folder: Path, tmp_path: Path) -> None:
     facts = json.loads((folder / 'facts.yaml').read_text())
     del facts['blue ball']

@@ -63,19 +63,17 @@ class Options:
     """Renders of the same classes to test on, of another seed."""
     backbone: Path | None = None
     """ImageNet weights of the image tower's trunk (*.safetensors); without, from scratch."""
-    begin: Path | None = None
-    """A model that this script wrote, to go on with on other images; its text tower stays."""
     config: Path = ROOT / 'models/mini_clip.json'
     """open_clip config of the model."""
     captions: Path = ROOT / 'config/captions/ycb.yaml'
     descriptions: Path = ROOT / 'config/vocabularies/ycb.yaml'
     out: Path = ROOT / 'models/mini_clip.safetensors'
     text_steps: int = 300
-    epochs: int = 12
+    epochs: int = 10
     """Of the image tower."""
     text_rate: float = 2e-3
     image_rate: float = 3e-4
-    image_size: int = 112
+    image_size: int = 128
     """Side of training images [px]; smaller than in use, because random crops enlarge objects
     (Touvron et al., NeurIPS 2019)."""
     batch: int = 64
@@ -255,14 +253,10 @@ def main() -> None:
         if options.backbone:
             model.visual.trunk.load_state_dict(
                 {name: weight.float() for name, weight in load_file(options.backbone).items()})
-        if options.begin:
-            model.load_state_dict(
-                {name: weight.float() for name, weight in load_file(options.begin).items()})
         state = options.out.with_suffix('.state.pt')
         if state.is_file():
             model.load_state_dict(torch.load(state, options.device, weights_only=True)['model'])
-        if not options.begin:
-            train_text(model, facts, options, state)
+        train_text(model, facts, options, state)
         train_images(model, facts, index, options, state)
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f'pretrain_teacher: {error}')
