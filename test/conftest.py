@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 from collections.abc import Iterator
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,8 @@ import shapes
 
 if TYPE_CHECKING:
     from ros_processes import Ros
+
+os.environ.setdefault('MUJOCO_GL', 'egl')  # before MuJoCo is imported: render without a screen
 
 
 @pytest.fixture(scope='session')

@@ -8,6 +8,7 @@ from pathlib import Path
 import re
 from xml.etree import ElementTree
 
+import charts
 import cv2
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ def test_nothing_is_fetched_or_run(path: Path) -> None:
 def test_figures_take_the_colour_of_the_page_and_keep_apart(path: Path) -> None:
     write(report(), path)
     page = Page(path)
-    assert reports.INK not in page.source and 'currentColor' in page.source
+    assert charts.INK not in page.source and 'currentColor' in page.source
     assert 'prefers-color-scheme: dark' in page.source
     names = [attributes['id'] for _, attributes in page.elements if 'id' in attributes]
     assert len(names) == len(set(names)) > 50

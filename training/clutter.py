@@ -47,7 +47,7 @@ def heap(meshes: Sequence[Mesh], domain_name: str, size: tuple[int, int], seed: 
     domain = DOMAINS[domain_name]
     count = min(len(meshes), int(rng.integers(OBJECTS[0], OBJECTS[1] + 1)))
     chosen = [meshes[index] for index in rng.choice(len(meshes), count, replace=False)]
-    stage = Stage(chosen, size, rng, falling=True)
+    stage = Stage(chosen, size, falling=True)
     try:
         for index in range(count):  # one above the other, so that none begins inside another
             position = np.array([*rng.uniform(-SPREAD, SPREAD, 2), 0.15 + 0.16 * index])

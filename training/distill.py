@@ -192,6 +192,8 @@ def main() -> None:
         sys.exit('distill: interrupted; what was saved is whole: the same command goes on')
     if fabric.is_global_zero:
         show(result)
+        print(', '.join(f'{name} {value}' for name, value in {
+            'training [s]': result['training_seconds'], **result.get('cost', {})}.items()))
 
 
 if __name__ == '__main__':

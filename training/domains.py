@@ -115,7 +115,7 @@ DOMAINS = {
 }
 
 
-def pattern(rng: np.random.Generator, size: int = 256) -> np.ndarray:
+def pattern(rng: np.random.Generator, size: int) -> np.ndarray:
     """Make a tileable table pattern: wood, tiles, stripes, cloth or stone; (S, S, 3) uint8."""
     first, second = rng.integers(30, 226, 3), rng.integers(30, 226, 3)
     if rng.random() < 0.5:  # two shades of one colour are commoner than two colours

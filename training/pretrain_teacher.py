@@ -70,11 +70,11 @@ class Options:
     descriptions: Path = ROOT / 'config/vocabularies/ycb.yaml'
     out: Path = ROOT / 'models/mini_clip.safetensors'
     text_steps: int = 300
-    epochs: int = 12
+    epochs: int = 10
     """Of the image tower."""
     text_rate: float = 2e-3
     image_rate: float = 3e-4
-    image_size: int = 112
+    image_size: int = 128
     """Side of training images [px]; smaller than in use, because random crops enlarge objects
     (Touvron et al., NeurIPS 2019)."""
     batch: int = 64

@@ -96,21 +96,26 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
     return '\n'.join(f'| {" | ".join(map(_markdown, line))} |' for line in lines)
 
 
-def insert(path: Path, heading: str, block: str) -> None:
+def around(path: Path, heading: str) -> tuple[str, str]:
     """
-    Renew what a page has between the marks of a heading, atomically.
+    Return what a page has up to the first mark of a heading, and from its last one on.
 
     :raises ValueError: for a page without the marks.
     """
     page = path.read_text(encoding='utf-8')
-    first, last = f'<!-- {heading} -->', f'<!-- end of {heading} -->'
+    first, last = f'<!-- {heading} -->\n', f'<!-- end of {heading} -->'
     if first not in page or last not in page:
-        raise ValueError(f'{path}: expected the lines {first} and {last}, between which the '
-                         'table is written; add them')
+        raise ValueError(f'{path}: expected the lines {first.strip()} and {last}, between which '
+                         'the table is written; add them')
     before, rest = page.split(first, 1)
+    return before + first, last + rest.split(last, 1)[1]
+
+
+def insert(path: Path, heading: str, block: str) -> None:
+    """Renew what a page has between the marks of a heading, atomically; raises ValueError."""
+    before, after = around(path, heading)
     with replacing(path) as temporary:
-        temporary.write_text(f'{before}{first}\n{block}\n{last}{rest.split(last, 1)[1]}',
-                             encoding='utf-8')
+        temporary.write_text(f'{before}{block}\n{after}', encoding='utf-8')
 
 
 def _markdown(text: str) -> str:

@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 
 FIELD_OF_VIEW = 45.0  # vertical, of every camera [deg]
-PATTERNS = 6  # tables to choose from, per scene
+TILE = 128  # side of a table's pattern [px]
 THINGS = (mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER,
           mujoco.mjtGeom.mjGEOM_ELLIPSOID)  # distractors: plain bodies, of no class
 HIDDEN = np.array([0.0, 0.0, -5.0])  # under the table, out of every camera's sight
@@ -54,8 +54,7 @@ def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
 class Stage:
     """A table, lamps, distractors and the given meshes, compiled once and looked at many times."""
 
-    def __init__(self, meshes: Sequence[Mesh], size: tuple[int, int], rng: np.random.Generator,
-                 falling: bool) -> None:
+    def __init__(self, meshes: Sequence[Mesh], size: tuple[int, int], falling: bool) -> None:
         """
         Compile the scene.
 
@@ -64,7 +63,7 @@ class Stage:
         :raises ValueError: for a mesh or texture that cannot be read, naming its class.
         """
         self._size, self._falling = size, falling
-        spec = _empty_stage(size, rng)
+        spec = _empty_stage(size)
         for index, mesh in enumerate(meshes):
             _add_mesh(spec, mesh, index, falling)
         try:
@@ -129,11 +128,23 @@ class Stage:
         model.light_pos[0] = np.cos(azimuth), np.sin(azimuth), height
         model.light_dir[0] = -model.light_pos[0] / np.linalg.norm(model.light_pos[0])
         if domain.textured:
-            model.geom_matid[self._table] = rng.integers(PATTERNS)
+            model.geom_matid[self._table] = model.material('table').id
             model.geom_rgba[self._table] = 1
+            self._lay_table(rng)
         else:
             model.geom_matid[self._table] = -1
             model.geom_rgba[self._table, :3] = rng.uniform(0.75, 0.95) + rng.uniform(-.04, .04, 3)
+
+    def _lay_table(self, rng: np.random.Generator) -> None:
+        """Give the table a pattern of its own in each picture, so that it tells nothing else."""
+        texture = self.model.texture('table').id
+        start = self.model.tex_adr[texture]
+        tile = pattern(rng, TILE)
+        self.model.tex_data[start:start + tile.size] = tile.ravel()
+        self.model.mat_texrepeat[self.model.material('table').id] = rng.uniform(2, 6)
+        # MuJoCo's Renderer has no way of its own to draw a texture that has changed.
+        self._renderer._gl_context.make_current()
+        mujoco.mjr_uploadTexture(self.model, self._renderer._mjr_context, texture)
 
     def scatter(self, count: int, centre: np.ndarray, reach: float, thing_size: float,
                 rng: np.random.Generator) -> None:
@@ -200,7 +211,7 @@ class Stage:
                 break
 
 
-def _empty_stage(size: tuple[int, int], rng: np.random.Generator) -> mujoco.MjSpec:
+def _empty_stage(size: tuple[int, int]) -> mujoco.MjSpec:
     spec = mujoco.MjSpec()
     spec.option.timestep = STEP
     spec.visual.global_.offwidth, spec.visual.global_.offheight = size
@@ -214,14 +225,12 @@ def _empty_stage(size: tuple[int, int], rng: np.random.Generator) -> mujoco.MjSp
     world = spec.worldbody
     world.add_light(pos=[0, 0, 1], dir=[0, 0, -1], castshadow=True,
                     type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
-    for index in range(PATTERNS):
-        tile = pattern(rng)
-        _add_material(spec, f'table{index}', tile, repeat=float(rng.uniform(2, 6)))
+    _add_material(spec, 'table', np.zeros((TILE, TILE, 3), np.uint8), repeat=1)
     spec.add_texture(name='sky', type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, width=64, height=384,
                      builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT, rgb1=[0.75, 0.78, 0.8],
                      rgb2=[0.35, 0.36, 0.4])
     world.add_geom(name='table', type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3, 3, 0.1],
-                   material='table0', group=SEEN, friction=[0.8, 0.02, 0.002])
+                   material='table', group=SEEN, friction=[0.8, 0.02, 0.002])
     for index, kind in enumerate(THINGS):
         body = world.add_body(name=f'thing{index}', mocap=True, pos=HIDDEN)
         body.add_geom(name=f'thing{index}', type=kind, size=[0.02, 0.02, 0.02], group=SEEN,

@@ -24,7 +24,7 @@ def orbit(mesh: Mesh, domain_name: str, size: tuple[int, int], frames: int, seed
     """Return (H, W, 3) uint8 RGB frames of a camera going round an object that lies on a table."""
     rng = np.random.default_rng([seed, *mesh.name.encode()])
     domain = DOMAINS[domain_name]
-    stage = Stage([mesh], size, rng, falling=True)
+    stage = Stage([mesh], size, falling=True)
     try:
         stage.place(0, np.array([0, 0, 0.12]), np.eye(3))
         stage.settle()

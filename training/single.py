@@ -26,7 +26,7 @@ class SingleStage:
     def __init__(self, mesh: Mesh, size: int, seed: int) -> None:
         """Compile; raises ValueError for a mesh or texture that cannot be read."""
         self._seed = seed
-        self._stage = Stage([mesh], (size, size), np.random.default_rng(seed), falling=False)
+        self._stage = Stage([mesh], (size, size), falling=False)
         self._vertices = self._stage.vertices().astype(float)
         self._radius = float(np.linalg.norm(self._vertices, axis=1).max())
 

@@ -20,7 +20,7 @@ import subprocess
 import sys
 
 import charts
-from report import insert, markdown_table
+from report import around, insert, markdown_table
 from tqdm import tqdm
 import tyro
 from vl2v_ros.checkpoint import replacing
@@ -28,7 +28,6 @@ import yaml
 
 from config import read, ROOT
 
-RESULTS = ROOT / 'docs/results.md'
 RESULT = 'result.json'  # of a run
 TEACHER = 'the teacher'
 Result = Mapping[str, object]
@@ -45,7 +44,7 @@ class Study:
     columns: of the table: title -> where in result.json it stands, as [table, row, column] or
     [figures, name].
     leave_out: domains, each of which is left out once; these are the columns then.
-    plot: what the names of the arms are the numbers of; drawn over them. Empty: no plot.
+    plot: what some arms differ by -> arm -> its number; columns are drawn over it.
     """
 
     name: str
@@ -55,7 +54,7 @@ class Study:
     common: dict = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
     leave_out: tuple[str, ...] = ()
-    plot: str = ''
+    plot: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,9 @@ class Options:
     jobs: int = 1
     """Runs at a time; each gets its part of the cores."""
     out: Path = ROOT / 'runs/studies'
+    results: Path = ROOT / 'docs/results.md'
+    """Page with the marks <!-- STUDY --> and <!-- end of STUDY -->; JSON and plots go into the
+    folders results and images beside it."""
     device: str = 'auto'
 
 
@@ -90,8 +92,10 @@ def read_study(path: Path) -> Study:
         study = Study(name=path.stem, **content)
     except TypeError as error:
         raise ValueError(f'{path}: {error}; see Study in training/study.py') from error
-    if not study.arms or not study.seeds:
-        raise ValueError(f'{path}: expected at least one of arms and one of seeds')
+    drawn = {arm for arms in study.plot.values() for arm in arms}
+    if not study.arms or not study.seeds or drawn - set(study.arms):
+        raise ValueError(f'{path}: expected arms, seeds, and a plot of these arms, got '
+                         f'{list(study.arms)}, {list(study.seeds)} and {sorted(drawn)}')
     return study
 
 
@@ -186,33 +190,34 @@ def rows_of(study: Study, found: Mapping[str, Mapping[str, Sequence[float]]]
                                  for title, values in row.items()}} for arm, row in found.items()]
 
 
-def draw(study: Study, found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """Draw each column over the arms, whose names are numbers; return the page's line for it."""
-    path = RESULTS.parent / 'images' / f'{study.name}.png'
-    curves = {}
-    for arm, row in found.items():
-        for title, values in row.items():
-            if arm != TEACHER:
-                curves.setdefault(title, []).append((float(arm), values))
+def draw(name: str, arms: Mapping[str, float],
+         found: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
+    """Draw each column over the numbers of some arms."""
+    curves: dict[str, list[tuple[float, Sequence[float]]]] = {}
+    for arm, number in arms.items():
+        for title, values in found[arm].items():
+            curves.setdefault(title, []).append((number, values))
     with charts.drawing(), replacing(path) as temporary:
-        charts.draw_sweep(curves, study.plot).savefig(temporary, format='png', dpi=120,
-                                                      facecolor='white')
-    return f'\n![{study.plot}](images/{path.name})\n'
+        charts.draw_sweep(curves, name).savefig(temporary, format='png', dpi=120,
+                                                facecolor='white')
 
 
-def write(study: Study, path: Path, runs: Sequence[Run]) -> str:
+def write(study: Study, options: Options, runs: Sequence[Run]) -> str:
     """Write table, plot and JSON of a study whose runs are done; return the table."""
+    page = options.results
     found = collect(study, runs)
     table = markdown_table(rows_of(study, found))
     results = [json.loads((run.folder / RESULT).read_text()) for run in runs]
     seconds = statistics.mean(result['training_seconds'] for result in results)
-    block = (f'```\npython training/study.py {path}\n```\n\n{table}\n\n'
+    block = (f'```\npython training/study.py {options.study}\n```\n\n{table}\n\n'
              f'{len(runs)} runs, {seconds:.0f} s of training each.\n')
-    if study.plot:
-        block += draw(study, found)
-    with replacing(RESULTS.parent / 'results' / f'{study.name}.json') as temporary:
+    for name, arms in study.plot.items():
+        picture = page.parent / 'images' / f'{study.name}_{name}.png'
+        draw(name, arms, found, picture)
+        block += f'\n![{name}](images/{picture.name})\n'
+    with replacing(page.parent / 'results' / f'{study.name}.json') as temporary:
         temporary.write_text(json.dumps({'seeds': study.seeds, 'values': found}, indent=1))
-    insert(RESULTS, study.name, block)
+    insert(page, study.name, block)
     return table
 
 
@@ -221,6 +226,7 @@ def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     try:
         study = read_study(options.study)
+        around(options.results, study.name)  # before the work
         runs = plan(study, options)
         missing = [run for run in runs if not (run.folder / RESULT).is_file()]
         threads = max(1, (os.cpu_count() or 1) // options.jobs)
@@ -229,7 +235,7 @@ def main() -> None:
             for done in as_completed([pool.submit(execute, run, threads) for run in missing]):
                 done.result()
                 bar.update()
-        print(write(study, options.study, runs))
+        print(write(study, options, runs))
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f'study: {error}; what is done is kept: the same command goes on')
     except KeyboardInterrupt:

@@ -1,0 +1,100 @@
+"""
+Images per second of a training step, with and without what the trainer does for speed.
+
+python benchmarks/training_step.py
+
+Plain and folded frozen batch norms (training/frozen_norms.py) take turns round by round; on a CPU
+all of it is measured again after the C library was told to keep memory (training/kept_memory.py).
+"""
+from dataclasses import dataclass
+import json
+import os
+from pathlib import Path
+import platform
+import statistics
+import sys
+import time
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / 'training'))
+
+import frozen_norms  # noqa: E402
+from kept_memory import keep_memory  # noqa: E402
+import timm  # noqa: E402
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+import tyro  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured."""
+
+    backbone: str = 'mobilenetv2_100'
+    image_size: int = 112
+    batch: int = 64
+    rounds: int = 5
+    steps: int = 5
+    """Per round."""
+    device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
+    out: Path = ROOT / 'docs/results/training_step.json'
+
+
+def rate(model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, steps: int
+         ) -> float:
+    """Return images per second of some training steps."""
+    start = time.perf_counter()
+    for _ in range(steps):
+        with torch.autocast(images.device.type, torch.bfloat16):
+            rows = model(images)
+        optimizer.zero_grad()
+        rows.float().square().mean().backward()
+        optimizer.step()
+    if images.is_cuda:
+        torch.cuda.synchronize()
+    return len(images) * steps / (time.perf_counter() - start)
+
+
+def measure(options: Options) -> dict[str, list[float]]:
+    """Return images per second by what was done for speed."""
+    model = timm.create_model(options.backbone, num_classes=0).to(
+        options.device, memory_format=torch.channels_last)
+    for norm in model.modules():
+        norm.train(not isinstance(norm, nn.BatchNorm2d))
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+    side = options.image_size
+    images = torch.rand(options.batch, 3, side, side, device=options.device).contiguous(
+        memory_format=torch.channels_last)
+    found: dict[str, list[float]] = {}
+    for kept in ('', ', memory kept')[:1 if images.is_cuda else 2]:
+        if kept:
+            keep_memory()
+        for turn in tqdm(range(-1, options.rounds), unit='round'):
+            plain = rate(model, optimizer, images, options.steps)
+            with frozen_norms.folded(model, images[:1]):
+                folded = rate(model, optimizer, images, options.steps)
+            if turn >= 0:  # the first is for warming up
+                found.setdefault(f'batch norms plain{kept}', []).append(plain)
+                found.setdefault(f'batch norms folded{kept}', []).append(folded)
+    return found
+
+
+def main() -> None:
+    """Measure, print the table, and write the JSON."""
+    options = tyro.cli(Options, description=__doc__)
+    found = measure(options)
+    base = statistics.median(next(iter(found.values())))
+    print('| training step | images/s | times plain |\n|---|---:|---:|')
+    for name, rates in found.items():
+        middle = statistics.median(rates)
+        print(f'| {name} | {middle:.0f} ({min(rates):.0f} to {max(rates):.0f}) | '
+              f'{middle / base:.2f} |')
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps({
+        'machine': f'{platform.machine()}, {os.cpu_count()} cores, {options.device}',
+        'images/s': found}, indent=1))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,126 @@
+"""Studies: recipes side by side, on tiny data."""
+import json
+from pathlib import Path
+import subprocess
+import sys
+from typing import Any
+
+import cv2
+import pytest
+from study import merged, spread
+from tiny_data import ROOT, write_recipe, write_split
+import yaml
+
+pytestmark = pytest.mark.usefixtures('cache_dir')
+PAGE = '# Results\n\nBefore.\n\n<!-- tiny -->\nold\n<!-- end of tiny -->\n\nAfter.\n'
+ARMS = {'cls': {'loss': {'cls': 1}}, 'cls + mse': {'loss': {'cls': 1, 'mse': 1}}}
+COLUMNS = {'X_id': ['table', 'domains trained on', 'X_id'],
+           'angle': ['figures', 'angle [deg]'], 'none': ['figures', 'no such figure']}
+
+
+def write_study(folder: Path, **fields: Any) -> Path:
+    """Write a study of a tiny recipe, and a page for its table; return its path."""
+    base = write_recipe(folder, {'split': str(write_split(folder / 'split.yaml'))})
+    content = {'base': str(base), 'arms': ARMS, 'columns': COLUMNS, 'seeds': [0, 1], **fields}
+    path = folder / 'tiny.yaml'
+    path.write_text(yaml.safe_dump({key: value for key, value in content.items() if value}))
+    (folder / 'docs').mkdir(exist_ok=True)
+    (folder / 'docs/results.md').write_text(PAGE)
+    return path
+
+
+def command(path: Path) -> subprocess.CompletedProcess:
+    """Run a study, two runs at a time."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / 'training/study.py'), str(path), '--jobs', '2', '--out',
+         str(path.parent / 'studies'), '--results', str(path.parent / 'docs/results.md'),
+         '--device', 'cpu'], capture_output=True, text=True, timeout=300)
+
+
+def test_table_of_all_arms_and_seeds_and_what_is_done_stays(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    done = command(path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / 'docs/results.md').read_text()
+    assert page.startswith('# Results\n\nBefore.\n') and page.endswith('\nAfter.\n')
+    assert 'old' not in page and f'python training/study.py {path}' in page
+    results = json.loads((tmp_path / 'docs/results/tiny.json').read_text())['values']
+    assert list(results) == ['the teacher', *ARMS]
+    runs = [json.loads((tmp_path / f'studies/tiny/cls_mse_seed{seed}/result.json').read_text())
+            for seed in (0, 1)]
+    angles = [run['figures']['angle [deg]'] for run in runs]
+    assert results['cls + mse']['angle'] == angles and angles[0] != angles[1]
+    assert f'| cls + mse | {spread(results["cls + mse"]["X_id"], True)} |' in page
+    assert spread(angles, False) in page and ' ± ' in spread(angles, False)
+    for seed, run in enumerate(runs):
+        assert run['recipe']['loss']['mse'] == 1 and run['recipe']['seed'] == seed
+    # One run is missing: it alone is done again, to the same page.
+    kept = tmp_path / 'studies/tiny/cls_seed1/result.json'
+    before = kept.stat().st_mtime_ns
+    (tmp_path / 'studies/tiny/cls_seed0/result.json').unlink()
+    assert command(path).returncode == 0
+    assert kept.stat().st_mtime_ns == before
+    again = json.loads((tmp_path / 'docs/results/tiny.json').read_text())['values']
+    assert again['cls'] == results['cls']
+
+
+def test_each_domain_is_left_out_and_arms_of_numbers_are_drawn(tmp_path: Path) -> None:
+    path = write_study(
+        tmp_path, leave_out=['day', 'night'], columns=None, seeds=[0],
+        plot={'mse': {'0': 0, '0.5': 0.5}},
+        arms={'0': {'loss': {'cls': 1}}, '0.5': {'loss': {'cls': 1, 'mse': 0.5}}})
+    done = command(path)
+    assert done.returncode == 0, done.stderr
+    values = json.loads((tmp_path / 'docs/results/tiny.json').read_text())['values']
+    for arm in ('0', '0.5'):
+        assert list(values[arm]) == ['day', 'night', 'mean']
+        for domain, other in (('day', 'night'), ('night', 'day')):
+            name = f'{arm}_{domain}'.replace('.', '_')
+            result = json.loads(
+                (tmp_path / f'studies/tiny/{name}_seed0/result.json').read_text())
+            assert result['recipe']['data']['domains'] == [other]
+            assert values[arm][domain] == [next(
+                row['X_id'] for row in result['table'] if row['images'] == 'unseen domains')]
+        assert values[arm]['mean'] == [(values[arm]['day'][0] + values[arm]['night'][0]) / 2]
+    assert '![mse](images/tiny_mse.png)' in (tmp_path / 'docs/results.md').read_text()
+    assert cv2.imread(str(tmp_path / 'docs/images/tiny_mse.png')) is not None
+
+
+@pytest.mark.parametrize(('changes', 'said'), [
+    ({'arms': {'a': {'loss': {'nope': 1}}}}, 'loss.nope: no such key'),
+    ({'arms': {'a': {'student': {'weights': 'missing.safetensors'}}}}, 'missing.safetensors'),
+    ({'plot': {'mse': {'b': 1}}}, "a plot of these arms, got ['cls', 'cls + mse']"),
+    ({'nope': 1}, "unexpected keyword argument 'nope'"),
+    ({'arms': None}, "missing 1 required positional argument: 'arms'")])
+def test_what_is_wrong_is_said(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    done = command(write_study(tmp_path, **changes))
+    assert done.returncode == 1 and said in done.stderr, done.stderr
+    assert (tmp_path / 'docs/results.md').read_text() == PAGE
+
+
+def test_changes_are_merged_level_by_level_but_the_loss_is_exchanged() -> None:
+    base = {'data': {'images': 'a', 'enrich': True}, 'loss': {'cls': 1}, 'batch': 8}
+    assert merged(base, {'data': {'enrich': False}}, {'loss': {'mse': 1}}) == {
+        'data': {'images': 'a', 'enrich': False}, 'loss': {'mse': 1}, 'batch': 8}
+    assert base['loss'] == {'cls': 1} and base['data']['enrich'] is True
+
+
+def test_spread() -> None:
+    assert spread([0.5, 0.7], True) == '60.0 ± 14.1'
+    assert spread([2.0], False) == '2.00'
+    assert spread([float('nan'), 1.0], True) == ''
+
+
+def test_page_without_marks_is_refused_before_the_work(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    (tmp_path / 'docs/results.md').write_text('# Results\n')
+    done = command(path)
+    assert done.returncode == 1 and '<!-- tiny -->' in done.stderr
+    assert not (tmp_path / 'studies').exists()
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'config/studies').glob('*.yaml')),
+                         ids=lambda path: path.stem)
+def test_shipped_studies_have_their_place_in_the_results(path: Path) -> None:
+    page = (ROOT / 'docs/results.md').read_text()
+    assert f'<!-- {path.stem} -->' in page and f'<!-- end of {path.stem} -->' in page
