@@ -206,8 +206,9 @@ def test_an_answer_is_one_line_of_data_whatever_it_says(server: ChatServer, tmp_
     assert parse(str(path)).entries == entries
 
 
-def test_thoughts_are_left_out(server: ChatServer, tmp_path: Path) -> None:
-    server.queue = [Answer(200, completion('<think>\nWhat is a mug?\n</think>\n\nA cup.'))]
+@pytest.mark.parametrize('thoughts', ['<think>\nWhat is a mug?\n</think>', 'What?\n</think>'])
+def test_thoughts_are_left_out(server: ChatServer, tmp_path: Path, thoughts: str) -> None:
+    server.queue = [Answer(200, completion(f'{thoughts}\n\nA cup.'))]
     assert describe(['mug'], settings(server), tmp_path).descriptions == {'mug': 'A cup.'}
 
 

@@ -113,8 +113,9 @@ def check(options: argparse.Namespace, inputs: Sequence[Source]) -> None:
 
 def load(options: argparse.Namespace) -> tuple[Classifier, Vocabulary]:
     """Load the student and encode the labels; raises ValueError."""
-    named = options.labels or options.vocabulary or str(share() / 'config/vocabularies/ycb.yaml')
-    file = vocabulary_file.parse(named)
+    shipped = str(share() / 'config/vocabularies/ycb.yaml')
+    named = options.vocabulary if options.labels is None else options.labels
+    file = vocabulary_file.parse(shipped if named is None else named)
     path = options.checkpoint or share() / 'models/student.safetensors'
     classifier = Classifier(checkpoint.load(path), options.device)
     spec = classifier.spec

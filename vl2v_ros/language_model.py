@@ -27,7 +27,7 @@ MAX_ANSWER_BYTES = 1 << 18
 MAX_ANSWER_LENGTH = 1_000  # characters of a sentence; CLIP reads about 300
 MAX_PAUSE = 30.0  # between two attempts [s]
 GIVE_UP_AFTER = 5  # failed labels in a row: the others would not fare better
-_THOUGHTS = re.compile(r'^\s*<think>.*?</think>', re.DOTALL)  # some models show how they got there
+THOUGHTS_END = '</think>'  # some models show how they got there, some without a beginning
 # Control characters, separators of lines, halves of characters, and what turns writing around.
 _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
 
@@ -255,7 +255,7 @@ def _sentence(content: bytes, key: str) -> str:
                          f'{content.decode(errors="replace")!r}') from error
     if not isinstance(text, str):
         raise ValueError(f'expected a text, got {text!r}')
-    line = ' '.join(_CONTROL.sub(' ', _THOUGHTS.sub('', text)).split())
+    line = ' '.join(_CONTROL.sub(' ', text.rpartition(THOUGHTS_END)[2]).split())
     if not any(letter.isalnum() for letter in line):
         raise ValueError(f'expected a sentence, got an empty answer {line!r}')
     if key and key in line:

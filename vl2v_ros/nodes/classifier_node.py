@@ -95,7 +95,7 @@ class ClassifierNode(LifecycleNode):
             self._configure()
         except ValueError as error:
             self.get_logger().fatal(str(error))
-            self._release()
+            self.release()
             return TransitionCallbackReturn.FAILURE
         except Exception:
             if self.context.ok():  # else the node was told to stop while it starts
@@ -128,7 +128,8 @@ class ClassifierNode(LifecycleNode):
                 self._classifier.classify([frame] * batch, self._vocabularies.in_force)
         log(f'warmed up in {time.monotonic() - start:.2f} s')
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Let go of the model and of the vocabulary, and of what is asked for that."""
         if self._vocabularies:
             self._vocabularies.close()
         self._classifier = self._vocabularies = None
@@ -154,13 +155,13 @@ class ClassifierNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give back the memory of the model, on the GPU too."""
-        self._release()
+        self.release()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop from any state."""
         self.stop()
-        self._release()
+        self.release()
         return super().on_shutdown(state)
 
     def stop(self) -> None:
@@ -290,6 +291,7 @@ def main(args: list[str] | None = None) -> None:
             raise
     finally:
         node.stop()
+        node.release()
         rclpy.try_shutdown()
     sys.exit(int(node.failed))
 
