@@ -133,6 +133,7 @@ class ClassifierNode(LifecycleNode):
         if self._vocabularies:
             self._vocabularies.close()
         self._classifier = self._vocabularies = None
+        gc.unfreeze()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -282,6 +283,9 @@ def main(args: list[str] | None = None) -> None:
             for transition in (node.trigger_configure, node.trigger_activate):
                 if transition() != TransitionCallbackReturn.SUCCESS:
                     sys.exit(int(rclpy.ok()))  # 0 if it was told to stop meanwhile
+        # Else a collection, which would walk through all of torch, could hold up frames for 0.2 s.
+        gc.collect()
+        gc.freeze()
         starting = False
         executor.spin()
     except KeyboardInterrupt:
