@@ -227,6 +227,27 @@ assert sys.modules['openvino_telemetry'] is None
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
+def test_signals_are_survived_after_another_thread_let_go_of_the_model(
+        shapes_student: Path) -> None:
+    code = f"""
+import os, signal, threading
+from pathlib import Path
+from vl2v_ros import checkpoint
+from vl2v_ros.runtime import create
+came = []
+signal.signal(signal.SIGUSR1, lambda *_: came.append(True))
+runtimes = [create(checkpoint.load(Path({str(shapes_student)!r})), 'cpu')]
+assert 'OpenVINO (' in runtimes[0].description
+thread = threading.Thread(target=runtimes.clear)
+thread.start()
+thread.join()
+kept = [bytearray(60_000) for _ in range(200)]  # takes the place of what was freed
+os.kill(os.getpid(), signal.SIGUSR1)
+assert came
+"""
+    subprocess.run([sys.executable, '-X', 'faulthandler', '-c', code], check=True)
+
+
 @pytest.mark.parametrize('device', ['gpu', 'CPU', '', 'cuda:', 'cuda:x', 'cuda:-1', 'cuda:1:2',
                                     'cuda:01', 'cuda:²', 'cuda1', 'cpu:0'])
 def test_unknown_device_is_refused_with_those_there_are(

@@ -1,5 +1,6 @@
 """A student on the CPU, by OpenVINO."""
 from collections.abc import Sequence
+from functools import cache
 import warnings
 
 import numpy as np
@@ -12,6 +13,18 @@ from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import resize_on_cpu, to_unit_range
 from vl2v_ros.runtime import match_embeddings, Matches
 from vl2v_ros.student import Student
+
+
+@cache
+def core() -> openvino.Core:
+    """
+    Return OpenVINO's one core of this process.
+
+    It stays until the process ends: OpenVINO lends the thread that makes it a stack for signal
+    handlers, and frees that stack with the core, from whichever thread; the next signal would
+    end the process.
+    """
+    return openvino.Core()
 
 
 class _FromBytes(nn.Module):
@@ -42,7 +55,7 @@ class OpenVinoRuntime:
         frontend = FrontEndManager().load_by_framework('pytorch')
         model = frontend.convert(frontend.load(decoder))
         model.reshape([-1, size, size, 3])
-        compiled = openvino.Core().compile_model(model, 'CPU', {
+        compiled = core().compile_model(model, 'CPU', {
             'PERFORMANCE_HINT': 'LATENCY',
             # Some CPUs would compute in bfloat16 by default, off by more than 1e-3.
             'INFERENCE_PRECISION_HINT': 'f32'})
