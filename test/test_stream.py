@@ -158,8 +158,8 @@ def test_frames_flow_while_5000_labels_are_encoded(ros: Ros, labels: Received[La
         labels.wait_for(lambda answer: answer.vocabulary_version == reply.version, since=first)
     times = labels.times[begun:ended]
     gaps = [after - before for before, after in zip(times, times[1:])]
-    print(f'\n5000 labels took {reply.seconds:.2f} s, in which {ended - begun} frames were '
-          f'answered, with gaps of at most {1000 * max(gaps):.0f} ms')
+    print(f'\n5000 labels took {reply.seconds:.2f} s, {reply.seconds / 5:.2f} ms each, in which '
+          f'{ended - begun} frames were answered, with gaps of at most {1000 * max(gaps):.0f} ms')
     assert ended - begun > reply.seconds * RATE / 2
     assert max(gaps) < 1
     change(ros, LABELS)
@@ -168,14 +168,7 @@ def test_frames_flow_while_5000_labels_are_encoded(ros: Ros, labels: Received[La
 def test_1000_known_labels_are_put_in_force_without_a_gap(
         ros: Ros, labels: Received[LabelArray], vga: Path) -> None:
     names = tuple(f'object number {number}' for number in range(1000))
-    with ros.publish_frames(vga, count=10000, rate=RATE):
-        first = len(labels.messages)
-        labels.wait_for(bool, since=first)
-        begun = len(labels.messages)
-        reply = change(ros, names)
-        print(f'\n1000 new labels took {reply.seconds:.2f} s, {reply.seconds:.2f} ms each; '
-              f'{len(labels.messages) - begun} frames were answered meanwhile')
-        assert len(labels.messages) - begun > reply.seconds * RATE / 2
+    change(ros, names)
     for _ in range(3):
         # Where something else keeps the cores busy for longer than that, there are gaps anyway.
         change(ros, LABELS)

@@ -55,8 +55,9 @@ def match_embeddings(embeddings: np.ndarray, prototypes: np.ndarray, background:
     top = np.take_along_axis(similarities, best, 1)  # (B, k)
     nearest = elsewhere.max(1, initial=-1)
     highest = np.maximum(top[:, 0], nearest)
-    relative = (np.hstack([similarities, elsewhere]) - highest[:, None]) / temperature
-    log_partition = np.log(np.exp(relative).sum(1)) + highest / temperature
+    parts = sum(np.exp((cosines - highest[:, None]) / temperature).sum(1)
+                for cosines in (similarities, elsewhere))
+    log_partition = np.log(parts) + highest / temperature
     return Matches(best, top, nearest, log_partition)
 
 
