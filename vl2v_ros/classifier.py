@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from vl2v_ros import stages
 from vl2v_ros.frame import Frame
 from vl2v_ros.runtime import create
 from vl2v_ros.student import Student
@@ -65,9 +66,11 @@ class Classifier:
         # The logistic function, written so that nothing overflows far from its middle. Against a
         # background prompt it is the softmax over that and the best label.
         unknown_scores = (1 + np.tanh(lacking / (2 * temperature))) / 2
-        return [
+        predictions = [
             Prediction(tuple(vocabulary.labels[index] for index in indices), tuple(similarities),
                        tuple(row), unknown, unknown_score, vocabulary.version)
             for indices, similarities, row, unknown, unknown_score in zip(
                 matches.indices.tolist(), matches.similarities.tolist(), scores.tolist(),
                 (lacking > 0).tolist(), unknown_scores.tolist())]
+        stages.mark('match')
+        return predictions

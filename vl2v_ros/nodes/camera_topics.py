@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from builtin_interfaces.msg import Time
 from rclpy.node import Node, SubscriptionEventCallbacks
 from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -12,9 +13,11 @@ from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification
 from vl2v_msgs.msg import LabelArray
+from vl2v_ros import stages
 from vl2v_ros.classifier import Prediction
 from vl2v_ros.frame import Frame
 from vl2v_ros.nodes import messages
+from vl2v_ros.nodes.image_executor import ImageExecutor
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.overlay import draw
 
@@ -45,6 +48,7 @@ class CameraTopics:
     def __init__(self, node: Node, name: str, transport: str, overlay: bool) -> None:
         """Offer the result topics; listen only after `open`."""
         self.name, self._node, self._transport = name, node, transport
+        self._executor: ImageExecutor | None = None
         inside = f'{name}/' if name else ''
         validate_topic_name(f'{inside}image')
         # Resolved first, so that remapping `image` carries `image/compressed` along.
@@ -58,9 +62,9 @@ class CameraTopics:
         self._on_message: Callable[[Any], None] = _ignore
         self.counts = Counts()
 
-    def open(self, on_message: Callable[[Any], None]) -> None:
-        """Begin to listen."""
-        self._on_message = on_message
+    def open(self, on_message: Callable[[Any], None], executor: ImageExecutor) -> None:
+        """Begin to listen; the executor calls `on_message`."""
+        self._on_message, self._executor = on_message, executor
         self.counts = Counts(last_received=self._now())
         self._listen(*(TRANSPORTS if self._transport == 'auto' else [self._transport]))
 
@@ -76,11 +80,12 @@ class CameraTopics:
             self._subscriptions[transport] = self._node.create_subscription(
                 TRANSPORTS[transport], self.topics[transport],
                 lambda message, transport=transport: self._receive(message, transport),
-                _sensor_qos(),
+                _sensor_qos(), callback_group=self._executor.group,
                 # rclpy cannot destroy its event callbacks while another thread waits for them;
                 # what they would log, diagnostics say.
                 event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies())
+            self._executor.wake()
 
     def _receive(self, message: Image | CompressedImage, transport: str) -> None:
         if len(self._subscriptions) > 1:  # auto: the first transport that delivers is kept
@@ -88,22 +93,28 @@ class CameraTopics:
                 return
             self._listen(transport)
             self._node.get_logger().info(f'images come on {self.topics[transport]}')
+        now = self._now()
+        stages.receive(_seconds(message.header.stamp), now)
         self.counts.received += 1
-        self.counts.last_received = self._now()
+        self.counts.last_received = now
         self._on_message(message)
 
     def answer(self, message: Image | CompressedImage, frame: Frame, prediction: Prediction,
                parameters: ClassifierParameters) -> None:
         """Publish the results of one frame under the header of its message."""
         header = message.header
-        self.labels.publish(messages.to_label_array(prediction, header))
-        self.classification.publish(messages.to_classification(
-            prediction, header, parameters.unknown_threshold, parameters.score_threshold))
+        labels = messages.to_label_array(prediction, header)
+        classification = messages.to_classification(
+            prediction, header, parameters.unknown_threshold, parameters.score_threshold)
+        stages.mark('message')
+        self.labels.publish(labels)
+        self.classification.publish(classification)
+        stages.mark('publish')
         if self.overlay and self.overlay.get_subscription_count():
             self.overlay.publish(messages.to_image(draw(frame, prediction), 'rgb8', header))
+            stages.mark('overlay')
         self.counts.answered += 1
-        stamp = header.stamp.sec + header.stamp.nanosec * 1e-9
-        self.counts.latencies.append(self._now() - stamp)
+        self.counts.latencies.append(self._now() - _seconds(header.stamp))
 
     def refuse(self, reason: str) -> None:
         """Count a message that is no usable image, and say why."""
@@ -151,6 +162,10 @@ class CameraTopics:
 
     def _now(self) -> float:
         return self._node.get_clock().now().nanoseconds * 1e-9
+
+
+def _seconds(stamp: Time) -> float:
+    return stamp.sec + stamp.nanosec * 1e-9
 
 
 def _ignore(message: Image | CompressedImage) -> None:

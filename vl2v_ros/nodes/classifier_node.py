@@ -1,9 +1,11 @@
 """The classifier as a ROS 2 lifecycle node."""
+import argparse
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 import gc
 import itertools
+import json
 from pathlib import Path
 import signal
 import sys
@@ -21,18 +23,20 @@ from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 import torch
 from vision_msgs.msg import LabelInfo, VisionInfo
 from vl2v_msgs.msg import Vocabulary as VocabularyMessage
 from vl2v_msgs.srv import ClassifyImage, SetVocabulary
-from vl2v_ros import checkpoint, text, why
+from vl2v_ros import checkpoint, stages, text, why
 from vl2v_ros.classifier import Classifier, Prediction
 from vl2v_ros.frame import Frame
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.camera_topics import CameraTopics
 from vl2v_ros.nodes.diagnostics import camera_status, Rates, vocabulary_status
+from vl2v_ros.nodes.image_executor import ImageExecutor
 from vl2v_ros.nodes.parameters import changed, ClassifierParameters, declare
 from vl2v_ros.nodes.vocabularies import cache_dir, check_parameters, Vocabularies
 from vl2v_ros.nodes.worker import Job, Worker
@@ -40,7 +44,7 @@ from vl2v_ros.vocabulary import Vocabulary
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 WARM_UP_SIZES = ((480, 640), (1080, 1920))  # (H, W) [px]
-# One thread each for images, changes of the vocabulary, and requests that wait for their answer.
+# One thread each for changes of the vocabulary, requests that wait for their answer, and the rest.
 THREADS = 3
 
 
@@ -48,8 +52,8 @@ class ClassifierNode(LifecycleNode):
     """
     Labels the newest image of every camera, and lets its vocabulary be changed meanwhile.
 
-    The executor's threads only store images and build vocabularies; the worker's thread runs the
-    model; one more may wait for a language model. They share nothing but references that are
+    One thread only stores images, the executor's build vocabularies, the worker's runs the model;
+    one more may wait for a language model. They share nothing but references that are
     replaced as a whole.
     """
 
@@ -68,6 +72,7 @@ class ClassifierNode(LifecycleNode):
             raise ValueError(f'parameter cameras: expected different names, got {names}')
         self._cameras = [CameraTopics(self, name, self._settings.image_transport,
                                       self._settings.overlay) for name in names]
+        self._images: ImageExecutor | None = None
         self._classifier: Classifier | None = None
         self._vocabularies: Vocabularies | None = None
         self._versions = itertools.count(1)  # of vocabularies; no number stands for two
@@ -143,8 +148,9 @@ class ClassifierNode(LifecycleNode):
         vocabularies = self._vocabularies
         self._worker = Worker(self._classifier, lambda: (vocabularies.in_force, self._settings),
                               self._on_failure)
+        self._images = ImageExecutor(self)
         for camera in self._cameras:
-            camera.open(partial(self._on_image, camera, self._worker))
+            camera.open(partial(self._on_image, camera, self._worker), self._images)
         self.get_logger().info('labels images of ' + ', '.join(
             camera.topics['raw'] for camera in self._cameras))
         return super().on_activate(state)
@@ -167,6 +173,9 @@ class ClassifierNode(LifecycleNode):
 
     def stop(self) -> None:
         """Stop listening, and wait for the frames in work."""
+        if self._images:
+            self._images.close()
+            self._images = None
         for camera in self._cameras:
             camera.close()
         if self._worker:
@@ -261,8 +270,28 @@ class ClassifierNode(LifecycleNode):
             header=Header(stamp=now.to_msg()), status=status))
 
 
+def write_profile(path: Path) -> None:
+    """Write what the recorder has so far."""
+    with checkpoint.replacing(path) as temporary:
+        temporary.write_text(json.dumps(stages.recorder.summary(), indent=1))
+
+
+def _parse(args: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='classifier_node', description=__doc__)
+    parser.add_argument('--profile', type=Path, metavar='FILE.json',
+                        help='measure where the time of a frame goes, and write it every 10 s and '
+                        'at the end; at the end also as a picture, FILE.png')
+    options = parser.parse_args(remove_ros_args(args)[1:])
+    if options.profile and (options.profile.suffix != '.json'
+                            or not options.profile.parent.is_dir()):
+        parser.error(f'--profile: expected a file that ends in .json in a folder that is there, '
+                     f'got {options.profile}')
+    return options
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is told to stop; exit with 1 if it cannot start or fails."""
+    options = _parse(sys.argv if args is None else args)
     starting = True
 
     def on_signal(*_: object) -> None:
@@ -278,6 +307,9 @@ def main(args: list[str] | None = None) -> None:
     except (ParameterException, NameValidationException, ValueError) as error:
         sys.exit(f'classifier_node: {error}')
     executor.add_node(node)
+    if options.profile:
+        stages.recorder = stages.Recorder()
+        node.create_timer(10.0, partial(write_profile, options.profile))
     try:
         if node.get_parameter('autostart').value:
             for transition in (node.trigger_configure, node.trigger_activate):
@@ -297,6 +329,10 @@ def main(args: list[str] | None = None) -> None:
         node.stop()
         node.release()
         rclpy.try_shutdown()
+        if options.profile:
+            write_profile(options.profile)
+            with checkpoint.replacing(options.profile.with_suffix('.png')) as temporary:
+                stages.plot({'frame': stages.recorder.summary()}, temporary)
     sys.exit(int(node.failed))
 
 

@@ -1,10 +1,11 @@
 """The one thread that runs the model: newest image of every camera in, results out."""
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import threading
 import time
 
 from sensor_msgs.msg import CompressedImage, Image
+from vl2v_ros import stages
 from vl2v_ros.classifier import Classifier, Prediction
 from vl2v_ros.frame import Frame
 from vl2v_ros.latest import LatestFrames
@@ -24,6 +25,7 @@ class Job:
     message: Image | CompressedImage
     answer: Callable[[Frame, Prediction, Vocabulary, ClassifierParameters], None]
     refuse: Callable[[str], None]
+    received: int = field(default_factory=time.perf_counter_ns)
 
 
 class Worker:
@@ -76,12 +78,14 @@ class Worker:
     def _label(self, jobs: list[Job]) -> float:
         vocabulary, parameters = self._snapshot()
         usable, frames = [], []
+        stages.begin([job.received for job in jobs])
         for job in jobs:
             try:
                 frames.append(to_frame(job.message))
                 usable.append(job)
             except ValueError as error:
                 job.refuse(str(error))
+        stages.mark('view')
         if frames:
             predictions = self._classifier.classify(frames, vocabulary, parameters.top_k,
                                                     parameters.unknown_threshold)

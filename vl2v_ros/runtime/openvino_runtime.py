@@ -9,6 +9,7 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 import torch
 from torch import nn
+from vl2v_ros import stages
 from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import resize_on_cpu, to_unit_range
 from vl2v_ros.runtime import match_embeddings, Matches
@@ -65,7 +66,10 @@ class OpenVinoRuntime:
     def embed(self, frames: Sequence[Frame]) -> np.ndarray:
         """Return (B, D) float32 unit rows."""
         batch = resize_on_cpu(frames, self._spec.image_size, self._spec.resize_mode)
-        return self._request.infer(batch, share_inputs=True)[0]
+        stages.mark('resize')
+        rows = self._request.infer(batch, share_inputs=True)[0]
+        stages.mark('model')
+        return rows
 
     def match(self, frames: Sequence[Frame], prototypes: np.ndarray, background: np.ndarray,
               k: int, temperature: float) -> Matches:

@@ -1,0 +1,119 @@
+"""
+Where the time of a frame goes, stage by stage; measured only while a recorder is set.
+
+The thread that runs the model calls `begin`, and `mark` at the end of each stage. Without a
+recorder a mark costs some 50 ns, so they stay in the frame path.
+"""
+from collections import deque
+from collections.abc import Mapping, Sequence
+import time
+
+# In the order of the frame path. `receive` is from the image's stamp to the callback, and `wait`
+# from there to the start of work; `upload` is nothing on a CPU, `overlay` only if somebody looks.
+STAGES = ('receive', 'wait', 'view', 'resize', 'upload', 'model', 'match', 'message', 'publish',
+          'overlay')
+MEANINGS = {'view': 'view or decode', 'match': 'similarity and top-k'}
+KEPT = 100_000  # newest times of a stage that percentiles are taken of
+
+
+class Recorder:
+    """Collects the times of one process."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._times: dict[str, deque[int]] = {stage: deque(maxlen=KEPT) for stage in STAGES}
+        self._totals = dict.fromkeys(STAGES, 0)
+        self._last = 0  # before the first `begin`, a warm-up is no frame
+        self.frames = 0
+
+    def begin(self, received: Sequence[int]) -> None:
+        """Begin work on frames that came at these times."""
+        self._last = time.perf_counter_ns()
+        self.frames += len(received)
+        for moment in received:
+            self.add('wait', self._last - moment)
+
+    def mark(self, stage: str) -> None:
+        """End a stage: it took since the last mark."""
+        if self._last:
+            now = time.perf_counter_ns()
+            self.add(stage, now - self._last)
+            self._last = now
+
+    def add(self, stage: str, nanoseconds: int) -> None:
+        """Note the time of a stage that was measured otherwise."""
+        self._times[stage].append(nanoseconds)
+        self._totals[stage] += nanoseconds
+
+    def summary(self) -> dict[str, object]:
+        """
+        Return what was measured, as JSON can hold it.
+
+        Per stage: `mean`, per frame, and `p50` and `p99` of single times; in microseconds. Frames
+        of several cameras share one pass through the model, so there a mean is below the median.
+        """
+        found = {}
+        for stage, times in self._times.items():
+            ordered = sorted(times.copy())  # another thread may append
+            if ordered:
+                found[stage] = {
+                    'mean': self._totals[stage] / max(1, self.frames) / 1e3,
+                    'p50': ordered[len(ordered) // 2] / 1e3,
+                    'p99': ordered[len(ordered) * 99 // 100] / 1e3}
+        return {'unit': 'us', 'frames': self.frames, 'stages': found}
+
+
+recorder: Recorder | None = None
+"""Set it before the first frame, or leave it."""
+
+
+def receive(stamp: float, now: float) -> None:
+    """Note how long an image was under way, if somebody measures; both by the wall clock [s]."""
+    if recorder:
+        recorder.add('receive', round(1e9 * (now - stamp)))
+
+
+def begin(received: Sequence[int]) -> None:
+    """
+    Begin work on some frames, if somebody measures.
+
+    :param received: when each came, by `time.perf_counter_ns`.
+    """
+    if recorder:
+        recorder.begin(received)
+
+
+def mark(stage: str) -> None:
+    """End a stage, if somebody measures."""
+    if recorder:
+        recorder.mark(stage)
+
+
+def plot(profiles: Mapping[str, Mapping[str, object]], path: object) -> None:
+    """
+    Write a PNG with a bar of stages for each summary.
+
+    :param profiles: what `summary` returned, by the bar's name.
+    :param path: where to, or an open binary file.
+    """
+    from matplotlib.figure import Figure  # takes long to import, and is for those who measure
+    figure = Figure((10, 1.2 + 0.45 * len(profiles)), layout='constrained')
+    axes = figure.subplots()
+    names = list(profiles)
+    left = [0.0] * len(names)
+    colours = ['#9aa5ad', '#c9d0d4', '#e0b252', '#d98032', '#a8542a', '#2e7d7a', '#0d3b37',
+               '#8a9fc4', '#4d6699', '#aa6414']
+    for stage, colour in zip(STAGES, colours):
+        widths = [profile['stages'].get(stage, {'mean': 0.0})['mean'] for profile in
+                  profiles.values()]
+        if any(widths):
+            axes.barh(names, widths, left=left, color=colour, label=MEANINGS.get(stage, stage))
+            left = [start + width for start, width in zip(left, widths)]
+    for row, total in enumerate(left):
+        axes.text(total, row, f' {total:.0f}', va='center')
+    axes.invert_yaxis()
+    axes.set_xlabel('time per frame [µs]')
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.margins(x=0.08)
+    figure.legend(loc='outside upper center', ncols=5, frameon=False)
+    figure.savefig(path, format='png', dpi=100)
