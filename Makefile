@@ -2,14 +2,15 @@
 PYTHON3 ?= python3
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 
 # In a distribution's shell and outside one alike: put .venv on ROS's and Python's search paths.
 IN_VENV := . .venv/local_setup.sh &&
 
-.PHONY: help setup build test lint demo clean
+.PHONY: help setup build test lint demo bench bench-compare clean
 
 help:  ## list the targets
-	@sed -nE 's/^([a-z]+):.*##(.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -nE 's/^([a-z-]+):.*##(.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 setup:  ## make .venv: on the sourced ROS 2 distribution, else with ROS 2 from wheels
 	@$(PYTHON3) tools/setup_env.py
@@ -25,6 +26,12 @@ lint: setup  ## check the style
 
 demo: setup  ## two nodes label a stream of images (DEMO_ARGS='--help')
 	@$(IN_VENV) .venv/bin/vl2v_demo $(DEMO_ARGS)
+
+bench: setup  ## measure speed beside a usual CLIP node (BENCH_ARGS='--help')
+	@$(IN_VENV) .venv/bin/python benchmarks/bench.py $(BENCH_ARGS)
+
+bench-compare: setup  ## name what got slower: make bench-compare OLD=old.json NEW=new.json
+	@.venv/bin/python benchmarks/compare.py $(OLD) $(NEW)
 
 clean:  ## remove what setup and build made
 	rm -rf .venv build install log .pytest_cache .ruff_cache

@@ -1,0 +1,217 @@
+"""
+Measure the nodes as a robot runs them: real processes, real DDS, in ros2_benchmark's terms.
+
+make bench; make bench BENCH_ARGS='--quick'; make bench BENCH_ARGS=--help
+
+What was measured is kept after every step in a JSON file, beside it come a table and pictures.
+Stopped, it goes on when the same command is given again.
+"""
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+import json
+from pathlib import Path
+import subprocess
+import sys
+from tempfile import TemporaryDirectory
+
+from contenders import OURS, ROOT, Setup
+import machine
+import plan
+import rclpy
+from report import write_report
+from rig import Monitor, Rig, running, Unusable
+from timing import MISSED, percentile
+from tqdm import tqdm
+import tyro
+from vl2v_ros.checkpoint import replacing
+
+PRECISION = 1.05  # between the highest rate found and one that is too high
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured, and where it is kept."""
+
+    out: Path = ROOT / 'docs/benchmarks/bench.json'
+    repeats: int = 5
+    """Of what ratios are claimed of; less of the rest."""
+    device: str = 'auto'
+    """Of our node: auto, cpu, cuda or cuda:N."""
+    quick: bool = False
+    """Only 1280x720, once: a look, no figures to publish."""
+    only: str = ''
+    """Only steps whose name contains this."""
+
+
+class Bench:
+    """One run of the benchmark: its results so far, and the file they are kept in."""
+
+    def __init__(self, options: Options, monitor: Monitor, folder: Path) -> None:
+        self.options, self._monitor, self._folder = options, monitor, folder
+        wanted = {name: value for name, value in asdict(options).items()
+                  if name in ('repeats', 'device', 'quick')}
+        self.result: dict[str, object] = {
+            'machine': machine.describe(), 'options': wanted, 'done': [], 'notes': [],
+            'figures': {}, 'profiles': {}}
+        if options.out.is_file():
+            before = json.loads(options.out.read_text())
+            if all(before[key] == self.result[key] for key in ('machine', 'options')):
+                self.result = before
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Yield the name of each step and what does it."""
+        times = 1 if self.options.quick else self.options.repeats
+        setups = [setup for setup in plan.streams()
+                  if not self.options.quick or (setup.size == plan.MAIN
+                                                and setup.transport == 'raw')]
+        for turn in range(times):
+            for setup in setups:
+                if turn < plan.repeats(setup, times):
+                    yield f'{setup}, turn {turn}', partial(self._stream, setup)
+            for name, setups_, rate in (('labels', plan.LABELS, plan.GROWTH_RATE),
+                                        ('cameras', plan.CAMERAS, plan.CAMERA_RATE),
+                                        ('one camera', plan.CAMERAS[:1], 40.0)):
+                for setup in setups_:
+                    yield (f'{name}: {setup}, turn {turn}',
+                           partial(self._fixed, setup, rate, f'{name}: '))
+            yield f'first label, turn {turn}', self._first_label
+            yield f'image hop, turn {turn}', self._hops
+        for setup in (setup for setup in setups if setup.program == OURS):
+            yield f'stages of {setup}', partial(self._profile, setup)
+        yield 'endurance', self._endurance
+        yield 'text', self._text
+        yield 'component', self._component
+
+    def run(self) -> None:
+        """Do the steps that are not done; say in one line what cannot be measured."""
+        todo = [(name, step) for name, step in self.steps()
+                if name not in self.result['done'] and self.options.only in name]
+        for name, step in tqdm(todo, unit='step'):
+            try:
+                step()
+            except Unusable as error:
+                self._say(f'{name}: {error}')
+            self.result['done'].append(name)
+            with replacing(self.options.out) as temporary:
+                temporary.write_text(json.dumps(self.result, indent=1))
+
+    def _say(self, line: str) -> None:
+        tqdm.write(line, file=sys.stderr)
+        if line not in self.result['notes']:
+            self.result['notes'].append(line)
+
+    def _keep(self, name: str, run: dict[str, float]) -> None:
+        self.result['figures'].setdefault(name, []).append(
+            {figure: round(value, 4) for figure, value in run.items()})
+
+    def _running(self, setup: Setup, profile: Path | None = None) -> object:
+        return running(setup, self._monitor, self._folder, self.options.device, profile)
+
+    def _measure(self, rig: Rig, rate: float, seconds: float) -> dict[str, float]:
+        found = rig.measure(rate, seconds)
+        reached = found['rate sent']
+        if reached < 0.95 * rate:
+            self._say(f'{rig.setup}: the camera reached {reached:.0f} of {rate:.0f} Hz')
+        return found
+
+    def _stream(self, setup: Setup) -> None:
+        with self._running(setup) as rig:
+            for rate in plan.RATES:
+                self._keep(f'{setup} @ {rate:g} Hz',
+                           self._measure(rig, rate, plan.seconds(rate)))
+            before = self.result['figures'].get(f'{setup}, highest')
+            guess = before[-1]['highest rate'] if before else 20.0
+            self._keep(f'{setup}, highest', self._highest(rig, guess))
+
+    def _highest(self, rig: Rig, rate: float) -> dict[str, float]:
+        """Search as ros2_benchmark does: up until frames are missed, then between."""
+        low, high, best = 0.0, 0.0, {'highest rate': 0.0}
+        while not high or high > PRECISION * low:
+            # Long enough that what waits in a queue of ten frames is less than what is missed.
+            found = rig.measure(rate, min(10.0, max(2.0, 100 / rate)))
+            reached = min(rate, found['rate sent'])
+            if found['missed'] < MISSED * found['sent'] and reached > low:
+                low, best = reached, found | {'highest rate': reached}
+                if reached < rate / PRECISION:
+                    self._say(f'{rig.setup}: the camera reached {reached:.0f} of {rate:.0f} Hz, '
+                              'which limits the highest rate')
+                    break
+            else:
+                high = reached if reached > low else rate
+            rate = 1.5 * rate if not high else (low * high) ** 0.5 if low else rate / 2
+            if rate < 0.1:
+                break
+        return best
+
+    def _fixed(self, setup: Setup, rate: float, prefix: str) -> None:
+        with self._running(setup) as rig:
+            self._keep(f'{prefix}{setup} @ {rate:g} Hz', self._measure(rig, rate, 3.0))
+
+    def _first_label(self) -> None:
+        """From the start of the process to its first answer, prompts cached by earlier steps."""
+        with self._running(plan.CAMERAS[0]) as rig:  # so that the cache is full
+            rig.measure(5, 0.5)
+        with self._running(plan.CAMERAS[0]) as rig:
+            self._keep('first label', {'first label': rig.seconds_to_first})
+
+    def _hops(self) -> None:
+        """From stamp to callback, in our node and in a subscriber that does nothing else."""
+        profile = self._folder / 'hop.json'
+        with self._running(plan.LARGEST, profile) as rig:
+            rig.send(plan.HOP_RATE, plan.HOP_SECONDS)
+        hop = json.loads(profile.read_text())['stages']['receive']['p50'] / 1e3
+        self._keep('image hop, vl2v_ros', {'image hop p50': hop})
+        with self._running(plan.BARE_LARGEST) as rig:
+            rig.send(plan.HOP_RATE, 1)  # until both sides know each other
+            rig.send(plan.HOP_RATE, plan.HOP_SECONDS)
+        hops = sorted(json.loads(rig.log.read_text().splitlines()[-1]))
+        if not hops:
+            raise Unusable('no image reached the bare subscriber')
+        self._keep('image hop, bare subscriber', {'image hop p50': 1e3 * percentile(hops, 0.5)})
+
+    def _profile(self, setup: Setup) -> None:
+        profile = self._folder / 'profile.json'
+        with self._running(setup, profile) as rig:
+            rig.send(plan.GROWTH_RATE, plan.PROFILE_SECONDS)
+        self.result['profiles'][str(setup)] = json.loads(profile.read_text())
+
+    def _endurance(self) -> None:
+        with self._running(plan.LARGEST) as rig:
+            self._keep(f'endurance: {plan.LARGEST} @ 30 Hz',
+                       self._measure(rig, 30, plan.ENDURANCE))
+
+    def _program(self, name: str, *arguments: str) -> dict[str, object]:
+        """Run a benchmark that needs no ROS, and return what it wrote."""
+        out = self._folder / f'{name}.json'
+        done = subprocess.run([sys.executable, str(Path(__file__).parent / f'{name}.py'),
+                               '--out', str(out), *arguments], capture_output=True, text=True)
+        if done.returncode:
+            raise Unusable(f'{name} ended with {done.returncode}: {done.stderr.strip()[-300:]}')
+        return json.loads(out.read_text())
+
+    def _text(self) -> None:
+        self.result['text'] = self._program('text_time')
+
+    def _component(self) -> None:
+        self.result['component'] = self._program('component')
+
+
+def main() -> None:
+    """Measure, and write the JSON, the table and the pictures."""
+    options = tyro.cli(Options, description=__doc__)
+    if not machine.gpu_name():
+        print('no GPU: our node and the peer run on the CPU, memory of a GPU is not measured')
+    rclpy.init()
+    monitor = Monitor()
+    try:
+        with TemporaryDirectory() as folder:
+            bench = Bench(options, monitor, Path(folder))
+            bench.run()
+        write_report(bench.result, options.out)
+    finally:
+        monitor.close()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,76 @@
+"""
+Tell what became slower between two runs of `make bench`.
+
+make bench-compare OLD=old.json NEW=new.json
+
+A figure counts as slower (or larger) where the whole range of the new runs lies beyond that of the
+old ones; with one run each, where it differs by more than a tenth.
+"""
+from collections.abc import Sequence
+import json
+from pathlib import Path
+import statistics
+import sys
+
+from timing import HIGHER_IS_BETTER, UNITS
+
+ALONE = 0.1  # what one run may differ from another
+COMPARED = ('latency p50', 'latency p99', 'cpu', 'memory', 'gpu memory', 'highest rate', 'missed',
+            'image hop p50', 'first label')
+
+
+def verdict(old: Sequence[float], new: Sequence[float], higher_is_better: bool) -> int:
+    """Return 1 where the new runs are worse than the old beyond their spread, -1 where better."""
+    if higher_is_better:
+        old, new = [-value for value in old], [-value for value in new]
+    slack = ALONE * abs(statistics.median(old)) if min(len(old), len(new)) < 2 else 0.0
+    return (min(new) > max(old) + slack) - (max(new) < min(old) - slack)
+
+
+def compare(old: dict[str, object], new: dict[str, object]) -> tuple[list[str], list[str]]:
+    """Return a line for each figure that became worse, and for each that became better."""
+    lines: dict[int, list[str]] = {1: [], -1: [], 0: []}
+    for name in old['figures'].keys() & new['figures'].keys():
+        before, after = old['figures'][name], new['figures'][name]
+        for figure in COMPARED:
+            pair = [[run[figure] for run in runs if figure in run] for runs in (before, after)]
+            if all(pair):
+                middle = [statistics.median(values) for values in pair]
+                change = f' ({middle[1] / middle[0] - 1:+.0%})' if middle[0] else ''
+                ranges = [f'{min(values):.4g} to {max(values):.4g}' for values in pair]
+                lines[verdict(*pair, figure in HIGHER_IS_BETTER)].append(
+                    f'{name}: {figure} {middle[0]:.4g} -> {middle[1]:.4g} {UNITS[figure]}{change}'
+                    f'; {ranges[0]} before, {ranges[1]} now')
+    return sorted(lines[1]), sorted(lines[-1])
+
+
+def read(path: Path) -> dict[str, object]:
+    """Return a run; exits with one line where the file is none."""
+    try:
+        run = json.loads(path.read_text())
+        if 'figures' not in run:
+            raise ValueError('it has no figures')
+        return run
+    except (OSError, ValueError) as error:
+        sys.exit(f'bench-compare: expected the JSON of a `make bench`, got {path}: {error}')
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the lines; exit with 1 if something became worse."""
+    if len(arguments) != 2:
+        sys.exit('bench-compare: expected two files: make bench-compare OLD=old.json NEW=new.json')
+    old, new = (read(Path(argument)) for argument in arguments)
+    for key in ('machine', 'options'):
+        if old[key] != new[key]:
+            differs = sorted(name for name in old[key].keys() | new[key].keys()
+                             if old[key].get(name) != new[key].get(name))
+            print(f'the two differ in {key}: {", ".join(differs)}; read the rest with care')
+    worse, better = compare(old, new)
+    for title, lines in (('worse', worse), ('better', better)):
+        print('\n'.join([f'{len(lines)} figures are {title} beyond the spread of their runs',
+                         *(f'  {line}' for line in lines)]))
+    sys.exit(1 if worse else 0)
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])

@@ -1,0 +1,114 @@
+"""What is measured: the programs, how each is started, and the cameras and labels it is given."""
+from collections.abc import Mapping
+from dataclasses import dataclass
+import json
+from pathlib import Path
+import sys
+
+from vl2v_ros.nodes.transport import environment
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+SIZES = {'640x480': (640, 480), '1280x720': (1280, 720), '1920x1080': (1920, 1080)}  # [px]
+OURS, PEER, PEER_TEXT = 'vl2v_ros', 'peer', 'peer, text per frame'
+BARE = 'bare subscriber'  # of one raw image topic
+NAMESPACE = '/bench'
+
+
+@dataclass(frozen=True)
+class Setup:
+    """
+    One node that is measured, and what it is given.
+
+    transport: 'raw' or 'compressed'.
+    cameras: how many, each of `size`.
+    labels: how many; 0 for those of the YCB set.
+    """
+
+    program: str
+    size: str = '1280x720'
+    transport: str = 'raw'
+    cameras: int = 1
+    labels: int = 0
+
+    def __str__(self) -> str:
+        """Return a name that tells it from others."""
+        cameras = f', {self.cameras} cameras' if self.cameras > 1 else ''
+        labels = f', {self.labels} labels' if self.labels else ''
+        return f'{self.program}, {self.size} {self.transport}{cameras}{labels}'
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the cameras; one alone has none."""
+        return [f'camera_{number}' for number in range(self.cameras)] if self.cameras > 1 else ['']
+
+    @property
+    def images(self) -> list[str]:
+        """Topics of the cameras."""
+        end = '/compressed' if self.transport == 'compressed' else ''
+        return ['/'.join(filter(None, (NAMESPACE, name, 'image'))) + end for name in self.names]
+
+    @property
+    def answers(self) -> list[str]:
+        """Topics of the answers, in the order of `images`; a bare subscriber gives none."""
+        if self.program == BARE:
+            return []
+        node = 'classifier' if self.program == OURS else 'peer'
+        return ['/'.join(filter(None, (NAMESPACE, node, name, 'classification')))
+                for name in self.names]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Environment of node and camera: our transport settings, but none for the peer."""
+        return environment() if self.program in (OURS, BARE) else {}
+
+
+def node_command(setup: Setup, folder: Path, device: str, profile: Path | None = None
+                 ) -> list[str]:
+    """
+    Return how the node is started.
+
+    :param folder: for files that it needs, and for its cache.
+    :param device: as the parameter of the classifier node.
+    """
+    if setup.program == BARE:
+        return [sys.executable, str(HERE / 'bare_subscriber.py'), *setup.images]
+    parameters: dict[str, object] = {'labels': words(setup.labels or 51)}
+    program = [str(HERE / 'peer_node.py')]
+    if setup.program == OURS:
+        program = ['-m', 'vl2v_ros.nodes.classifier_node']
+        parameters = {'checkpoint': str(ROOT / 'models/student.safetensors'), 'device': device,
+                      'vocabulary': str(_vocabulary(setup.labels, folder)),
+                      'cameras': setup.names, 'cache_dir': str(folder / 'cache')}
+    elif setup.program == PEER_TEXT:
+        parameters['text_per_frame'] = True
+    given = [word for name, value in parameters.items()
+             for word in ('-p', f'{name}:={json.dumps(value)}')]
+    return [sys.executable, *program, *(['--profile', str(profile)] if profile else []),
+            '--ros-args', '-r', f'__ns:={NAMESPACE}', *given]
+
+
+def words(count: int) -> list[str]:
+    """Return as many different labels."""
+    return [f'object {number}' for number in range(count)]
+
+
+def _vocabulary(labels: int, folder: Path) -> Path:
+    if not labels:
+        return ROOT / 'config/vocabularies/ycb.yaml'
+    path = folder / f'{labels}_labels.yaml'
+    path.write_text(json.dumps({'labels': words(labels)}))  # JSON is YAML
+    return path
+
+
+def camera_command(setup: Setup) -> list[str]:
+    """Return how the camera is started."""
+    width, height = SIZES[setup.size]
+    return [sys.executable, str(HERE / 'camera.py'), str(width), str(height), setup.transport,
+            *setup.images]
+
+
+def without(current: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without what would change a process's transport."""
+    return {name: value for name, value in current.items()
+            if name not in environment({}) and 'FASTDDS' not in name and 'FASTRTPS' not in name}

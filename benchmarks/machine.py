@@ -1,0 +1,67 @@
+"""What a benchmark ran on, and what a process uses of it."""
+from importlib import metadata
+import os
+from pathlib import Path
+import platform
+import shutil
+import subprocess
+
+PACKAGES = ('torch', 'openvino', 'open_clip_torch', 'timm', 'numpy', 'opencv-python', 'rclpy')
+
+
+def describe() -> dict[str, object]:
+    """Return the machine and the versions, as JSON can hold them."""
+    info = Path('/proc/cpuinfo').read_text().splitlines()
+    cpu = next((line.split(':')[1].strip() for line in info if line.startswith('model name')),
+               platform.processor())
+    memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30
+    return {'cpu': cpu, 'cores': os.cpu_count(), 'memory [GiB]': round(memory),
+            'gpu': gpu_name() or 'none', 'system': f'{platform.system()} {platform.machine()}',
+            'python': platform.python_version(), 'versions': _versions()}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # a distribution's own, such as rclpy
+            continue
+    return found
+
+
+def _nvidia_smi(query: str) -> list[str]:
+    if not shutil.which('nvidia-smi'):
+        return []
+    asked = subprocess.run(['nvidia-smi', query, '--format=csv,noheader,nounits'],
+                           capture_output=True, text=True)
+    return asked.stdout.splitlines() if asked.returncode == 0 else []
+
+
+def gpu_name() -> str:
+    """Return the name of the first GPU, '' without one."""
+    return next(iter(_nvidia_smi('--query-gpu=name')), '')
+
+
+def gpu_memory(pid: int) -> float | None:
+    """Return what a process holds of GPU memory [MiB]; None where there is no GPU."""
+    lines = [line.split(', ') for line in _nvidia_smi('--query-compute-apps=pid,used_memory')]
+    used = [float(memory) for process, memory in lines if process == str(pid)]
+    return sum(used) if used else None
+
+
+def cpu_time(pid: int) -> float:
+    """Return the CPU time that the threads of a process have used so far [s]."""
+    total = 0
+    for task in Path(f'/proc/{pid}/task').iterdir():
+        try:
+            total += int((task / 'schedstat').read_text().split()[0])  # [ns]
+        except OSError:  # it has just ended
+            continue
+    return total / 1e9
+
+
+def memory(pid: int) -> float:
+    """Return the memory of a process that is in RAM [MiB]."""
+    lines = Path(f'/proc/{pid}/status').read_text().splitlines()
+    return int(next(line for line in lines if line.startswith('VmRSS')).split()[1]) / 1024

@@ -1,0 +1,181 @@
+"""A node and a camera as processes of their own, and a monitor that notes each answer."""
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, ExitStack
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import threading
+import time
+
+from contenders import camera_command, node_command, Setup, without
+import machine
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from timing import summarise
+from vision_msgs.msg import Classification
+
+PATIENCE = 120.0  # for a node's first answer [s]
+AFTERWARDS = 1.5  # how long answers are awaited after the last frame [s]
+
+
+class Unusable(Exception):
+    """A measurement that cannot be made; the text says why."""
+
+
+class Monitor:
+    """Notes when each answer came, by the stamp of its frame; both [ns]."""
+
+    def __init__(self) -> None:
+        self.received: dict[str, dict[int, int]] = {}
+        self.node = rclpy.create_node('benchmark_monitor')
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            pass
+
+    @contextmanager
+    def listening(self, topics: Sequence[str]) -> Iterator[None]:
+        """Note the answers on these topics while the block runs."""
+        subscriptions = [self._listen(topic) for topic in topics]
+        try:
+            yield
+        finally:
+            for subscription in subscriptions:
+                self.node.destroy_subscription(subscription)
+
+    def _listen(self, topic: str) -> object:
+        received = self.received[topic] = {}
+
+        def note(message: Classification) -> None:
+            now = time.time_ns()
+            stamp = message.header.stamp
+            received[stamp.sec * 1_000_000_000 + stamp.nanosec] = now
+
+        return self.node.create_subscription(Classification, topic, note, 1000)
+
+    def check_alone(self, setup: Setup) -> None:
+        """Raise Unusable if somebody else publishes on a topic of the setup."""
+        for topic in (*setup.images, *setup.answers):
+            others = self.node.get_publishers_info_by_topic(topic)
+            if others:
+                raise Unusable(f'{others[0].node_namespace.rstrip("/")}/{others[0].node_name} '
+                               f'publishes on {topic} already; stop it, or set another '
+                               'ROS_DOMAIN_ID')
+
+    def close(self) -> None:
+        rclpy.try_shutdown()
+        self._thread.join()
+
+
+class Rig:
+    """A setup that runs."""
+
+    def __init__(self, setup: Setup, monitor: Monitor, node: subprocess.Popen,
+                 camera: subprocess.Popen, log: Path) -> None:
+        self.setup, self.log = setup, log
+        self._monitor, self._node, self._camera = monitor, node, camera
+        self.seconds_to_first = 0.0
+        """From the start of the node to its first answer [s]."""
+
+    def send(self, rate: float, seconds: float) -> list[list[int]]:
+        """Let the camera send at a rate [Hz]; return the stamps on each topic [ns]."""
+        return send(self._camera, rate, seconds)
+
+    def await_answer(self, started: int) -> None:
+        """Send frames until one is answered on each topic; `started`: when the node was [ns]."""
+        end = time.monotonic() + PATIENCE
+        while not all(self._monitor.received[topic] for topic in self.setup.answers):
+            if self._node.poll() is not None:
+                raise Unusable(f'the node ended with {self._node.returncode}: '
+                               f'{self.log.read_text(errors="replace").strip()[-300:]}')
+            if time.monotonic() > end:
+                raise Unusable(f'no answer in {PATIENCE:.0f} s')
+            self.send(30, 0.1)
+        first = [min(self._monitor.received[topic].values()) for topic in self.setup.answers]
+        self.seconds_to_first = (min(first, default=started) - started) / 1e9
+
+    def measure(self, rate: float, seconds: float) -> dict[str, float]:
+        """Send at a rate [Hz] on each topic, and return the figures of all cameras together."""
+        for topic in self.setup.answers:
+            self._monitor.received[topic].clear()
+        pid, before = self._node.pid, machine.cpu_time(self._node.pid)
+        sent = self.send(rate, seconds)
+        self._await_rest(sent)
+        used = machine.cpu_time(pid) - before
+        runs = [summarise(stamps, self._monitor.received[topic])
+                for stamps, topic in zip(sent, self.setup.answers)]
+        found = {name: sum(run.get(name, 0) for run in runs) / len(runs) for name in runs[0]}
+        found |= {name: sum(run[name] for run in runs) for name in ('sent', 'missed')}
+        answered = found['sent'] - found['missed']
+        if answered:
+            found['cpu'] = 1e3 * used / answered
+        found['memory'] = machine.memory(pid)
+        gpu = machine.gpu_memory(pid)
+        return found if gpu is None else found | {'gpu memory': gpu}
+
+    def _await_rest(self, sent: list[list[int]]) -> None:
+        end = time.monotonic() + AFTERWARDS
+        while time.monotonic() < end and any(
+                len(self._monitor.received[topic]) < len(stamps)
+                for stamps, topic in zip(sent, self.setup.answers)):
+            time.sleep(0.02)
+
+
+def start(command: list[str], setup: Setup, log: Path, **pipes: object) -> subprocess.Popen:
+    """Start a program with the transport settings of a setup."""
+    with log.open('ab') as output:
+        return subprocess.Popen(command, stderr=output, env=without(os.environ) | setup.settings,
+                                **({'stdout': output} | pipes))
+
+
+def send(camera: subprocess.Popen, rate: float, seconds: float) -> list[list[int]]:
+    """Let a camera send at a rate [Hz]; return the stamps on each topic [ns]."""
+    camera.stdin.write(json.dumps({'rate': rate, 'seconds': seconds}) + '\n')
+    camera.stdin.flush()
+    answer = camera.stdout.readline()
+    if not answer:
+        raise Unusable(f'the camera ended with {camera.wait()}')
+    return json.loads(answer)['sent']
+
+
+def stop(process: subprocess.Popen) -> None:
+    """Ask a program to end, then make it."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def running(setup: Setup, monitor: Monitor, folder: Path, device: str,
+            profile: Path | None = None) -> Iterator[Rig]:
+    """
+    Run a setup until the block ends; the node has answered by then, so it is warm.
+
+    :raises Unusable: if it cannot be measured.
+    """
+    monitor.check_alone(setup)
+    log = folder / 'node.log'
+    log.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        stack.enter_context(monitor.listening(setup.answers))
+        camera = start(camera_command(setup), setup, folder / 'camera.log',
+                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        stack.callback(stop, camera)
+        send(camera, 1, 0.1)  # until it is there
+        started = time.time_ns()
+        node = start(node_command(setup, folder, device, profile), setup, log)
+        stack.callback(stop, node)
+        rig = Rig(setup, monitor, node, camera, log)
+        rig.await_answer(started)
+        yield rig

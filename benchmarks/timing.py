@@ -1,0 +1,45 @@
+"""Stamps of frames sent and of answers received -> figures, in the terms of ros2_benchmark."""
+from collections.abc import Mapping, Sequence
+import statistics
+
+MISSED = 0.05  # share of the frames that may be missed at the highest rate
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return the value below which a share in [0, 1] of the ordered values lies."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def summarise(sent: Sequence[int], received: Mapping[int, int]) -> dict[str, float]:
+    """
+    Return what a run of one camera was like.
+
+    Jitter is how much one interval between answers differs from the next (ros2_benchmark's
+    frame-to-frame jitter).
+
+    :param sent: stamp of each frame [ns], at least two.
+    :param received: when each answer came [ns], by the stamp of its frame.
+    """
+    answered = [stamp for stamp in sent if stamp in received]
+    latencies = sorted((received[stamp] - stamp) / 1e6 for stamp in answered)
+    seconds = (sent[-1] - sent[0]) / 1e9
+    found = {'sent': len(sent), 'missed': len(sent) - len(answered),
+             'rate sent': (len(sent) - 1) / seconds}
+    if not answered:
+        return found
+    times = sorted(received[stamp] / 1e6 for stamp in answered)
+    intervals = [later - earlier for earlier, later in zip(times, times[1:])]
+    jitters = [abs(later - earlier) for earlier, later in zip(intervals, intervals[1:])] or [0.0]
+    return found | {
+        'rate answered': (len(answered) - 1) / ((times[-1] - times[0]) / 1e3 or 1e-9),
+        'latency mean': statistics.fmean(latencies), 'latency p50': percentile(latencies, 0.5),
+        'latency p99': percentile(latencies, 0.99), 'latency max': latencies[-1],
+        'jitter mean': statistics.fmean(jitters), 'jitter max': max(jitters)}
+
+
+UNITS = {'sent': '', 'missed': '', 'rate sent': 'Hz', 'rate answered': 'Hz', 'latency mean': 'ms',
+         'latency p50': 'ms', 'latency p99': 'ms', 'latency max': 'ms', 'jitter mean': 'ms',
+         'jitter max': 'ms', 'cpu': 'ms/frame', 'memory': 'MiB', 'gpu memory': 'MiB',
+         'highest rate': 'Hz', 'image hop p50': 'ms', 'first label': 's'}
+"""Of each figure that a run may have."""
+HIGHER_IS_BETTER = ('rate answered', 'highest rate')
