@@ -1,0 +1,88 @@
+"""
+A student in 8 bits: post-training quantisation by NNCF of the graph that a robot's CPU runs.
+
+Calibrated on images without labels, such as the robot's own. Half of those that are read only tell
+what it costs; how much accuracy it costs is told by evaluate.py --int8.
+"""
+import copy
+import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from image_index import decode, image_files
+import metrics
+import numpy as np
+import torch
+from vl2v_ros.frame import Frame
+from vl2v_ros.preprocess import resize_on_cpu
+from vl2v_ros.runtime import create
+from vl2v_ros.student import Int8, Student
+
+MOST = 300  # images to calibrate on, and as many others to compare on
+
+
+class Loss(NamedTuple):
+    """How far embeddings in int8 are from those in float32: mean angle [deg], lowest cosine."""
+
+    angle: float
+    cosine: float
+
+
+def read_frames(root: Path) -> list[Frame]:
+    """
+    Read up to 2 * MOST images, evenly chosen from a folder and all below it.
+
+    :raises ValueError: for fewer than two, or one that cannot be read.
+    """
+    files = list(image_files(root))
+    if len(files) < 2:
+        raise ValueError(f'--calibration: expected at least 2 images in {root} or below, found '
+                         f'{len(files)}' + ('' if root.is_dir() else '; there is no such folder'))
+    rows = np.linspace(0, len(files) - 1, min(len(files), 2 * MOST)).astype(int)
+    return [_read(root / files[row]) for row in rows]
+
+
+def _read(path: Path) -> Frame:
+    try:
+        return Frame(decode(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise ValueError(f'--calibration: {path}: expected an image, got {error}; repair or '
+                         'remove it') from error
+
+
+def quantise(student: Student, frames: list[Frame]) -> Int8:
+    """
+    Quantise a student's weights and activations.
+
+    :param frames: like those it will see; the more of them, the better.
+    :raises ValueError: if NNCF or OpenVINO is missing.
+    """
+    try:
+        from vl2v_ros.runtime import openvino_runtime  # first: it keeps their telemetry off
+        import nncf
+        import openvino
+    except ImportError as error:
+        raise ValueError(f'--int8 needs NNCF and OpenVINO ({error}): pip install nncf openvino, '
+                         'or make setup') from error
+    nncf.set_log_level(logging.ERROR)
+    spec = student.spec
+    batches = [resize_on_cpu([frame], spec.image_size, spec.resize_mode) for frame in frames]
+    quantised = nncf.quantize(
+        openvino_runtime.convert(student), nncf.Dataset(batches), subset_size=len(batches),
+        preset=nncf.QuantizationPreset.MIXED, fast_bias_correction=False)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, 'int8.xml')
+        openvino.save_model(quantised, path, compress_to_fp16=False)
+        return Int8(path.read_bytes(), path.with_suffix('.bin').read_bytes())
+
+
+def compare(student: Student, int8: Int8, frames: list[Frame]) -> Loss:
+    """Compare embeddings of the two, each as a robot's CPU computes them."""
+    rows = []
+    for part in (None, int8):
+        one = copy.copy(student)
+        one.int8 = part
+        rows.append(torch.from_numpy(create(one, 'cpu').embed(frames)))
+    _, angle = metrics.feature_distance(*rows)
+    return Loss(angle, float((rows[0] * rows[1]).sum(1).min()))
