@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import resize_on_cpu
-from vl2v_ros.runtime import create
+from vl2v_ros.runtime import Runtime  # before NNCF: keeps its use from being reported
 from vl2v_ros.student import Int8, Student
 
 MOST = 300  # images to calibrate on, and as many others to compare on
+
+
 
 
 class Loss(NamedTuple):
@@ -59,17 +61,17 @@ def quantise(student: Student, frames: list[Frame]) -> Int8:
     :raises ValueError: if NNCF or OpenVINO is missing.
     """
     try:
-        from vl2v_ros.runtime import openvino_runtime  # first: it keeps their telemetry off
         import nncf
         import openvino
+        from vl2v_ros.runtime.openvino_runtime import convert
     except ImportError as error:
-        raise ValueError(f'--int8 needs NNCF and OpenVINO ({error}): pip install nncf openvino, '
-                         'or make setup') from error
+        raise ValueError(f'--int8 needs NNCF and OpenVINO ({error}): make setup, or pip install '
+                         'nncf openvino') from error
     nncf.set_log_level(logging.ERROR)
     spec = student.spec
     batches = [resize_on_cpu([frame], spec.image_size, spec.resize_mode) for frame in frames]
     quantised = nncf.quantize(
-        openvino_runtime.convert(student), nncf.Dataset(batches), subset_size=len(batches),
+        convert(student), nncf.Dataset(batches), subset_size=len(batches),
         preset=nncf.QuantizationPreset.MIXED, fast_bias_correction=False)
     with TemporaryDirectory() as folder:
         path = Path(folder, 'int8.xml')
@@ -79,10 +81,28 @@ def quantise(student: Student, frames: list[Frame]) -> Int8:
 
 def compare(student: Student, int8: Int8, frames: list[Frame]) -> Loss:
     """Compare embeddings of the two, each as a robot's CPU computes them."""
+    from vl2v_ros.runtime.openvino_runtime import OpenVinoRuntime
     rows = []
     for part in (None, int8):
         one = copy.copy(student)
         one.int8 = part
-        rows.append(torch.from_numpy(create(one, 'cpu').embed(frames)))
+        rows.append(torch.from_numpy(OpenVinoRuntime(one, 'to compare').embed(frames)))
     _, angle = metrics.feature_distance(*rows)
     return Loss(angle, float((rows[0] * rows[1]).sum(1).min()))
+
+
+def open_int8(student: Student, path: Path) -> Runtime:
+    """
+    Run a student's int8; raises ValueError if it has none, it is damaged, or OpenVINO is missing.
+
+    :param path: of its checkpoint, for what is said.
+    """
+    if student.int8 is None:
+        raise ValueError(f'--int8: {path} holds no student in 8 bits; add it with '
+                         'training/export.py --int8')
+    try:
+        from vl2v_ros.runtime.openvino_runtime import OpenVinoRuntime
+    except ImportError as error:
+        raise ValueError(f'--int8 needs OpenVINO ({error}): make setup, or pip install openvino'
+                         ) from error
+    return OpenVinoRuntime(student, 'asked for')

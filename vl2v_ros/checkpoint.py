@@ -1,6 +1,7 @@
 """
-One safetensors file per student, the only contract with training: weights, JSON spec and, if it
-was exported so, the student in 8 bits as bytes beside them.
+One safetensors file per student, the only contract with training: weights and JSON spec.
+
+Beside them it may hold the student in 8 bits, as the bytes of an OpenVINO model.
 """
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -69,7 +69,7 @@ def create(student: Student, device: str = 'auto', half: bool = True) -> Runtime
     Choose how to execute a student.
 
     :param device: 'auto' (CUDA, else CPU), 'cuda', 'cuda:1', ... or 'cpu'.
-    :param half: half precision on CUDA; a CPU computes in float32, or in int8 if the student has that.
+    :param half: half precision on CUDA; a CPU computes in float32, or in the student's int8.
     :raises ValueError: for another device, one that is not there, or int8 that cannot be read.
     """
     if device == 'auto':
