@@ -7,7 +7,6 @@ what it costs; how much accuracy it costs is told by evaluate.py --int8.
 import copy
 import logging
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from image_index import decode, image_files
@@ -20,8 +19,6 @@ from vl2v_ros.runtime import Runtime  # before NNCF: keeps its use from being re
 from vl2v_ros.student import Int8, Student
 
 MOST = 300  # images to calibrate on, and as many others to compare on
-
-
 
 
 class Loss(NamedTuple):
@@ -62,8 +59,7 @@ def quantise(student: Student, frames: list[Frame]) -> Int8:
     """
     try:
         import nncf
-        import openvino
-        from vl2v_ros.runtime.openvino_runtime import convert
+        from vl2v_ros.runtime.openvino_runtime import convert, write
     except ImportError as error:
         raise ValueError(f'--int8 needs NNCF and OpenVINO ({error}): make setup, or pip install '
                          'nncf openvino') from error
@@ -73,10 +69,7 @@ def quantise(student: Student, frames: list[Frame]) -> Int8:
     quantised = nncf.quantize(
         convert(student), nncf.Dataset(batches), subset_size=len(batches),
         preset=nncf.QuantizationPreset.MIXED, fast_bias_correction=False)
-    with TemporaryDirectory() as folder:
-        path = Path(folder, 'int8.xml')
-        openvino.save_model(quantised, path, compress_to_fp16=False)
-        return Int8(path.read_bytes(), path.with_suffix('.bin').read_bytes())
+    return write(quantised)
 
 
 def compare(student: Student, int8: Int8, frames: list[Frame]) -> Loss:

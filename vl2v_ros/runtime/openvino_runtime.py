@@ -2,6 +2,8 @@
 from collections.abc import Sequence
 from functools import cache
 import io
+from pathlib import Path
+from tempfile import TemporaryDirectory
 import warnings
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch import nn
 from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import resize_on_cpu, to_unit_range
 from vl2v_ros.runtime import match_embeddings, Matches
-from vl2v_ros.student import Student
+from vl2v_ros.student import Int8, Student
 
 
 @cache
@@ -53,6 +55,14 @@ def convert(student: Student) -> openvino.Model:
     model = frontend.convert(frontend.load(decoder))
     model.reshape([-1, size, size, 3])
     return model
+
+
+def write(model: openvino.Model) -> Int8:
+    """Return a graph as a checkpoint holds it."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, 'int8.xml')
+        openvino.save_model(model, path, compress_to_fp16=False)
+        return Int8(path.read_bytes(), path.with_suffix('.bin').read_bytes())
 
 
 def read(student: Student) -> openvino.Model:
