@@ -66,10 +66,16 @@ def quantise(student: Student, frames: list[Frame]) -> Int8:
     nncf.set_log_level(logging.ERROR)
     spec = student.spec
     batches = [resize_on_cpu([frame], spec.image_size, spec.resize_mode) for frame in frames]
-    quantised = nncf.quantize(
-        convert(student), nncf.Dataset(batches), subset_size=len(batches),
-        preset=nncf.QuantizationPreset.MIXED, fast_bias_correction=False)
-    return write(quantised)
+    model = convert(student)
+    operations = model.get_ordered_ops()
+    projector = max(number for number, operation in enumerate(operations)
+                    if operation.get_type_name() == 'MatMul')
+    # What makes unit rows stays in float: in 8 bits their length would be off.
+    kept = [operation.friendly_name for operation in operations[projector + 1:]]
+    return write(nncf.quantize(
+        model, nncf.Dataset(batches), subset_size=len(batches), fast_bias_correction=False,
+        preset=nncf.QuantizationPreset.MIXED,
+        ignored_scope=nncf.IgnoredScope(names=kept, validate=False)))
 
 
 def compare(student: Student, int8: Int8, frames: list[Frame]) -> Loss:
