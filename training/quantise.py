@@ -59,6 +59,9 @@ def quantise(student: Student, frames: list[Frame]) -> Int8:
     """
     try:
         import nncf
+        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+        from openvino._offline_transformations import apply_moc_transformations
         from vl2v_ros.runtime.openvino_runtime import convert, write
     except ImportError as error:
         raise ValueError(f'--int8 needs NNCF and OpenVINO ({error}): make setup, or pip install '
@@ -67,6 +70,9 @@ def quantise(student: Student, frames: list[Frame]) -> Int8:
     spec = student.spec
     batches = [resize_on_cpu([frame], spec.image_size, spec.resize_mode) for frame in frames]
     model = convert(student)
+    # What compiling it does first: batch norms become part of the convolutions before them, which
+    # NNCF, too, has to see so. (What `openvino.convert_model` calls at its end.)
+    apply_moc_transformations(model, cf=False, smart_reshape=True)
     operations = model.get_ordered_ops()
     projector = max(number for number, operation in enumerate(operations)
                     if operation.get_type_name() == 'MatMul')
@@ -75,7 +81,10 @@ def quantise(student: Student, frames: list[Frame]) -> Int8:
     return write(nncf.quantize(
         model, nncf.Dataset(batches), subset_size=len(batches), fast_bias_correction=False,
         preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=nncf.IgnoredScope(names=kept, validate=False)))
+        ignored_scope=nncf.IgnoredScope(names=kept, validate=False),
+        # The whole range that was seen; NNCF's mean over images cuts off what is rare.
+        advanced_parameters=AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX)))
 
 
 def compare(student: Student, int8: Int8, frames: list[Frame]) -> Loss:
