@@ -36,7 +36,7 @@ LIBRARIES = [
     'mujoco>=3.2', 'webdataset',  # training data: rendered, and read from shards
     # Distillation and its reports:
     'lightning-fabric', 'tyro', 'torchmetrics', 'tensorboard', 'jinja2',
-    'onnx', 'onnxruntime', 'onnxscript',  # export
+    'onnx', 'onnxruntime', 'onnxscript', 'nncf',  # export, the last to int8
     'colcon-common-extensions', 'setuptools<80',  # setuptools 80 ends colcon's --symlink-install
 ]
 ROS_WHEELS = [

@@ -20,6 +20,7 @@ from embedding_cache import embeddings
 from image_index import Index
 import metrics
 import numpy as np
+import quantise
 import report
 from tables import confusion, in_domains, mistakes, scene_objects, table
 import task as tasks
@@ -52,6 +53,8 @@ class Options(Recipe):
     """A `clutter` dataset of render.py: each object in its scenes is tested, too."""
     calibrate: bool = False
     """Choose temperature and unknown threshold, and write them into the checkpoint."""
+    int8: bool = False
+    """Run the student in 8 bits as a robot's CPU does, if export.py --int8 made that."""
     text: bool = False
     """Measure the text space instead, and what descriptions change on plain images."""
 
@@ -217,15 +220,17 @@ def run(options: Options) -> dict[str, object]:
     if done.is_file() and 'checkpoint' not in json.loads(done.read_text()):
         raise ValueError(f'{done} is of a training; choose another --out')
     student = checkpoint.load(options.checkpoint)
+    runtime = quantise.open_int8(student, options.checkpoint) if options.int8 else None
     device = open_device(options.device)
     teacher = tasks.open_teacher(options.teacher, str(device))
     check_teacher(student.spec, teacher, options.checkpoint)
     data = options.data
     task = tasks.shard_task(data)[0] if data.shards else tasks.read_task(data)
     words = tasks.words(task.labels, data, tasks.cached(teacher))
-    before = student.spec
+    before, trainee = student.spec, Trainee(student).to(device)
+    trainee.runtime = runtime
     result = {'checkpoint': str(options.checkpoint)} | evaluate(
-        Trainee(student).to(device), task, words, teacher, default_cache_dir() / 'embeddings',
+        trainee, task, words, teacher, default_cache_dir() / 'embeddings',
         options.out, options.checkpoint.name,
         {'checkpoint': str(options.checkpoint), 'backbone': before.backbone,
          'teacher': teacher.identity, 'trained on': before.trained_on},
@@ -233,7 +238,7 @@ def run(options: Options) -> dict[str, object]:
     with replacing(done) as temporary:
         temporary.write_text(json.dumps(result, indent=1))
     if student.spec != before:
-        checkpoint.save(student.half(), options.checkpoint)
+        checkpoint.save(student.half(), options.checkpoint, student.int8)  # its weights stayed
     return result
 
 
@@ -243,6 +248,8 @@ def main() -> None:
         recipe, arguments = tasks.read_command(sys.argv[1:])
         default = Options(**{**vars(recipe), 'out': tyro.MISSING}, checkpoint=tyro.MISSING)
         options = tyro.cli(Options, default=default, args=arguments, description=__doc__)
+        if options.text and options.int8:
+            raise ValueError('expected --text or --int8, got both')
         if options.text:
             print(text_space.run(options.checkpoint, options.out, options.data,
                                  open_device(options.device)))

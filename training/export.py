@@ -1,5 +1,5 @@
 """
-Export a student to ONNX, and from there to a TensorRT engine where TensorRT is installed.
+Export a student to ONNX, from there to a TensorRT engine where TensorRT is installed, and to int8.
 
 The ONNX file is whole: input `images` (B, 3, S, S) float32 RGB in [0, 1], for any B; output
 `embeddings` (B, D) float32 unit rows; the student's spec as metadata, as in the checkpoint. What
@@ -7,7 +7,12 @@ onnxruntime computes with it is compared with torch before it takes its place.
 
 The engine's part is not run where TensorRT is missing.
 
+What --int8 writes is the same checkpoint with the student in 8 bits added, by `quantise.py`: a GPU
+runs it as before, a CPU in int8. How accurate that is: evaluate.py --int8.
+
 python training/export.py --checkpoint STUDENT.safetensors --out STUDENT.onnx
+python training/export.py --checkpoint STUDENT.safetensors --int8 OUT.safetensors \
+    --calibration IMAGES
 """
 import argparse
 from collections.abc import Sequence
@@ -21,6 +26,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import onnxruntime
+import quantise
 import torch
 from vl2v_ros import checkpoint
 from vl2v_ros.student import Student
@@ -152,17 +158,49 @@ def build_engine(onnx: Path, out: Path, size: int, max_batch: int, fp16: bool) -
         temporary.write_bytes(engine)
 
 
+def export_int8(student: Student, images: Path, path: Path) -> quantise.Loss:
+    """
+    Write a checkpoint of a student's weights in half precision, and of its int8, atomically.
+
+    :param images: folder of the images it is calibrated on.
+    :return: what is lost on others of them.
+    :raises ValueError: for images that are of no use; if NNCF or OpenVINO is missing.
+    :raises OSError: if the file cannot be written.
+    """
+    frames = quantise.read_frames(images)
+    int8 = quantise.quantise(student, frames[::2])
+    loss = quantise.compare(student, int8, frames[1::2])
+    checkpoint.save(copy.deepcopy(student).half(), path, int8)
+    return loss
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--checkpoint', type=Path, required=True, help='student, *.safetensors')
-    parser.add_argument('--out', type=Path, required=True, help='file to write, *.onnx')
+    parser.add_argument('--out', type=Path, help='file to write, *.onnx')
     parser.add_argument('--engine', type=Path, help='also write a TensorRT engine')
     parser.add_argument('--max-batch', type=int, default=16, help='of the engine [images]')
     parser.add_argument('--fp16', action='store_true',
                         help='let the engine compute in half precision (TensorRT 10)')
+    parser.add_argument('--int8', type=Path,
+                        help='checkpoint to write with the student in 8 bits, *.safetensors; may '
+                             'be the one that is read')
+    parser.add_argument('--calibration', type=Path, metavar='IMAGES',
+                        help='folder of images like those the robot will see, for --int8')
+    parser.add_argument('--report', type=Path, help='also write what --int8 loses, *.json')
     options = parser.parse_args(arguments)
-    if options.out.suffix.lower() != '.onnx':
+    if not (options.out or options.int8):
+        parser.error('expected --out STUDENT.onnx, --int8 STUDENT.safetensors, or both')
+    if options.engine and not options.out:
+        parser.error('--engine: expected --out with it, for the ONNX file it is built from')
+    if bool(options.int8) != bool(options.calibration):
+        parser.error('expected --int8 and --calibration together')
+    if options.report and not options.int8:
+        parser.error('--report: expected --int8 with it')
+    if options.int8 and options.int8.suffix.lower() != '.safetensors':
+        parser.error(f'--int8: expected a name that ends in .safetensors, got {options.int8}')
+    if options.out and options.out.suffix.lower() != '.onnx':
         parser.error(f'--out: expected a name that ends in .onnx, got {options.out}')
     if options.max_batch < 1:
         parser.error(f'--max-batch: expected at least 1, got {options.max_batch}')
@@ -175,19 +213,29 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Export, and print what was compared."""
     options = _parse(arguments)
-    writing = options.out
+    writing = options.out or options.int8
     try:
         student = checkpoint.load(options.checkpoint)
-        parity = export(student, options.out)
-        print(f'{options.out}: onnxruntime against torch at batches of '
-              f'{", ".join(map(str, BATCHES))}: largest difference {parity.difference:.2e} '
-              f'(at most {LARGEST_DIFFERENCE:g}), lowest cosine {parity.cosine:.8f} '
-              f'(at least {LOWEST_COSINE})')
+        if options.out:
+            parity = export(student, options.out)
+            print(f'{options.out}: onnxruntime against torch at batches of '
+                  f'{", ".join(map(str, BATCHES))}: largest difference {parity.difference:.2e} '
+                  f'(at most {LARGEST_DIFFERENCE:g}), lowest cosine {parity.cosine:.8f} '
+                  f'(at least {LOWEST_COSINE})')
         if options.engine:
             writing = options.engine
             build_engine(options.out, options.engine, student.spec.image_size,
                          options.max_batch, options.fp16)
             print(f'{options.engine}: TensorRT engine, 1 to {options.max_batch} images')
+        if options.int8:
+            writing = options.int8
+            loss = export_int8(student, options.calibration, options.int8)
+            print(f'{options.int8}: int8 against float32, on images it was not calibrated on: '
+                  f'mean angle {loss.angle:.2f} deg, lowest cosine {loss.cosine:.4f}')
+        if options.report:
+            writing = options.report
+            with checkpoint.replacing(options.report) as temporary:
+                temporary.write_text(json.dumps(loss._asdict(), indent=1))
     except ValueError as error:
         sys.exit(f'export: {error}')
     except OSError as error:

@@ -194,7 +194,7 @@ def read_folders(root: Path, check: bool = True) -> Index:
     :param check: decode every file once, to leave out corrupt ones.
     :raises ValueError: if there is no image, or if images lie elsewhere than described.
     """
-    files = list(_image_files(root))
+    files = list(image_files(root))
     if not files:
         raise ValueError(f'expected images ({", ".join(SUFFIXES)}) as {root}/<domain>/<class>/* or'
                          f' {root}/<class>/*, found none'
@@ -214,7 +214,8 @@ def read_folders(root: Path, check: bool = True) -> Index:
     return without_corrupt(table(root, [str(file) for file in files], classes, domains), check)
 
 
-def _image_files(root: Path) -> Iterator[PurePosixPath]:
+def image_files(root: Path) -> Iterator[PurePosixPath]:
+    """Yield the images anywhere below a folder, relative to it, in order; none that is hidden."""
     for folder, below, names in os.walk(root, followlinks=True):
         below[:] = sorted(name for name in below if not name.startswith('.'))
         for name in sorted(names):

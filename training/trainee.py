@@ -12,6 +12,8 @@ import timm
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
+from vl2v_ros.frame import Frame
+from vl2v_ros.runtime import Runtime
 from vl2v_ros.student import Student, StudentSpec
 
 from config import StudentSource
@@ -30,6 +32,7 @@ class Trainee(nn.Module):
         """
         super().__init__()
         self.student = student
+        self.runtime: Runtime | None = None  # tests embed by it, if there is one
         self.head = None if classes is None else nn.Linear(student.num_features, classes)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -51,6 +54,10 @@ def open_device(name: str) -> torch.device:
 def outputs(trainee: Trainee, index: Index, batch: int = 128
             ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return what a trainee makes of plain images: (N, D) embeddings, (N, C) logits or None."""
+    if trainee.runtime is not None:
+        parts = np.split(np.arange(len(index)), range(batch, len(index), batch))
+        rows = [trainee.runtime.embed([Frame(index.read(row)) for row in part]) for part in parts]
+        return torch.from_numpy(np.concatenate(rows)), None
     spec, device = trainee.student.spec, next(trainee.parameters()).device
     loader = DataLoader(Images(index, spec.image_size, resize_mode=spec.resize_mode), batch)
     trainee.eval()

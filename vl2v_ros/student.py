@@ -2,6 +2,7 @@
 from dataclasses import dataclass
 import difflib
 import math
+from typing import NamedTuple
 
 import timm
 import torch
@@ -68,6 +69,17 @@ class StudentSpec:
                 raise ValueError(f'{name}: expected {expected}, got {getattr(self, name)!r}')
 
 
+class Int8(NamedTuple):
+    """
+    The same student in 8 bits, as OpenVINO's two files: (B, S, S, 3) uint8 in, (B, D) rows out.
+
+    It belongs to the weights it was made from.
+    """
+
+    xml: bytes
+    bin: bytes
+
+
 class Student(nn.Module):
     """Images in [0, 1] -> unit embeddings; owns its mean and std."""
 
@@ -75,6 +87,7 @@ class Student(nn.Module):
         """Build with random weights; raises ValueError for a backbone that timm lacks."""
         super().__init__()
         self.spec = spec
+        self.int8: Int8 | None = None  # what a CPU runs instead, if there is one
         self.backbone = _backbone(spec)
         width = self.backbone.num_features
         self.num_features: int = getattr(self.backbone, 'head_hidden_size', width) or width

@@ -10,6 +10,9 @@ import torch
 from vl2v_ros.frame import Frame
 from vl2v_ros.student import Student
 
+# Without this, importing OpenVINO, and NNCF, reports their use over the network.
+sys.modules.setdefault('openvino_telemetry', None)
+
 
 @dataclass(frozen=True)
 class Matches:
@@ -66,8 +69,8 @@ def create(student: Student, device: str = 'auto', half: bool = True) -> Runtime
     Choose how to execute a student.
 
     :param device: 'auto' (CUDA, else CPU), 'cuda', 'cuda:1', ... or 'cpu'.
-    :param half: half precision on CUDA; the CPU always computes in float32.
-    :raises ValueError: for another device, or one that is not there.
+    :param half: half precision on CUDA; a CPU computes in float32, or in the student's int8.
+    :raises ValueError: for another device, one that is not there, or int8 that cannot be read.
     """
     if device == 'auto':
         if torch.cuda.is_available():
@@ -92,12 +95,11 @@ def _on_cuda(student: Student, device: str, half: bool, why: str) -> Runtime:
 
 
 def _on_cpu(student: Student, why: str) -> Runtime:
-    # Without this, importing OpenVINO reports its use over the network.
-    sys.modules.setdefault('openvino_telemetry', None)
     try:
         from vl2v_ros.runtime.openvino_runtime import OpenVinoRuntime
         return OpenVinoRuntime(student, why)
     except ImportError as error:
         from vl2v_ros.runtime.torch_runtime import TorchRuntime
+        better = 'is faster' if student.int8 is None else 'would compute in int8'
         return TorchRuntime(student, torch.device('cpu'), False,
-                            f'{why}; OpenVINO, which is faster, cannot be imported: {error}')
+                            f'{why}; OpenVINO, which {better}, cannot be imported: {error}')
