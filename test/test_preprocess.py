@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from vl2v_ros.frame import CHANNELS, Frame
-from vl2v_ros.preprocess import crop, preprocess, RESIZE_MODES, resize_on_cpu, resize_on_device
+from vl2v_ros.preprocess import crop, DeviceResize, preprocess, RESIZE_MODES, resize_on_cpu
 
 CPU = torch.device('cpu')
 ALPHA = 200
@@ -18,7 +18,7 @@ def on_cpu(frame: Frame, size: int, mode: str) -> torch.Tensor:
 
 
 def on_device(frame: Frame, size: int, mode: str) -> torch.Tensor:
-    return resize_on_device(frame, size, mode, CPU, torch.float32)
+    return DeviceResize(size, mode, CPU, torch.float32)([frame])[0]
 
 
 both_ways = pytest.mark.parametrize('resize', [on_cpu, on_device])
@@ -206,7 +206,7 @@ def test_a_plain_frame_stays_plain(resize: Resize, mode: str, height: int, width
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
 def test_device_result_has_the_type_that_was_asked_for(dtype: torch.dtype) -> None:
     frame = Frame(noise(60, 80, 3))
-    result = resize_on_device(frame, 24, 'shortest', CPU, dtype)
+    result = DeviceResize(24, 'shortest', CPU, dtype)([frame])[0]
     assert (result.shape, result.dtype) == ((3, 24, 24), dtype)
     torch.testing.assert_close(result.float(), on_cpu(frame, 24, 'shortest'), atol=1e-2, rtol=0)
 
