@@ -97,7 +97,9 @@ def _on_cpu(student: Student, why: str) -> Runtime:
     try:
         from vl2v_ros.runtime.openvino_runtime import OpenVinoRuntime
         return OpenVinoRuntime(student, why)
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
         from vl2v_ros.runtime.torch_runtime import TorchRuntime
+        failed = 'imported' if isinstance(error, ImportError) else 'used'
+        reason = ' '.join(str(error).split())  # OpenVINO's are of several lines
         return TorchRuntime(student, torch.device('cpu'), False,
-                            f'{why}; OpenVINO, which is faster, cannot be imported: {error}')
+                            f'{why}; OpenVINO, which is faster, cannot be {failed}: {reason}')

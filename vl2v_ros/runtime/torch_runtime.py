@@ -2,6 +2,7 @@
 from collections.abc import Sequence
 import copy
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ class TorchRuntime:
             size = self._spec.image_size
             images = torch.zeros(batch, 3, size, size, device=self._device, dtype=self._dtype
                                  ).contiguous(memory_format=torch.channels_last)
-            graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(self._device)
+            graph, stream = torch.cuda.CUDAGraph(), _capture_stream(self._device)
             stream.wait_stream(torch.cuda.current_stream(self._device))
             with torch.cuda.stream(stream):  # libraries set themselves up outside of the capture
                 for _ in range(3):
@@ -106,6 +107,12 @@ class TorchRuntime:
             together = torch.tensor(np.concatenate([prototypes, background]), device=self._device)
             self._uploaded = rows = prototypes, background, together
         return rows[2]
+
+
+@cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return always the same one: cuBLAS keeps memory for each stream it ever ran on."""
+    return torch.cuda.Stream(device)
 
 
 def match_on_device(embeddings: torch.Tensor, rows: torch.Tensor, labels: int, k: int,
