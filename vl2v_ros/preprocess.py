@@ -7,7 +7,7 @@ bilinearly. The CPU does it on uint8 with OpenCV; elsewhere the same weights are
 products, so both ways agree to the rounding of uint8.
 """
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 
 import cv2
@@ -64,7 +64,8 @@ class DeviceResize:
         """:param size: side S of the model's input [px]."""
         self._size, self._mode, self._device, self._dtype = size, resize_mode, device, dtype
         self._staging = torch.empty(0, dtype=torch.uint8)  # of all frames of one call
-        self._weights = lru_cache(maxsize=16)(self._make_weights)  # one entry per kind of camera
+        self._weights = lru_cache(maxsize=16)(  # one entry per kind of camera
+            partial(_device_weights, size, device, dtype))
 
     def __call__(self, frames: Sequence[Frame], images: torch.Tensor | None = None
                  ) -> torch.Tensor:
@@ -104,16 +105,17 @@ class DeviceResize:
             first = last
         return images
 
-    def _make_weights(self, height: int, width: int, order: str
-                      ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (S, H), and (W * C, S * 3), which also orders the colours and divides by 255."""
-        shrinks = min(height, width) >= self._size
-        rows, columns = (torch.from_numpy(_resize_weights(side, self._size, shrinks)).to(
-            self._device, torch.float32) for side in (height, width))
-        colours = torch.zeros(CHANNELS[order], 3)
-        colours[RGB_CHANNELS[order], range(3)] = 1 / 255
-        columns = torch.kron(columns.T.contiguous(), colours.to(self._device))
-        return rows.to(self._dtype), columns.to(self._dtype)
+
+def _device_weights(size: int, device: torch.device, dtype: torch.dtype, height: int, width: int,
+                    order: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (S, H), and (W * C, S * 3), which also orders the colours and divides by 255."""
+    shrinks = min(height, width) >= size
+    rows, columns = (torch.from_numpy(_resize_weights(side, size, shrinks)).to(
+        device, torch.float32) for side in (height, width))
+    colours = torch.zeros(CHANNELS[order], 3)
+    colours[RGB_CHANNELS[order], range(3)] = 1 / 255
+    columns = torch.kron(columns.T.contiguous(), colours.to(device))
+    return rows.to(dtype), columns.to(dtype)
 
 
 def _resize_weights(source: int, target: int, shrinks: bool) -> np.ndarray:
