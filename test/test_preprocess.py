@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from vl2v_ros.frame import CHANNELS, Frame
-from vl2v_ros.preprocess import crop, preprocess, RESIZE_MODES, resize_on_cpu, resize_on_device
+from vl2v_ros.preprocess import crop, DeviceResize, preprocess, RESIZE_MODES, resize_on_cpu
 
 CPU = torch.device('cpu')
 ALPHA = 200
@@ -18,7 +18,7 @@ def on_cpu(frame: Frame, size: int, mode: str) -> torch.Tensor:
 
 
 def on_device(frame: Frame, size: int, mode: str) -> torch.Tensor:
-    return resize_on_device(frame, size, mode, CPU, torch.float32)
+    return DeviceResize(size, mode, CPU, torch.float32)([frame])[0]
 
 
 both_ways = pytest.mark.parametrize('resize', [on_cpu, on_device])
@@ -86,7 +86,7 @@ def test_alpha_changes_nothing(resize: Resize, order: str, mode: str, size: int)
     assert not np.array_equal(clear.pixels, opaque.pixels)
     assert torch.equal(resize(clear, size, mode), resize(opaque, size, mode))
     plain = resize(in_order(rgb, order[:3]), size, mode)
-    assert torch.equal(resize(clear, size, mode), plain)
+    torch.testing.assert_close(resize(clear, size, mode), plain, atol=1e-6, rtol=0)
 
 
 @both_ways
@@ -206,9 +206,39 @@ def test_a_plain_frame_stays_plain(resize: Resize, mode: str, height: int, width
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
 def test_device_result_has_the_type_that_was_asked_for(dtype: torch.dtype) -> None:
     frame = Frame(noise(60, 80, 3))
-    result = resize_on_device(frame, 24, 'shortest', CPU, dtype)
+    result = DeviceResize(24, 'shortest', CPU, dtype)([frame])[0]
     assert (result.shape, result.dtype) == ((3, 24, 24), dtype)
-    torch.testing.assert_close(result.float(), on_cpu(frame, 24, 'shortest'), atol=1e-2, rtol=0)
+
+
+@every_mode
+@pytest.mark.parametrize('height, width, size', [(720, 1280, 144), (97, 131, 48), (31, 45, 64),
+                                                 (1500, 1501, 8)])
+@pytest.mark.parametrize('level', [None, 255])
+def test_half_precision_is_off_by_half_a_level_at_most(
+        height: int, width: int, size: int, mode: str, level: int | None) -> None:
+    pixels = noise(height, width, 3) if level is None else np.full((height, width, 3), level,
+                                                                   np.uint8)
+    half, single = (DeviceResize(size, mode, CPU, dtype)([Frame(pixels)]).float()
+                    for dtype in (torch.float16, torch.float32))
+    assert (half - single).abs().max() <= 4 * 2 ** -11
+
+
+@every_mode
+def test_device_resizes_a_batch_of_all_kinds_of_frames_as_one_by_one(mode: str) -> None:
+    frames = [in_order(noise(height, width, 3, seed), order) for seed, (height, width, order) in
+              enumerate([(50, 70, 'rgb'), (50, 70, 'rgb'), (50, 70, 'bgr'), (90, 60, 'mono'),
+                         (20, 15, 'bgra'), (50, 70, 'rgb')])]
+    resize = DeviceResize(24, mode, CPU, torch.float32)
+    alone = torch.cat([resize([frame]) for frame in frames])
+    images = torch.full((8, 3, 24, 24), torch.nan).contiguous(memory_format=torch.channels_last)
+    assert resize(frames, images[1:7]).data_ptr() == images[1:7].data_ptr()
+    torch.testing.assert_close(images[1:7], alone, atol=1e-6, rtol=0)
+    assert images[[0, 7]].isnan().all()
+    together = resize(frames)
+    assert torch.equal(together, images[1:7])
+    assert together.is_contiguous(memory_format=torch.channels_last)
+    resize(frames[::-1])
+    assert torch.equal(together, images[1:7])  # it stays what it is when the next come
 
 
 @both_ways

@@ -1,8 +1,10 @@
 """Runtimes: every engine gives the same embeddings, and says which one it is and why."""
 from collections.abc import Callable
+import gc
 from pathlib import Path
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -309,6 +311,27 @@ def test_torch_takes_over_where_openvino_cannot_be_imported(
     assert cosine_distances(np.load(tmp_path / 'embeddings.npy'), expected).max() < 1e-3
 
 
+def test_torch_takes_over_where_openvino_lacks_its_plug_in(
+        shapes_student: Path, tmp_path: Path) -> None:
+    (tmp_path / 'plugins.xml').write_text(
+        '<ie><plugins><plugin name="CPU" location="nowhere.so"></plugin></plugins></ie>')
+    code = f"""
+from pathlib import Path
+from vl2v_ros import checkpoint, runtime
+student = checkpoint.load(Path({str(shapes_student)!r}))
+runtime.create(student, 'cpu')
+from vl2v_ros.runtime import openvino_runtime
+core = openvino_runtime.openvino.Core({str(tmp_path / 'plugins.xml')!r})
+openvino_runtime.core = lambda: core
+print(runtime.create(student, 'cpu').description)
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    start = 'CPU, float32, torch (asked for; OpenVINO, which is faster, cannot be used: '
+    assert done.stdout.startswith(start) and done.stdout.count('\n') == 1
+    assert 'nowhere.so' in done.stdout
+
+
 @needs_cuda
 @pytest.mark.parametrize('half, closeness', [(True, 1e-2), (False, 1e-3)])
 def test_cuda_and_openvino_agree(
@@ -359,6 +382,42 @@ def test_cuda_graphs_give_the_same_when_replayed(shapes_student: Path, half: boo
     assert not np.allclose(first, others, atol=1e-2)
     assert np.array_equal(runtime.embed(FRAMES[:3]), first)
     assert cosine_distances(alone, first[:1]).max() < 1e-3
+
+
+@needs_cuda
+@pytest.mark.parametrize('count', [1, len(FRAMES), BATCH_SIZES[-1] + 1])
+def test_cuda_is_waited_for_once_per_batch(
+        shapes_student: Path, seen_labels: np.ndarray, count: int) -> None:
+    runtime = create(checkpoint.load(shapes_student), 'cuda')
+    frames = (FRAMES * 3)[:count]
+    for call in (lambda: runtime.match(frames, seen_labels, seen_labels[:2], 5, TEMPERATURE),
+                 lambda: runtime.embed(frames)):
+        call()
+        torch.cuda.set_sync_debug_mode('warn')
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter('always')
+                call()
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+        waits = [warning for warning in caught if 'synchronizing' in str(warning.message).lower()
+                 and 'called' in str(warning.message)]
+        assert len(waits) == 1
+
+
+@needs_cuda
+def test_cuda_memory_is_given_back(shapes_student: Path, seen_labels: np.ndarray) -> None:
+    kept = []
+    for _ in range(3):
+        runtime = create(checkpoint.load(shapes_student), 'cuda')
+        for frames in FRAMES[:1], FRAMES:
+            runtime.match(frames, seen_labels, seen_labels[:0], 5, TEMPERATURE)
+        used = torch.cuda.memory_allocated()
+        del runtime
+        gc.collect()
+        kept.append(torch.cuda.memory_allocated())
+        assert kept[-1] < used
+    assert kept[1] == kept[2]  # the first call of all leaves what libraries keep
 
 
 @pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=needs_cuda)])

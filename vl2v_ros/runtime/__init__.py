@@ -98,8 +98,10 @@ def _on_cpu(student: Student, why: str) -> Runtime:
     try:
         from vl2v_ros.runtime.openvino_runtime import OpenVinoRuntime
         return OpenVinoRuntime(student, why)
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
         from vl2v_ros.runtime.torch_runtime import TorchRuntime
         better = 'is faster' if student.int8 is None else 'would compute in int8'
+        failed = 'imported' if isinstance(error, ImportError) else 'used'
+        reason = ' '.join(str(error).split())  # OpenVINO's are of several lines
         return TorchRuntime(student, torch.device('cpu'), False,
-                            f'{why}; OpenVINO, which {better}, cannot be imported: {error}')
+                            f'{why}; OpenVINO, which {better}, cannot be {failed}: {reason}')

@@ -2,16 +2,18 @@
 from collections.abc import Sequence
 import copy
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from torch.nn import functional
 from vl2v_ros.frame import Frame
-from vl2v_ros.preprocess import preprocess, resize_on_device
+from vl2v_ros.preprocess import DeviceResize, preprocess
 from vl2v_ros.runtime import Matches
 from vl2v_ros.student import Student
 
-# A captured graph runs at one batch size only; a batch is filled up to the next of these.
+# A captured graph runs at one batch size only; a batch is filled up to the next of these. Above
+# the last, launching kernels one by one is a small part of the time.
 BATCH_SIZES = (1, 2, 4, 8, 16)
 
 
@@ -25,7 +27,15 @@ class _Captured:
 
 
 class TorchRuntime:
-    """Channels-last; on CUDA also in half precision (unless told not to) and as CUDA graphs."""
+    """
+    Channels-last; on CUDA also in half precision (unless told not to) and as CUDA graphs.
+
+    A graph holds the student alone, a hundred kernels and more. The resize before it, four
+    launches per size of camera, would need a graph for each combination of sizes; the similarity
+    after it, one for each vocabulary, and it is launched while the student still runs.
+
+    The one wait for the GPU is that for the result, at the end of `embed` and `match`.
+    """
 
     def __init__(self, student: Student, device: torch.device, half: bool, why: str) -> None:
         """
@@ -37,6 +47,8 @@ class TorchRuntime:
         self._dtype = torch.float16 if half else torch.float32
         self._student = copy.deepcopy(student).eval().requires_grad_(False).to(
             device, self._dtype, memory_format=torch.channels_last)
+        self._resize = DeviceResize(self._spec.image_size, self._spec.resize_mode, device,
+                                    self._dtype)
         self._captured: dict[int, _Captured] = {}
         self._uploaded: tuple[np.ndarray, np.ndarray, torch.Tensor] | None = None
         name = 'CPU'
@@ -58,33 +70,32 @@ class TorchRuntime:
                                len(prototypes), k, temperature)
 
     def _embed(self, frames: Sequence[Frame]) -> torch.Tensor:
-        size, mode = self._spec.image_size, self._spec.resize_mode
+        """Return (B, D); the next call may write over it."""
         if self._device.type == 'cpu':
-            images = preprocess(frames, size, mode).to(self._dtype)
-            return self._student(images.contiguous(memory_format=torch.channels_last))
-        rows = []
-        for start in range(0, len(frames), BATCH_SIZES[-1]):
-            part = frames[start:start + BATCH_SIZES[-1]]
-            captured = self._capture(next(size for size in BATCH_SIZES if size >= len(part)))
-            for image, frame in zip(captured.images, part):
-                image.copy_(resize_on_device(frame, size, mode, self._device, self._dtype))
-            captured.graph.replay()
-            rows.append(captured.embeddings[:len(part)].clone())
-        return torch.cat(rows)
+            images = preprocess(frames, self._spec.image_size, self._spec.resize_mode)
+            return self._student(images.to(self._dtype, memory_format=torch.channels_last))
+        batch = next((size for size in BATCH_SIZES if size >= len(frames)), None)
+        if batch is None:
+            return self._student(self._resize(frames))
+        captured = self._capture(batch)
+        self._resize(frames, captured.images[:len(frames)])
+        captured.graph.replay()
+        return captured.embeddings[:len(frames)]
 
     def _capture(self, batch: int) -> _Captured:
         if batch not in self._captured:
             size = self._spec.image_size
             images = torch.zeros(batch, 3, size, size, device=self._device, dtype=self._dtype
                                  ).contiguous(memory_format=torch.channels_last)
-            stream = torch.cuda.Stream(self._device)
+            graph, stream = torch.cuda.CUDAGraph(), _capture_stream(self._device)
             stream.wait_stream(torch.cuda.current_stream(self._device))
             with torch.cuda.stream(stream):  # libraries set themselves up outside of the capture
                 for _ in range(3):
                     self._student(images)
             torch.cuda.current_stream(self._device).wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.device(self._device), torch.cuda.graph(graph):
+            # Of this thread alone: what others do on the GPU meanwhile is no error.
+            with torch.cuda.device(self._device), torch.cuda.graph(
+                    graph, stream=stream, capture_error_mode='thread_local'):
                 embeddings = self._student(images)
             self._captured[batch] = _Captured(graph, images, embeddings)
         return self._captured[batch]
@@ -96,6 +107,12 @@ class TorchRuntime:
             together = torch.tensor(np.concatenate([prototypes, background]), device=self._device)
             self._uploaded = rows = prototypes, background, together
         return rows[2]
+
+
+@cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return always the same one: cuBLAS keeps memory for each stream it ever ran on."""
+    return torch.cuda.Stream(device)
 
 
 def match_on_device(embeddings: torch.Tensor, rows: torch.Tensor, labels: int, k: int,

@@ -1,0 +1,281 @@
+"""
+From frames in host memory to labels in host memory: the student beside CLIP's image towers.
+
+python benchmarks/component.py
+
+Needs no ROS. The student runs as the robot runs it. Its teacher and open_clip's ViT-B/32 and
+ViT-B/16 run as nodes commonly do: open_clip's own transform on PIL images, then PyTorch, in half
+precision on a GPU. The rows 'our runtime' give those ViTs what the student has instead, resize,
+engine and all, so that they differ by the model alone. Weights of the towers are random: only time
+is measured. The models take turns round by round, so that whatever else the machine does falls on
+all of them.
+"""
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from itertools import cycle
+import json
+import logging
+import os
+from pathlib import Path
+import platform
+import re
+import statistics
+import sys
+import time
+
+import numpy as np
+import open_clip
+from PIL import Image
+import torch
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+import tyro
+from vl2v_ros import checkpoint
+from vl2v_ros.classifier import Classifier
+from vl2v_ros.frame import Frame
+from vl2v_ros.student import Student, StudentSpec
+from vl2v_ros.text import TextTower
+from vl2v_ros.vocabulary import Vocabulary
+
+ROOT = Path(__file__).resolve().parent.parent
+Label = Callable[[Sequence[np.ndarray]], object]
+"""(H, W, 3) uint8 RGB frames -> the labels of each."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured."""
+
+    checkpoint: Path = ROOT / 'models/student.safetensors'
+    teacher: Path = ROOT / 'models/mini_clip.json'
+    """open_clip config of the teacher."""
+    width: int = 1280
+    height: int = 720
+    batches: tuple[int, ...] = (1, 4, 16)
+    labels: int = 100
+    """In the vocabulary, with random prototypes."""
+    top_k: int = 5
+    rounds: int = 5
+    seconds: float = 0.5
+    """Per round, model and batch size; one batch at least."""
+    device: str = 'auto'
+    """auto, cpu, cuda, cuda:1, ...; the CPU where there is no such GPU."""
+    out: Path = ROOT / 'docs/benchmarks/component.json'
+
+
+def say(line: str) -> None:
+    """Print among the progress bar."""
+    tqdm.write(f'component: {line}')
+
+
+def one_line(error: Exception) -> str:
+    return f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+
+
+def pick_device(asked: str) -> str:
+    """Return the device to measure on, which is the CPU where the GPU asked for is missing."""
+    found = torch.cuda.device_count()
+    wanted = re.fullmatch(r'auto|cpu|cuda(?::(\d+))?', asked, re.ASCII)
+    if not wanted:
+        raise ValueError(f'--device: expected auto, cpu, cuda or cuda:N, got {asked!r}')
+    if asked == 'cpu':
+        return asked
+    if int(wanted[1] or 0) < found:
+        return 'cuda' if asked == 'auto' else asked
+    say(f'no GPU for --device {asked}: torch {torch.__version__} finds {found} CUDA devices; '
+        'measures on the CPU')
+    return 'cpu'
+
+
+def machine(device: str) -> dict[str, str | int | None]:
+    """Return what the times depend on."""
+    cpu = re.search(r'model name\s*: (.*)', Path('/proc/cpuinfo').read_text()) if (
+        Path('/proc/cpuinfo').exists()) else None
+    versions = {}
+    for package in ('torch', 'openvino', 'open_clip_torch', 'timm', 'numpy'):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {'CPU': cpu[1] if cpu else platform.machine(),
+            'cores': len(os.sched_getaffinity(0)),
+            'GPU': torch.cuda.get_device_name(device) if device != 'cpu' else None,
+            'Python': platform.python_version(), **versions}
+
+
+def vocabulary(labels: int, width: int) -> Vocabulary:
+    """Return labels with random prototypes; no background."""
+    rows = np.random.default_rng(0).standard_normal((labels, width)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    names = tuple(f'label {number}' for number in range(labels))
+    return Vocabulary(names, ((),) * labels, rows, 1, (), names, rows, np.arange(labels), (),
+                      rows[:0])
+
+
+def by_our_runtime(student: 'Student | Tower', options: Options, device: str) -> Label:
+    """Return what labels frames as the robot does."""
+    classifier = Classifier(student, device)
+    say(f'{student.spec.backbone} runs on {classifier.runtime.description}')
+    words = vocabulary(options.labels, student.spec.width)
+    return lambda frames: classifier.classify([Frame(pixels) for pixels in frames], words,
+                                              options.top_k)
+
+
+def as_commonly_done(model: nn.Module, transform: Callable[[Image.Image], torch.Tensor],
+                     width: int, options: Options, device: str) -> Label:
+    """Return what labels frames by PIL, an open_clip model of embeddings (D,), and PyTorch."""
+    dtype = torch.float32 if device == 'cpu' else torch.float16
+    model = model.to(device, dtype)
+    words = vocabulary(options.labels, width)
+    prototypes = torch.from_numpy(words.prototypes).to(device, dtype)
+
+    @torch.inference_mode()
+    def label(frames: Sequence[np.ndarray]) -> list[list[str]]:
+        images = torch.stack([transform(Image.fromarray(pixels)) for pixels in frames])
+        embeddings = model.encode_image(images.to(device, dtype), normalize=True)
+        top = (embeddings @ prototypes.T).topk(min(options.top_k, options.labels))
+        return [[words.labels[index] for index in row] for row in top.indices.tolist()]
+
+    return label
+
+
+class Tower(nn.Module):
+    """An open_clip image tower in the shape of a Student, for our runtime."""
+
+    def __init__(self, visual: nn.Module, name: str, width: int) -> None:
+        super().__init__()
+        self.spec = StudentSpec(name, width, visual.image_size[0], TextTower('none', 'none'),
+                                visual.image_mean, visual.image_std)
+        self.visual = visual
+        self.register_buffer('mean', torch.tensor(self.spec.mean).view(3, 1, 1))
+        self.register_buffer('std', torch.tensor(self.spec.std).view(3, 1, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return functional.normalize(self.visual((images - self.mean) / self.std), dim=-1)
+
+
+def contenders(options: Options, device: str) -> dict[str, Callable[[], tuple[Label, int]]]:
+    """Return, by name, what builds each model and counts its weights."""
+    def count(model: nn.Module) -> int:
+        return sum(weight.numel() for weight in model.parameters())
+
+    def student() -> tuple[Label, int]:
+        model = checkpoint.load(options.checkpoint)
+        return by_our_runtime(model, options, device), count(model)
+
+    def tower(name: str, ours: bool) -> tuple[Label, int]:
+        model, _, transform = open_clip.create_model_and_transforms(name)
+        model, weights = model.eval(), count(model.visual)
+        width = open_clip.get_model_config(name)['embed_dim']
+        label = (by_our_runtime(Tower(model.visual, name, width), options, device) if ours else
+                 as_commonly_done(model, transform, width, options, device))
+        return label, weights
+
+    open_clip.add_model_config(options.teacher)
+    return {'student': student,
+            'its teacher': lambda: tower(options.teacher.stem, False),
+            'ViT-B/32': lambda: tower('ViT-B-32', False),
+            'ViT-B/16': lambda: tower('ViT-B-16', False),
+            'ViT-B/32, our runtime': lambda: tower('ViT-B-32', True),
+            'ViT-B/16, our runtime': lambda: tower('ViT-B-16', True)}
+
+
+def milliseconds(label: Label, batches: Iterator[np.ndarray], seconds: float) -> float:
+    """Return the mean time of a batch, one after the other for some seconds."""
+    done, start = 0, time.perf_counter()
+    while True:
+        label(next(batches))
+        done, passed = done + 1, time.perf_counter() - start
+        if passed >= seconds:
+            return 1e3 * passed / done
+
+
+def measure(options: Options, device: str) -> dict[str, object]:
+    """Return the result as JSON can hold it."""
+    frames = np.random.default_rng(0).integers(
+        0, 256, (2 * max(options.batches), options.height, options.width, 3), np.uint8)
+    # Other frames each time, as from a camera, so that no cache holds them all.
+    batches = {size: cycle([frames[start:start + size] for start in range(
+        0, len(frames) - size + 1, size)]) for size in options.batches}
+    models, weights, left_out = {}, {}, {}
+    times: dict[str, dict[int, list[float]]] = {}
+
+    def leave_out(name: str, error: Exception) -> None:
+        left_out[name] = one_line(error)
+        models.pop(name, None)
+        times.pop(name, None)
+        say(f'{name} is left out: {left_out[name]}')
+
+    for name, build in contenders(options, device).items():
+        try:
+            models[name], weights[name] = build()
+            times[name] = {size: [] for size in options.batches}
+        except Exception as error:  # noqa: BLE001 whatever it is, the others go on
+            leave_out(name, error)
+    for turn in tqdm(range(-1, options.rounds), unit='round'):
+        for name, label in list(models.items()):
+            try:
+                for size in options.batches:
+                    passed = milliseconds(label, batches[size], options.seconds)
+                    if turn >= 0:  # the first is for warming up
+                        times[name][size].append(passed)
+            except Exception as error:  # noqa: BLE001 the same
+                leave_out(name, error)
+    return {'machine': machine(device),
+            'options': {key: str(value) if isinstance(value, Path) else value
+                        for key, value in asdict(options).items()},
+            'milliseconds': times, 'weights': weights, 'left out': left_out}
+
+
+def table(result: dict) -> str:
+    """Return Markdown; a cell holds milliseconds per batch and images/s, medians of the rounds."""
+    def per_image(name: str) -> list[float]:
+        """Return the milliseconds of each round at the best batch."""
+        by_size = times[name]
+        best = min(by_size, key=lambda size: statistics.median(by_size[size]) / size)
+        return [passed / best for passed in by_size[best]]
+
+    times = result['milliseconds']
+    sizes = result['options']['batches']
+    lines = ['| model | million weights | ' + ' | '.join(f'batch {size}: ms (images/s)'
+                                                          for size in sizes)
+             + " | images/s at its best | time at its best by "
+             "the student's |", '|---|' + '---:|' * (len(sizes) + 3)]
+    for name, by_size in times.items():
+        middles = [statistics.median(by_size[size]) for size in sizes]
+        cells = [f'{middle:.2f} ({1e3 * size / middle:.0f})'
+                 for size, middle in zip(sizes, middles)]
+        ratio = '-'
+        if 'student' in times:
+            ratios = [other / own for other, own in zip(per_image(name), per_image('student'))]
+            ratio = f'{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})'
+        lines.append(' | '.join([f'| {name}', f'{result["weights"][name] / 1e6:.1f}', *cells,
+                                 f'{1e3 / statistics.median(per_image(name)):.0f}', f'{ratio} |']))
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    """Measure, print the table, and write the JSON."""
+    options = tyro.cli(Options, description=__doc__)
+    for name in ('width', 'height', 'batches', 'labels', 'top_k', 'rounds'):
+        value = getattr(options, name)
+        if value == () or np.min(value) < 1:
+            sys.exit(f'component: --{name}: expected at least 1, got {value}')
+    try:
+        device = pick_device(options.device)
+    except ValueError as error:
+        sys.exit(f'component: {error}')
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    logging.disable(logging.WARNING)  # open_clip says of each model that its weights are random
+    result = measure(options, device)
+    print(', '.join(f'{key} {value}' for key, value in result['machine'].items()))
+    print(f'{options.width}x{options.height}, {options.labels} labels\n\n{table(result)}')
+    part = options.out.with_name(f'.{options.out.name}.part')
+    part.write_text(json.dumps(result, indent=1))
+    part.replace(options.out)
+
+
+if __name__ == '__main__':
+    main()
