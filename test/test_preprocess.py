@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from vl2v_ros.frame import CHANNELS, Frame
-from vl2v_ros.preprocess import crop, DeviceResize, preprocess, RESIZE_MODES, resize_on_cpu
+from vl2v_ros.preprocess import crop, preprocess, RESIZE_MODES, resize_on_cpu
+from vl2v_ros.runtime.device_resize import DeviceResize
 
 CPU = torch.device('cpu')
 ALPHA = 200

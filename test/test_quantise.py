@@ -19,7 +19,8 @@ from vl2v_ros import checkpoint
 from vl2v_ros.classifier import Classifier
 from vl2v_ros.frame import Frame
 from vl2v_ros.runtime import create
-from vl2v_ros.student import Int8, Student
+from vl2v_ros.spec import Graph
+from vl2v_ros.student import Student
 
 FRAMES = [Frame(draw(name, 'day', 7, size=60)) for name in ('red_circle', 'green_star')]
 
@@ -101,7 +102,7 @@ def test_loss_tells_how_far_apart_two_are() -> None:
     assert apart == pytest.approx((np.degrees(np.arccos(wanted)).mean(), wanted.min()), abs=1e-3)
 
 
-def in_float(model: Student) -> Int8:
+def in_float(model: Student) -> Graph:
     """Return what stands for int8 where precision is of no matter."""
     runtime = pytest.importorskip('vl2v_ros.runtime.openvino_runtime', exc_type=ImportError)
     return runtime.write(runtime.convert(model))
@@ -153,7 +154,7 @@ def test_checkpoint_whose_int8_is_of_another_form_is_refused(
     ids=['cut', 'zeros', 'weights cut', 'no weights', 'another size'])
 def test_int8_that_openvino_cannot_run_is_refused(path: Path, damage: Callable) -> None:
     model = checkpoint.load(path)
-    model.int8 = Int8(*damage(*model.int8))
+    model.int8 = Graph(*damage(*model.int8))
     with pytest.raises(ValueError, match=r'^int8: expected a model that OpenVINO \S+ can read, '
                                          r'\[\?,32,32,3\] u8 -> \[\?,8\] f32, found .*; copy'):
         create(model, 'cpu')

@@ -15,8 +15,8 @@ import torch
 from vl2v_ros import checkpoint, vocabulary, vocabulary_file
 from vl2v_ros.classifier import Classifier
 from vl2v_ros.frame import Frame
-from vl2v_ros.preprocess import DeviceResize
 from vl2v_ros.runtime import create, Matches
+from vl2v_ros.runtime.device_resize import DeviceResize
 from vl2v_ros.runtime.torch_runtime import match_on_device
 from vl2v_ros.student import Student
 from vl2v_ros.text import ClipText

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 from tiny_models import spec, student
 import torch
-from vl2v_ros.student import IMAGENET_MEAN, IMAGENET_STD
+from vl2v_ros.spec import IMAGENET_MEAN, IMAGENET_STD
 
 
 def images(size: int, count: int = 3) -> torch.Tensor:

@@ -16,7 +16,8 @@ import torch
 from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import resize_on_cpu
 from vl2v_ros.runtime import Runtime  # before NNCF: keeps its use from being reported
-from vl2v_ros.student import Int8, Student
+from vl2v_ros.spec import Graph
+from vl2v_ros.student import Student
 
 MOST = 300  # images to calibrate on, and as many others to compare on
 
@@ -50,7 +51,7 @@ def _read(path: Path) -> Frame:
                          'remove it') from error
 
 
-def quantise(student: Student, frames: list[Frame]) -> Int8:
+def quantise(student: Student, frames: list[Frame]) -> Graph:
     """
     Quantise a student's weights and activations.
 
@@ -62,7 +63,7 @@ def quantise(student: Student, frames: list[Frame]) -> Int8:
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
         from openvino._offline_transformations import apply_moc_transformations
-        from vl2v_ros.runtime.openvino_runtime import convert, write
+        from vl2v_ros.runtime.graph import convert, write
     except ImportError as error:
         raise ValueError(f'--int8 needs NNCF and OpenVINO ({error}): make setup, or pip install '
                          'nncf openvino') from error
@@ -87,7 +88,7 @@ def quantise(student: Student, frames: list[Frame]) -> Int8:
             activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX)))
 
 
-def compare(student: Student, int8: Int8, frames: list[Frame]) -> Loss:
+def compare(student: Student, int8: Graph, frames: list[Frame]) -> Loss:
     """Compare embeddings of the two, each as a robot's CPU computes them."""
     from vl2v_ros.runtime.openvino_runtime import OpenVinoRuntime
     rows = []

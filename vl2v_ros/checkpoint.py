@@ -5,20 +5,23 @@ Beside them it may hold the student in 8 bits, as the bytes of an OpenVINO model
 """
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import safe_open, SafetensorError
-from safetensors.torch import save as to_bytes
-import torch
-from vl2v_ros.student import Int8, Student, StudentSpec
+from vl2v_ros.spec import Graph, StudentSpec
 from vl2v_ros.text import TextTower
+
+if TYPE_CHECKING:
+    import torch
+    from vl2v_ros.student import Student
 
 FORMAT = 'vl2v_student'
 VERSION = 1
-INT8 = {name: f'int8.{name}' for name in Int8._fields}  # names of tensors
+INT8 = {name: f'int8.{name}' for name in Graph._fields}  # names of tensors
 
 
 @contextmanager
@@ -35,13 +38,15 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def save(student: Student, path: Path, int8: Int8 | None = None) -> None:
+def save(student: 'Student', path: Path, int8: Graph | None = None) -> None:
     """
     Write the student atomically.
 
     :param int8: made from these very weights. It has to be given: the `student.int8` of a file
         that was loaded is of no use to whoever trained the student since.
     """
+    from safetensors.torch import save as to_bytes
+    import torch
     spec = {'version': VERSION, **asdict(student.spec)}
     weights = {name: weight.contiguous() for name, weight in student.state_dict().items()}
     if int8:
@@ -52,28 +57,46 @@ def save(student: Student, path: Path, int8: Int8 | None = None) -> None:
         temporary.write_bytes(to_bytes(weights, {FORMAT: json.dumps(spec)}))
 
 
-def load(path: Path) -> Student:
+@dataclass(frozen=True)
+class Stored:
+    """
+    A student in a file, of which only the header was read.
+
+    has_int8: whether the file holds the student in 8 bits, too.
+    graphs: folder in which what a CPU runs is kept, so that the next start needs no torch; None:
+    not kept.
+    """
+
+    path: Path
+    spec: StudentSpec
+    has_int8: bool
+    graphs: Path | None
+
+    def load(self) -> 'Student':
+        """Read all of it; raises ValueError as `load` does."""
+        return load(self.path)
+
+
+def look(path: Path, graphs: Path | None = None) -> Stored:
+    """
+    Read a checkpoint's header, which needs no torch.
+
+    :raises ValueError: as `load` does, but for its weights.
+    """
+    with _opened(path, 'np') as (file, spec):
+        return Stored(path, spec, not set(INT8.values()).isdisjoint(file.keys()), graphs)
+
+
+def load(path: Path) -> 'Student':
     """
     Read a student, in evaluation mode, in float32, on the CPU.
 
     :raises ValueError: when the file is missing, damaged, of another format, or its weights do
         not fit its spec. Whether OpenVINO can read `int8` shows when it is run.
     """
-    if not path.is_file():
-        raise ValueError(f'checkpoint: expected a file, found none at {path}; train one with '
-                         'training/distill.py, or correct the path')
-    try:
-        with safe_open(path, 'pt') as file:
-            metadata = file.metadata() or {}
-            if FORMAT not in metadata:
-                raise ValueError(f'checkpoint {path}: expected a student written by vl2v_ros '
-                                 f'({FORMAT!r} in the safetensors header), found the entries '
-                                 f'{sorted(metadata)}')
-            weights = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f'checkpoint {path}: expected a safetensors file, but it is damaged or '
-                         f'of another format ({error}); copy or export it again') from error
-    spec = _parse_spec(metadata[FORMAT], path)
+    from vl2v_ros.student import Student  # with torch and timm: seconds of a start
+    with _opened(path, 'pt') as (file, spec):
+        weights = {name: file.get_tensor(name) for name in file.keys()}
     try:
         student = Student(spec)
     except ValueError as error:
@@ -87,19 +110,37 @@ def load(path: Path) -> Student:
     return student.eval()
 
 
-def _take_int8(tensors: dict[str, torch.Tensor], path: Path) -> Int8 | None:
+@contextmanager
+def _opened(path: Path, framework: str) -> Iterator[tuple[safe_open, StudentSpec]]:
+    if not path.is_file():
+        raise ValueError(f'checkpoint: expected a file, found none at {path}; train one with '
+                         'training/distill.py, or correct the path')
+    try:
+        with safe_open(path, framework) as file:
+            metadata = file.metadata() or {}
+            if FORMAT not in metadata:
+                raise ValueError(f'checkpoint {path}: expected a student written by vl2v_ros '
+                                 f'({FORMAT!r} in the safetensors header), found the entries '
+                                 f'{sorted(metadata)}')
+            yield file, _parse_spec(metadata[FORMAT], path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f'checkpoint {path}: expected a safetensors file, but it is damaged or '
+                         f'of another format ({error}); copy or export it again') from error
+
+
+def _take_int8(tensors: dict[str, 'torch.Tensor'], path: Path) -> Graph | None:
     """Take the student in 8 bits out of a file's tensors; None if they have none of it."""
     parts = {part: tensors.pop(name) for part, name in INT8.items() if name in tensors}
     if not parts:
         return None
     if parts.keys() != INT8.keys() or any(
-            tensor.dtype != torch.uint8 or tensor.dim() != 1 or not len(tensor)
+            str(tensor.dtype) != 'torch.uint8' or tensor.dim() != 1 or not len(tensor)
             for tensor in parts.values()):
         found = ', '.join(f'{INT8[part]} {tensor.dtype} {tuple(tensor.shape)}'
                           for part, tensor in parts.items())
         raise ValueError(f'checkpoint {path}: expected {" and ".join(INT8.values())} as rows of '
                          f'bytes, found {found}; copy or export it again')
-    return Int8(**{part: tensor.numpy().tobytes() for part, tensor in parts.items()})
+    return Graph(**{part: tensor.numpy().tobytes() for part, tensor in parts.items()})
 
 
 def _parse_spec(text: str, path: Path) -> StudentSpec:

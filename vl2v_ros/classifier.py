@@ -1,13 +1,17 @@
 """Classifier: frames and a vocabulary -> predictions."""
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from vl2v_ros import stages
 from vl2v_ros.frame import Frame
 from vl2v_ros.runtime import create
-from vl2v_ros.student import Student
 from vl2v_ros.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from vl2v_ros.checkpoint import Stored
+    from vl2v_ros.student import Student
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Prediction:
 class Classifier:
     """One student, ready to run; not thread-safe, because its runtime is not."""
 
-    def __init__(self, student: Student, device: str = 'auto', half: bool = True) -> None:
+    def __init__(self, student: 'Student | Stored', device: str = 'auto', half: bool = True
+                 ) -> None:
         """Prepare the student on a device, see `runtime.create`; raises ValueError."""
         self.spec = student.spec
         self.runtime = create(student, device, half)

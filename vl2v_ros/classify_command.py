@@ -117,7 +117,8 @@ def load(options: argparse.Namespace) -> tuple[Classifier, Vocabulary]:
     named = options.vocabulary if options.labels is None else options.labels
     file = vocabulary_file.parse(shipped if named is None else named)
     path = options.checkpoint or share() / 'models/student.safetensors'
-    classifier = Classifier(checkpoint.load(path), options.device)
+    classifier = Classifier(checkpoint.look(path, text.default_cache_dir() / 'graphs'),
+                            options.device)
     spec = classifier.spec
     tower = text.open_text_tower(spec.text_tower, spec.width, path.parent,
                                  text.default_cache_dir())

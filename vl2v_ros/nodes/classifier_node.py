@@ -26,7 +26,6 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
-import torch
 from vision_msgs.msg import LabelInfo, VisionInfo
 from vl2v_msgs.msg import Vocabulary as VocabularyMessage
 from vl2v_msgs.srv import ClassifyImage, SetVocabulary
@@ -40,6 +39,7 @@ from vl2v_ros.nodes.image_executor import ImageExecutor
 from vl2v_ros.nodes.parameters import changed, ClassifierParameters, declare
 from vl2v_ros.nodes.vocabularies import cache_dir, check_parameters, Vocabularies
 from vl2v_ros.nodes.worker import Job, Worker
+from vl2v_ros.runtime import free_memory
 from vl2v_ros.vocabulary import Vocabulary
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -114,7 +114,7 @@ class ClassifierNode(LifecycleNode):
             raise ValueError('expected a student: set the parameter checkpoint to a *.safetensors '
                              'file')
         path = Path(parameters.checkpoint).expanduser()
-        student = checkpoint.load(path)
+        student = checkpoint.look(path, cache_dir(parameters) / 'graphs')
         spec = student.spec
         log(f'student {path}: {spec.backbone}, {spec.image_size} px, width {spec.width}, '
             f'teacher: {spec.teacher or "not named"}')
@@ -139,9 +139,7 @@ class ClassifierNode(LifecycleNode):
             self._vocabularies.close()
         self._classifier = self._vocabularies = None
         gc.unfreeze()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the cameras and label what they show."""

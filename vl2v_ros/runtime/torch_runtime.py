@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 from vl2v_ros.frame import Frame
-from vl2v_ros.preprocess import DeviceResize, preprocess
+from vl2v_ros.preprocess import preprocess
 from vl2v_ros.runtime import Matches
+from vl2v_ros.runtime.device_resize import DeviceResize
 from vl2v_ros.student import Student
 
 # A captured graph runs at one batch size only; a batch is filled up to the next of these. Above
