@@ -69,8 +69,8 @@ def test_weights_and_spec_stay_what_they_are(exported: Path) -> None:
     metadata = [safe_open(exported / name, 'pt').metadata()
                 for name in ('student.safetensors', 'int8.safetensors')]
     assert metadata[0] == metadata[1]
-    assert len(after['int8.bin']) < 2 * student().backbone.conv1[0].weight.numel() + sum(
-        weight.numel() * 2 for weight in before.values())  # of 4 bytes each in float32
+    weights = sum(weight.numel() for weight in before.values())
+    assert len(after['int8.bin']) < 1.5 * weights  # bytes; in float32 each would have 4
 
 
 def test_loss_is_written(exported: Path) -> None:
