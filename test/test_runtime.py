@@ -1,7 +1,9 @@
 """Runtimes: every engine gives the same embeddings, and says which one it is and why."""
 from collections.abc import Callable
+import ctypes
 import gc
 from pathlib import Path
+import re
 import subprocess
 import sys
 import warnings
@@ -89,7 +91,7 @@ def student(request: pytest.FixtureRequest, shapes_student: Path) -> Student:
 
 @pytest.fixture(scope='module')
 def openvino(student: Student) -> Runtime:
-    runtime = create(student, 'cpu')
+    runtime = create(student, 'cpu', half=False)
     assert type(runtime).__name__ == 'OpenVinoRuntime'
     return runtime
 
@@ -123,7 +125,8 @@ def test_openvino_and_torch_name_the_same_shapes(
     frames = [draw(label, seed=seed) for seed, label in enumerate(shapes.SEEN_LABELS)]
     truth, background = np.arange(len(frames)), random_unit_rows(4, seen_labels.shape[1])
     results = [runtime.match(frames, seen_labels, background, 5, TEMPERATURE)
-               for runtime in (create(student, 'cpu'), TorchRuntime(student, CPU, False, ''))]
+               for runtime in (create(student, 'cpu', False),
+                               TorchRuntime(student, CPU, False, ''))]
     assert np.array_equal(results[0].indices[:, 0], results[1].indices[:, 0])
     assert (results[0].indices[:, 0] == truth).mean() > 0.9
     np.testing.assert_allclose(results[0].similarities, results[1].similarities, atol=1e-3)
@@ -204,7 +207,8 @@ def test_equal_prototypes_are_listed_once_each() -> None:
 
 def test_cpu_says_device_precision_engine_and_reason(shapes_student: Path) -> None:
     student = checkpoint.load(shapes_student)
-    assert create(student, 'cpu').description == 'CPU, float32, OpenVINO (asked for)'
+    assert re.fullmatch(r'CPU, float32, \d+ threads?, OpenVINO \(asked for\)',
+                        create(student, 'cpu', half=False).description)
     assert (TorchRuntime(student, CPU, False, 'no reason').description
             == 'CPU, float32, torch (no reason)')
 
@@ -212,8 +216,45 @@ def test_cpu_says_device_precision_engine_and_reason(shapes_student: Path) -> No
 @without_cuda
 def test_auto_says_why_it_took_the_cpu(shapes_student: Path) -> None:
     description = create(checkpoint.load(shapes_student)).description
-    why = 'finds no CUDA device' if torch.version.cuda else 'was built without CUDA'
-    assert description == f'CPU, float32, OpenVINO (torch {torch.__version__} {why})'
+    try:
+        ctypes.CDLL('libcuda.so.1')
+        built = 'finds no CUDA device' if torch.version.cuda else 'was built without CUDA'
+        why = f'torch {torch.__version__} {built}'
+    except OSError:
+        why = 'no CUDA driver was found'
+    assert description.endswith(f', OpenVINO ({why})')
+
+
+def test_float16_on_the_cpu_is_near_float32_and_of_unit_length(student: Student) -> None:
+    rows, wanted = (create(student, 'cpu', half).embed(FRAMES) for half in (True, False))
+    assert cosine_distances(rows, wanted).max() < 2e-3
+    for found in rows, wanted:
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+def test_the_second_start_needs_no_torch(shapes_student: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from vl2v_ros import checkpoint
+from vl2v_ros.classifier import Classifier
+from vl2v_ros.frame import Frame
+stored = checkpoint.look(Path({str(shapes_student)!r}), Path({str(tmp_path)!r}) / 'graphs')
+row = Classifier(stored, 'cpu').embed([Frame(np.full((48, 64, 3), 99, np.uint8))])[0]
+print('torch' in sys.modules, row.tolist())
+"""
+
+    def start() -> tuple[str, str]:
+        return subprocess.run([sys.executable, '-c', code], check=True, capture_output=True,
+                              text=True).stdout.split(' ', 1)
+    (first, row), (second, again) = start(), start()
+    assert (first, second) == ('True', 'False')
+    assert again == row
+    kept, = (tmp_path / 'graphs').iterdir()
+    kept.write_bytes(kept.read_bytes()[:-1000])  # as by a full disk
+    (third, again) = start()
+    assert (third, again) == ('True', row)
 
 
 def test_openvino_cannot_report_its_use(shapes_student: Path) -> None:

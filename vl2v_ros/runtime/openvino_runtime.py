@@ -73,16 +73,15 @@ def _model(student: 'Student | Stored') -> openvino.Model:
         tensors = from_bytes(kept.read_bytes())
         return read(Graph(*(tensors[name].tobytes() for name in Graph._fields)), student.spec)
     except (OSError, SafetensorError, KeyError, ValueError):  # not there, or of no use
-        model = _model(student.load())
-    from vl2v_ros.runtime.graph import write
+        from vl2v_ros.runtime.graph import write
+        graph = write(_model(student.load()))
     try:
         with replacing(kept) as temporary:
-            temporary.write_bytes(to_bytes({
-                name: np.frombuffer(part, np.uint8)
-                for name, part in write(model)._asdict().items()}))
+            temporary.write_bytes(to_bytes({name: np.frombuffer(part, np.uint8)
+                                            for name, part in graph._asdict().items()}))
     except OSError as error:
         logger.warning('%s cannot be written (%s); each start converts the student', kept, error)
-    return model
+    return read(graph, student.spec)  # what the next start will read, to the last bit
 
 
 class OpenVinoRuntime:
@@ -149,6 +148,7 @@ class OpenVinoRuntime:
         stages.mark('resize')
         request = self._one if len(frames) == 1 else self._many
         rows = request.infer(batch, share_inputs=True)[0]
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # again, as float16 is not exact
         stages.mark('model')
         return rows
 

@@ -61,14 +61,15 @@ class TorchRuntime:
     @torch.inference_mode()
     def embed(self, frames: Sequence[Frame]) -> np.ndarray:
         """Return (B, D) float32 unit rows."""
-        return self._embed(frames).float().cpu().numpy()
+        return functional.normalize(self._embed(frames).float()).cpu().numpy()
 
     @torch.inference_mode()
     def match(self, frames: Sequence[Frame], prototypes: np.ndarray, background: np.ndarray,
               k: int, temperature: float) -> Matches:
         """Compare frames with (C, D) and (K, D) unit rows; K may be 0."""
-        return match_on_device(self._embed(frames).float(), self._upload(prototypes, background),
-                               len(prototypes), k, temperature)
+        rows = functional.normalize(self._embed(frames).float())  # again: float16 is not exact
+        return match_on_device(rows, self._upload(prototypes, background), len(prototypes), k,
+                               temperature)
 
     def _embed(self, frames: Sequence[Frame]) -> torch.Tensor:
         """Return (B, D); the next call may write over it."""
