@@ -144,10 +144,15 @@ class OpenVinoRuntime:
 
     def embed(self, frames: Sequence[Frame]) -> np.ndarray:
         """Return (B, D) float32 unit rows."""
-        batch = resize_on_cpu(frames, self._spec.image_size, self._spec.resize_mode)
-        stages.mark('resize')
+        size = self._spec.image_size
         request = self._one if len(frames) == 1 else self._many
-        rows = request.infer(batch, share_inputs=True)[0]
+        given = request.get_input_tensor()
+        if given.shape[0] != len(frames):
+            given.shape = [len(frames), size, size, 3]
+        resize_on_cpu(frames, size, self._spec.resize_mode, given.data)
+        stages.mark('resize')
+        request.infer()
+        rows = request.get_output_tensor().data.copy()  # the next call writes over it
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # again, as float16 is not exact
         stages.mark('model')
         return rows
