@@ -54,18 +54,33 @@ def match_embeddings(embeddings: np.ndarray, prototypes: np.ndarray, background:
                      k: int, temperature: float) -> Matches:
     """Compare (B, D) with (C, D) and (K, D) unit rows, on the CPU; K may be 0."""
     similarities = embeddings @ prototypes.T  # (B, C)
-    elsewhere = embeddings @ background.T  # (B, K)
-    k = min(k, len(prototypes))
-    best = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
-    order = np.argsort(-np.take_along_axis(similarities, best, 1), axis=1, kind='stable')
-    best = np.take_along_axis(best, order, 1)
-    top = np.take_along_axis(similarities, best, 1)  # (B, k)
-    nearest = elsewhere.max(1, initial=-1)
-    highest = np.maximum(top[:, 0], nearest)
-    parts = sum(np.exp((cosines - highest[:, None]) / temperature).sum(1)
-                for cosines in (similarities, elsewhere))
-    log_partition = np.log(parts) + highest / temperature
-    return Matches(best, top, nearest, log_partition)
+    labels = len(prototypes)
+    k = min(k, labels)
+    # Only the k best are sorted, where they are few among many.
+    frames = np.arange(len(similarities))[:, None]
+    if labels > 64:
+        best = np.argpartition(similarities, labels - k, axis=1)[:, labels - k:]
+        best = best[frames, similarities[frames, best].argsort(axis=1)[:, ::-1]]
+    else:
+        best = similarities.argsort(axis=1)[:, :-k - 1:-1]
+    top = similarities[frames, best]  # (B, k)
+    highest, nearest = top[:, 0], np.full(len(frames), -1, np.float32)
+    if len(background):
+        elsewhere = embeddings @ background.T  # (B, K)
+        nearest = elsewhere.max(1)
+        highest = np.maximum(highest, nearest)
+    parts = _sum_of_exponentials(similarities, highest, temperature)
+    if len(background):
+        parts += _sum_of_exponentials(elsewhere, highest, temperature)
+    return Matches(best, top, nearest, np.log(parts) + highest / temperature)
+
+
+def _sum_of_exponentials(cosines: np.ndarray, highest: np.ndarray, temperature: float
+                         ) -> np.ndarray:
+    """Return (B,) sums of exp((cosine - highest) / temperature); writes over the cosines."""
+    cosines -= highest[:, None]
+    cosines /= temperature
+    return np.exp(cosines, out=cosines).sum(1)
 
 
 def create(student: 'Student | Stored', device: str = 'auto', half: bool = True) -> Runtime:
