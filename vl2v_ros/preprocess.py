@@ -2,10 +2,12 @@
 Frames -> (B, 3, S, S) in [0, 1]: the only resize, for running, evaluation and training alike.
 
 A frame is cropped to its centred square ('shortest', as CLIP does) or kept whole and stretched
-('squash'), then reduced to S x S by the mean over each target pixel's area, or enlarged
-bilinearly. What is at least twice as large is halved first, by the mean of 2 x 2 pixels, which
-OpenCV does many times faster: a camera's image takes a half to a quarter of the time. This is the
-way of the CPU, on uint8 with OpenCV; runtime/device_resize.py does the same on a GPU.
+('squash'). What is at least twice as large as S is halved, by the mean of 2 x 2 pixels, until it is
+not; the rest of the way is bilinear, as between the levels of an image pyramid. What was not halved
+is reduced by the mean over each target pixel's area, or enlarged bilinearly. (The mean over areas
+would do for all, but takes OpenCV two to five times as long for a camera's image.)
+
+This is the way of the CPU, on uint8; runtime/device_resize.py does the same on a GPU.
 """
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -34,12 +36,13 @@ def crop(pixels: np.ndarray, resize_mode: str) -> np.ndarray:
     return pixels[top:top + side, left:left + side]
 
 
-def halvings(height: int, width: int, size: int) -> int:
-    """Return how often pixels are halved before they are resized to `size`."""
+def plan(height: int, width: int, size: int) -> tuple[int, bool]:
+    """Return how often pixels are halved, and whether the rest of the way is by areas."""
     count = 0
     while min(height, width) >= 2 * size and height % 2 == width % 2 == 0:
         height, width, count = height // 2, width // 2, count + 1
-    return count
+    halved = count > 0 and max(height, width) < 2 * size
+    return count, min(height, width) >= size and not halved
 
 
 def resize_on_cpu(frames: Sequence[Frame], size: int, resize_mode: str,
@@ -53,11 +56,11 @@ def resize_on_cpu(frames: Sequence[Frame], size: int, resize_mode: str,
         batch = np.empty((len(frames), size, size, 3), np.uint8)
     for frame, target in zip(frames, batch):
         pixels = crop(frame.pixels, resize_mode)
-        for _ in range(halvings(*pixels.shape[:2], size)):
+        count, by_areas = plan(*pixels.shape[:2], size)
+        for _ in range(count):
             pixels = cv2.resize(pixels, (pixels.shape[1] // 2, pixels.shape[0] // 2),
                                 interpolation=cv2.INTER_AREA)
-        shrinks = min(pixels.shape[:2]) >= size
-        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        interpolation = cv2.INTER_AREA if by_areas else cv2.INTER_LINEAR
         if frame.order == 'rgb':
             cv2.resize(pixels, (size, size), dst=target, interpolation=interpolation)
         else:

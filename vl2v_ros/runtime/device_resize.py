@@ -10,7 +10,7 @@ from itertools import groupby
 import numpy as np
 import torch
 from vl2v_ros.frame import CHANNELS, Frame, RGB_CHANNELS
-from vl2v_ros.preprocess import crop, halvings
+from vl2v_ros.preprocess import crop, plan
 
 
 class DeviceResize:
@@ -75,8 +75,8 @@ class DeviceResize:
 def _device_weights(size: int, device: torch.device, dtype: torch.dtype, height: int, width: int,
                     order: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (S, H), and (W * C, S * 3), which also orders the colours and divides by 255."""
-    shrinks, times = min(height, width) >= size, halvings(height, width, size)
-    rows, columns = (torch.from_numpy(_resize_weights(side, size, shrinks, times)).to(
+    count, by_areas = plan(height, width, size)
+    rows, columns = (torch.from_numpy(_resize_weights(side, size, by_areas, count)).to(
         device, torch.float32) for side in (height, width))
     colours = torch.zeros(CHANNELS[order], 3)
     colours[RGB_CHANNELS[order], range(3)] = 1 / 255
@@ -84,18 +84,19 @@ def _device_weights(size: int, device: torch.device, dtype: torch.dtype, height:
     return rows.to(dtype), columns.to(dtype)
 
 
-def _resize_weights(source: int, target: int, shrinks: bool, times: int) -> np.ndarray:
+def _resize_weights(source: int, target: int, by_areas: bool, halved: int
+                    ) -> np.ndarray:
     """
     Return the (target, source) matrix of OpenCV's INTER_AREA or INTER_LINEAR along one axis.
 
-    :param times: how often the source is halved before.
+    :param halved: how often the source is halved before.
     """
-    if times:
-        return np.repeat(_resize_weights(source >> times, target, shrinks, 0), 2**times, 1
-                         ) / 2**times
+    if halved:
+        return np.repeat(_resize_weights(source >> halved, target, by_areas, 0), 2**halved, 1
+                         ) / 2**halved
     scale = source / target
     position = np.arange(source)
-    if shrinks:  # overlap of source pixel [p, p + 1) with target pixel [t, t + 1) * scale
+    if by_areas:  # overlap of source pixel [p, p + 1) with target pixel [t, t + 1) * scale
         start = np.arange(target)[:, None] * scale
         overlap = np.minimum(position + 1, start + scale) - np.maximum(position, start)
         return overlap.clip(0) / scale
