@@ -121,11 +121,16 @@ class Bench:
                 self._keep(f'{setup} @ {rate:g} Hz',
                            self._measure(rig, rate, plan.seconds(rate)))
             before = self.result['figures'].get(f'{setup}, highest')
-            guess = before[-1]['highest rate'] if before else 20.0
-            self._keep(f'{setup}, highest', self._highest(rig, guess))
+            found = before[-1]['highest rate'] if before else 0.0
+            self._keep(f'{setup}, highest', self._highest(rig, found))
 
-    def _highest(self, rig: Rig, rate: float) -> dict[str, float]:
-        """Search as ros2_benchmark does: up until frames are missed, then between."""
+    def _highest(self, rig: Rig, guess: float) -> dict[str, float]:
+        """
+        Search as ros2_benchmark does: up until frames are missed, then between.
+
+        :param guess: what was found before [Hz]; 0 if nothing was.
+        """
+        rate, factor = (guess, 1.15) if guess else (20.0, 2.0)
         low, high, best = 0.0, 0.0, {'highest rate': 0.0}
         while not high or high > PRECISION * low:
             # Long enough that what waits in a queue of ten frames is less than what is missed.
@@ -139,7 +144,7 @@ class Bench:
                     break
             else:
                 high = reached if reached > low else rate
-            rate = 1.5 * rate if not high else (low * high) ** 0.5 if low else rate / 2
+            rate = factor * rate if not high else (low * high) ** 0.5 if low else rate / factor
             if rate < 0.1:
                 break
         return best

@@ -12,18 +12,16 @@ all of them.
 """
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from itertools import cycle
 import json
 import logging
-import os
 from pathlib import Path
-import platform
 import re
 import statistics
 import sys
 import time
 
+import machine
 import numpy as np
 import open_clip
 from PIL import Image
@@ -89,22 +87,6 @@ def pick_device(asked: str) -> str:
     return 'cpu'
 
 
-def machine(device: str) -> dict[str, str | int | None]:
-    """Return what the times depend on."""
-    cpu = re.search(r'model name\s*: (.*)', Path('/proc/cpuinfo').read_text()) if (
-        Path('/proc/cpuinfo').exists()) else None
-    versions = {}
-    for package in ('torch', 'openvino', 'open_clip_torch', 'timm', 'numpy'):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return {'CPU': cpu[1] if cpu else platform.machine(),
-            'cores': len(os.sched_getaffinity(0)),
-            'GPU': torch.cuda.get_device_name(device) if device != 'cpu' else None,
-            'Python': platform.python_version(), **versions}
-
-
 def vocabulary(labels: int, width: int) -> Vocabulary:
     """Return labels with random prototypes; no background."""
     rows = np.random.default_rng(0).standard_normal((labels, width)).astype(np.float32)
@@ -148,7 +130,7 @@ class Tower(nn.Module):
         super().__init__()
         self.spec = StudentSpec(name, width, visual.image_size[0], TextTower('none', 'none'),
                                 visual.image_mean, visual.image_std)
-        self.visual = visual
+        self.visual, self.int8 = visual, None
         self.register_buffer('mean', torch.tensor(self.spec.mean).view(3, 1, 1))
         self.register_buffer('std', torch.tensor(self.spec.std).view(3, 1, 1))
 
@@ -223,7 +205,7 @@ def measure(options: Options, device: str) -> dict[str, object]:
                         times[name][size].append(passed)
             except Exception as error:  # noqa: BLE001 the same
                 leave_out(name, error)
-    return {'machine': machine(device),
+    return {'machine': machine.describe() | {'device': device},
             'options': {key: str(value) if isinstance(value, Path) else value
                         for key, value in asdict(options).items()},
             'milliseconds': times, 'weights': weights, 'left out': left_out}
@@ -270,7 +252,7 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.WARNING)  # open_clip says of each model that its weights are random
     result = measure(options, device)
-    print(', '.join(f'{key} {value}' for key, value in result['machine'].items()))
+    print(machine.sentence(result['machine']))
     print(f'{options.width}x{options.height}, {options.labels} labels\n\n{table(result)}')
     part = options.out.with_name(f'.{options.out.name}.part')
     part.write_text(json.dumps(result, indent=1))

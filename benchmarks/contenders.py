@@ -58,6 +58,11 @@ class Setup:
                 for name in self.names]
 
     @property
+    def patience(self) -> float:
+        """How long the answer of one frame may take [s]."""
+        return 3.0 if self.program == PEER_TEXT else 0.5
+
+    @property
     def settings(self) -> dict[str, str]:
         """Environment of node and camera: our transport settings, but none for the peer."""
         return environment() if self.program in (OURS, BARE) else {}

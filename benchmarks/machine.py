@@ -20,6 +20,13 @@ def describe() -> dict[str, object]:
             'python': platform.python_version(), 'versions': _versions()}
 
 
+def sentence(machine: dict[str, object]) -> str:
+    """Return what `describe` returned, for people."""
+    facts = [f'{key}: {value}' for key, value in machine.items() if key != 'versions']
+    return '; '.join(facts + [f'{name} {version}' for name, version in
+                              machine['versions'].items()])
+
+
 def _versions() -> dict[str, str]:
     found = {}
     for name in PACKAGES:

@@ -23,7 +23,7 @@ def repeats(setup: Setup, most: int) -> int:
     """Return how often a setup is measured at all rates; `most` where ratios are claimed."""
     if setup.size == MAIN and setup.transport == 'raw' and setup.program != PEER_TEXT:
         return most
-    return min(3, most) if setup.program == OURS else 1
+    return min(2, most) if setup.program == OURS else 1
 
 
 def streams() -> list[Setup]:

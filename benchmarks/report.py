@@ -5,6 +5,7 @@ from pathlib import Path
 import statistics
 
 from contenders import OURS, PEER, PEER_TEXT, Setup, SIZES
+import machine
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import plan
@@ -96,11 +97,8 @@ def page(result: dict[str, object], stem: str) -> str:
               for name in sorted(figures, key=_natural)
               if name.split(':')[0] in ('labels', 'cameras', 'one camera')]
     text = [[name, spread(times)] for name, times in result.get('text', {}).items()]
-    machine = result['machine']
-    facts = [f'{key}: {value}' for key, value in machine.items() if key != 'versions']
-    facts += [f'{name} {version}' for name, version in machine['versions'].items()]
     parts = [
-        '# `make bench`', f'{"; ".join(facts)}.',
+        '# `make bench`', machine.sentence(result['machine']) + '.',
         'Median of the repeated runs, and their range in brackets. ' + _MEANING,
         table(['to be reached', 'measured', 'wanted', ''],
               [[name, spread(found), bound, 'yes' if reached else

@@ -17,7 +17,7 @@ from timing import summarise
 from vision_msgs.msg import Classification
 
 PATIENCE = 120.0  # for a node's first answer [s]
-AFTERWARDS = 1.5  # how long answers are awaited after the last frame [s]
+AFTERWARDS = 1.0  # and one frame's patience: how long answers are awaited after the last [s]
 
 
 class Unusable(Exception):
@@ -104,6 +104,7 @@ class Rig:
 
     def measure(self, rate: float, seconds: float) -> dict[str, float]:
         """Send at a rate [Hz] on each topic, and return the figures of all cameras together."""
+        self._settle()
         for topic in self.setup.answers:
             self._monitor.received[topic].clear()
         pid, before = self._node.pid, machine.cpu_time(self._node.pid)
@@ -121,10 +122,20 @@ class Rig:
         gpu = machine.gpu_memory(pid)
         return found if gpu is None else found | {'gpu memory': gpu}
 
+    def _settle(self) -> None:
+        """Wait until what a node has queued is answered."""
+        def answered() -> int:
+            return sum(len(self._monitor.received[topic]) for topic in self.setup.answers)
+
+        before = -1
+        while (now := answered()) != before:
+            before = now
+            time.sleep(self.setup.patience)
+
     def _await_rest(self, sent: list[list[int]]) -> None:
-        end = time.monotonic() + AFTERWARDS
+        end = time.monotonic() + AFTERWARDS + self.setup.patience
         while time.monotonic() < end and any(
-                len(self._monitor.received[topic]) < len(stamps)
+                not self._monitor.received[topic].keys() >= set(stamps)
                 for stamps, topic in zip(sent, self.setup.answers)):
             time.sleep(0.02)
 
