@@ -37,6 +37,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument('overlay', default_value='true',
                               description='Offer the annotated image on ~/overlay'),
         DeclareLaunchArgument(
+            'profile', default_value='',
+            description='Measure where the time of a frame goes, into this *.json file'),
+        DeclareLaunchArgument(
             'fast_transport', default_value='true',
             description='Shared memory and malloc settings for large images (Fast DDS)'),
     ]
@@ -46,6 +49,7 @@ def generate_launch_description() -> LaunchDescription:
     classifier = Node(
         package='vl2v_ros', executable='classifier_node', name='classifier',
         namespace=LaunchConfiguration('namespace'), output='screen', emulate_tty=True,
+        arguments=['--profile', LaunchConfiguration('profile')],
         parameters=[
             ParameterFile(LaunchConfiguration('params_file')),
             {name: ParameterValue(LaunchConfiguration(name), value_type=str)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
 import pytest
 import shapes
 
@@ -16,7 +17,13 @@ os.environ.setdefault('MUJOCO_GL', 'egl')  # before MuJoCo is imported: render w
 @pytest.fixture(scope='session')
 def shapes_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the checkpoint of a toy student, trained once; its text tower lies beside it."""
-    return shapes.train(tmp_path_factory.mktemp('shapes'))
+    if 'PYTEST_XDIST_WORKER' not in os.environ:
+        return shapes.train(tmp_path_factory.mktemp('shapes'))
+    folder = tmp_path_factory.getbasetemp().parent / 'shapes'  # of all processes of this run
+    with FileLock(folder.with_suffix('.lock')):
+        folder.mkdir(exist_ok=True)
+        student = folder / 'shapes.safetensors'
+        return student if student.is_file() else shapes.train(folder)
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from embedding_cache import embeddings
 from image_index import Index
 import metrics
 import numpy as np
-import quantise
 import report
 from tables import confusion, in_domains, mistakes, scene_objects, table
 import task as tasks
@@ -32,6 +31,7 @@ from trainee import open_device, outputs, Trainee
 import tyro
 from vl2v_ros import checkpoint
 from vl2v_ros.checkpoint import replacing
+from vl2v_ros.runtime import create
 from vl2v_ros.student import StudentSpec
 from vl2v_ros.text import default_cache_dir
 from vl2v_ros.vocabulary import Vocabulary
@@ -53,8 +53,9 @@ class Options(Recipe):
     """A `clutter` dataset of render.py: each object in its scenes is tested, too."""
     calibrate: bool = False
     """Choose temperature and unknown threshold, and write them into the checkpoint."""
-    int8: bool = False
-    """Run the student in 8 bits as a robot's CPU does, if export.py --int8 made that."""
+    as_robot: bool = False
+    """Run the student as a robot's CPU does: in 8 bits, if export.py --int8 made that, and in half
+    precision, if the CPU has it; else in float32."""
     text: bool = False
     """Measure the text space instead, and what descriptions change on plain images."""
 
@@ -220,7 +221,9 @@ def run(options: Options) -> dict[str, object]:
     if done.is_file() and 'checkpoint' not in json.loads(done.read_text()):
         raise ValueError(f'{done} is of a training; choose another --out')
     student = checkpoint.load(options.checkpoint)
-    runtime = quantise.open_int8(student, options.checkpoint) if options.int8 else None
+    runtime = create(student, 'cpu') if options.as_robot else None
+    if runtime:
+        print(f'{options.checkpoint} runs on {runtime.description}')
     device = open_device(options.device)
     teacher = tasks.open_teacher(options.teacher, str(device))
     check_teacher(student.spec, teacher, options.checkpoint)
@@ -248,8 +251,8 @@ def main() -> None:
         recipe, arguments = tasks.read_command(sys.argv[1:])
         default = Options(**{**vars(recipe), 'out': tyro.MISSING}, checkpoint=tyro.MISSING)
         options = tyro.cli(Options, default=default, args=arguments, description=__doc__)
-        if options.text and options.int8:
-            raise ValueError('expected --text or --int8, got both')
+        if options.text and options.as_robot:
+            raise ValueError('expected --text or --as-robot, got both')
         if options.text:
             print(text_space.run(options.checkpoint, options.out, options.data,
                                  open_device(options.device)))

@@ -8,7 +8,7 @@ onnxruntime computes with it is compared with torch before it takes its place.
 The engine's part is not run where TensorRT is missing.
 
 What --int8 writes is the same checkpoint with the student in 8 bits added, by `quantise.py`: a GPU
-runs it as before, a CPU in int8. How accurate that is: evaluate.py --int8.
+runs it as before, a CPU in int8. How accurate that is: evaluate.py --as-robot.
 
 python training/export.py --checkpoint STUDENT.safetensors --out STUDENT.onnx
 python training/export.py --checkpoint STUDENT.safetensors --int8 OUT.safetensors \

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import resize_on_cpu
-from vl2v_ros.runtime import Runtime  # before NNCF: keeps its use from being reported
+import vl2v_ros.runtime  # noqa: F401 before NNCF: keeps its use from being reported
 from vl2v_ros.spec import Graph
 from vl2v_ros.student import Student
 
@@ -98,20 +98,3 @@ def compare(student: Student, int8: Graph, frames: list[Frame]) -> Loss:
         rows.append(torch.from_numpy(OpenVinoRuntime(one, 'to compare').embed(frames)))
     _, angle = metrics.feature_distance(*rows)
     return Loss(angle, float((rows[0] * rows[1]).sum(1).min()))
-
-
-def open_int8(student: Student, path: Path) -> Runtime:
-    """
-    Run a student's int8; raises ValueError if it has none, it is damaged, or OpenVINO is missing.
-
-    :param path: of its checkpoint, for what is said.
-    """
-    if student.int8 is None:
-        raise ValueError(f'--int8: {path} holds no student in 8 bits; add it with '
-                         'training/export.py --int8')
-    try:
-        from vl2v_ros.runtime.openvino_runtime import OpenVinoRuntime
-    except ImportError as error:
-        raise ValueError(f'--int8 needs OpenVINO ({error}): make setup, or pip install openvino'
-                         ) from error
-    return OpenVinoRuntime(student, 'asked for')

@@ -6,7 +6,11 @@ recorder a mark costs some 50 ns, so they stay in the frame path.
 """
 from collections import deque
 from collections.abc import Mapping, Sequence
+import json
+from pathlib import Path
 import time
+
+from vl2v_ros.checkpoint import replacing
 
 # In the order of the frame path. `receive` is from the image's stamp to the callback, and `wait`
 # from there to the start of work; `upload` is nothing on a CPU, `overlay` only if somebody looks.
@@ -89,12 +93,21 @@ def mark(stage: str) -> None:
         recorder.mark(stage)
 
 
-def plot(profiles: Mapping[str, Mapping[str, object]], path: object) -> None:
+def save(path: Path, picture: bool = False) -> None:
+    """Write what was measured so far as JSON, and beside it as a PNG if a picture is wanted."""
+    summary = recorder.summary()
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(summary, indent=1))
+    if picture:
+        with replacing(path.with_suffix('.png')) as temporary:
+            plot({'frame': summary}, temporary)
+
+
+def plot(profiles: Mapping[str, Mapping[str, object]], path: Path) -> None:
     """
     Write a PNG with a bar of stages for each summary.
 
     :param profiles: what `summary` returned, by the bar's name.
-    :param path: where to, or an open binary file.
     """
     from matplotlib.figure import Figure  # takes long to import, and is for those who measure
     figure = Figure((10, 1.2 + 0.45 * len(profiles)), layout='constrained')

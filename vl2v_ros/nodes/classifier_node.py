@@ -5,7 +5,6 @@ from concurrent.futures import Future
 from functools import partial
 import gc
 import itertools
-import json
 from pathlib import Path
 import signal
 import sys
@@ -268,28 +267,30 @@ class ClassifierNode(LifecycleNode):
             header=Header(stamp=now.to_msg()), status=status))
 
 
-def write_profile(path: Path) -> None:
-    """Write what the recorder has so far."""
-    with checkpoint.replacing(path) as temporary:
-        temporary.write_text(json.dumps(stages.recorder.summary(), indent=1))
-
-
-def _parse(args: list[str]) -> argparse.Namespace:
+def _profile(args: list[str]) -> Path | None:
+    """Return where the command line wants a profile; exit with 2 if that cannot be."""
     parser = argparse.ArgumentParser(prog='classifier_node', description=__doc__)
-    parser.add_argument('--profile', type=Path, metavar='FILE.json',
+    parser.add_argument('--profile', metavar='FILE.json', default='',
                         help='measure where the time of a frame goes, and write it every 10 s and '
                         'at the end; at the end also as a picture, FILE.png')
     options = parser.parse_args(remove_ros_args(args)[1:])
-    if options.profile and (options.profile.suffix != '.json'
-                            or not options.profile.parent.is_dir()):
-        parser.error(f'--profile: expected a file that ends in .json in a folder that is there, '
+    path = Path(options.profile).expanduser()
+    if options.profile and (path.suffix != '.json' or not path.parent.is_dir()):
+        parser.error('--profile: expected a file that ends in .json, in a folder that is there, '
                      f'got {options.profile}')
-    return options
+    return path if options.profile else None
+
+
+def _save_profile(path: Path, node: ClassifierNode, picture: bool = False) -> None:
+    try:
+        stages.save(path, picture)
+    except OSError as error:
+        node.get_logger().warning(f'--profile {path}: cannot be written: {error}')
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is told to stop; exit with 1 if it cannot start or fails."""
-    options = _parse(sys.argv if args is None else args)
+    profile = _profile(sys.argv if args is None else args)
     starting = True
 
     def on_signal(*_: object) -> None:
@@ -305,9 +306,9 @@ def main(args: list[str] | None = None) -> None:
     except (ParameterException, NameValidationException, ValueError) as error:
         sys.exit(f'classifier_node: {error}')
     executor.add_node(node)
-    if options.profile:
+    if profile:
         stages.recorder = stages.Recorder()
-        node.create_timer(10.0, partial(write_profile, options.profile))
+        node.create_timer(10.0, partial(_save_profile, profile, node))
     try:
         if node.get_parameter('autostart').value:
             for transition in (node.trigger_configure, node.trigger_activate):
@@ -327,10 +328,8 @@ def main(args: list[str] | None = None) -> None:
         node.stop()
         node.release()
         rclpy.try_shutdown()
-        if options.profile:
-            write_profile(options.profile)
-            with checkpoint.replacing(options.profile.with_suffix('.png')) as temporary:
-                stages.plot({'frame': stages.recorder.summary()}, temporary)
+        if profile:
+            _save_profile(profile, node, picture=True)
     sys.exit(int(node.failed))
 
 

@@ -9,6 +9,7 @@ from itertools import groupby
 
 import numpy as np
 import torch
+from vl2v_ros import stages
 from vl2v_ros.frame import CHANNELS, Frame, RGB_CHANNELS
 from vl2v_ros.preprocess import crop, plan
 
@@ -64,12 +65,22 @@ class DeviceResize:
                 uploaded.copy_(staged, non_blocking=True)
                 start += view.size
             rows, columns = self._weights(*shape[:2], order)
+            mark('upload', self._device)
             # Rows first: the product runs over the pixels as they lie in memory.
             small = torch.bmm(rows.expand(last - first, -1, -1),
                               pixels.to(self._dtype).flatten(2))  # (B, S, W * C)
             torch.mm(small.flatten(0, 1), columns, out=results[first * size:last * size])
+            mark('resize', self._device)
             first = last
         return images
+
+
+def mark(stage: str, device: torch.device) -> None:
+    """End a stage, if somebody measures; only then the device is waited for."""
+    if stages.recorder:
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+        stages.mark(stage)
 
 
 def _device_weights(size: int, device: torch.device, dtype: torch.dtype, height: int, width: int,

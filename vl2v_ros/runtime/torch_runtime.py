@@ -7,10 +7,11 @@ from functools import cache
 import numpy as np
 import torch
 from torch.nn import functional
+from vl2v_ros import stages
 from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import preprocess
 from vl2v_ros.runtime import Matches
-from vl2v_ros.runtime.device_resize import DeviceResize
+from vl2v_ros.runtime.device_resize import DeviceResize, mark
 from vl2v_ros.student import Student
 
 # A captured graph runs at one batch size only; a batch is filled up to the next of these. Above
@@ -75,14 +76,20 @@ class TorchRuntime:
         """Return (B, D); the next call may write over it."""
         if self._device.type == 'cpu':
             images = preprocess(frames, self._spec.image_size, self._spec.resize_mode)
-            return self._student(images.to(self._dtype, memory_format=torch.channels_last))
+            stages.mark('resize')
+            rows = self._student(images.to(self._dtype, memory_format=torch.channels_last))
+            stages.mark('model')
+            return rows
         batch = next((size for size in BATCH_SIZES if size >= len(frames)), None)
         if batch is None:
-            return self._student(self._resize(frames))
-        captured = self._capture(batch)
-        self._resize(frames, captured.images[:len(frames)])
-        captured.graph.replay()
-        return captured.embeddings[:len(frames)]
+            rows = self._student(self._resize(frames))
+        else:
+            captured = self._capture(batch)
+            self._resize(frames, captured.images[:len(frames)])
+            captured.graph.replay()
+            rows = captured.embeddings[:len(frames)]
+        mark('model', self._device)
+        return rows
 
     def _capture(self, batch: int) -> _Captured:
         if batch not in self._captured:
