@@ -7,6 +7,7 @@ What was measured is kept after every step in a JSON file, beside it come a tabl
 Stopped, it goes on when the same command is given again.
 """
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 import json
@@ -91,12 +92,13 @@ class Bench:
             try:
                 step()
             except Unusable as error:
-                self._say(f'{name}: {error}')
+                self.say(f'{name}: {error}')
             self.result['done'].append(name)
             with replacing(self.options.out) as temporary:
                 temporary.write_text(json.dumps(self.result, indent=1))
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Print a line among the progress bar, and keep it for the page."""
         tqdm.write(line, file=sys.stderr)
         if line not in self.result['notes']:
             self.result['notes'].append(line)
@@ -105,14 +107,18 @@ class Bench:
         self.result['figures'].setdefault(name, []).append(
             {figure: round(value, 4) for figure, value in run.items()})
 
-    def _running(self, setup: Setup, profile: Path | None = None) -> object:
-        return running(setup, self._monitor, self._folder, self.options.device, profile)
+    @contextmanager
+    def _running(self, setup: Setup, profile: Path | None = None) -> Iterator[Rig]:
+        with running(setup, self._monitor, self._folder, self.options.device, profile) as rig:
+            if rig.runs_on:
+                self.say(f'{setup.program} runs on {rig.runs_on}')
+            yield rig
 
     def _measure(self, rig: Rig, rate: float, seconds: float) -> dict[str, float]:
         found = rig.measure(rate, seconds)
         reached = found['rate sent']
         if reached < 0.95 * rate:
-            self._say(f'{rig.setup}: the camera reached {reached:.0f} of {rate:.0f} Hz')
+            self.say(f'{rig.setup}: the camera reached {reached:.0f} of {rate:.0f} Hz')
         return found
 
     def _stream(self, setup: Setup) -> None:
@@ -139,7 +145,7 @@ class Bench:
             if found['missed'] < MISSED * found['sent'] and reached > low:
                 low, best = reached, found | {'highest rate': reached}
                 if reached < rate / PRECISION:
-                    self._say(f'{rig.setup}: the camera reached {reached:.0f} of {rate:.0f} Hz, '
+                    self.say(f'{rig.setup}: the camera reached {reached:.0f} of {rate:.0f} Hz, '
                               'which limits the highest rate')
                     break
             else:
@@ -205,13 +211,13 @@ class Bench:
 def main() -> None:
     """Measure, and write the JSON, the table and the pictures."""
     options = tyro.cli(Options, description=__doc__)
-    if not machine.gpu_name():
-        print('no GPU: our node and the peer run on the CPU, memory of a GPU is not measured')
     rclpy.init()
     monitor = Monitor()
     try:
         with TemporaryDirectory() as folder:
             bench = Bench(options, monitor, Path(folder))
+            if not machine.gpu_name():
+                bench.say('no GPU: the nodes run on the CPU, memory of a GPU is not measured')
             bench.run()
         write_report(bench.result, options.out)
     finally:

@@ -4,6 +4,7 @@ from contextlib import contextmanager, ExitStack
 import json
 import os
 from pathlib import Path
+import re
 import signal
 import subprocess
 import threading
@@ -84,6 +85,8 @@ class Rig:
         self._monitor, self._node, self._camera = monitor, node, camera
         self.seconds_to_first = 0.0
         """From the start of the node to its first answer [s]."""
+        self.runs_on = ''
+        """What our node says of its runtime."""
 
     def send(self, rate: float, seconds: float) -> list[list[int]]:
         """Let the camera send at a rate [Hz]; return the stamps on each topic [ns]."""
@@ -101,6 +104,8 @@ class Rig:
             self.send(30, 0.1)
         first = [min(self._monitor.received[topic].values()) for topic in self.setup.answers]
         self.seconds_to_first = (min(first, default=started) - started) / 1e9
+        said = re.search('runs on (.*)', self.log.read_text(errors='replace'))
+        self.runs_on = said[1] if said else ''
 
     def measure(self, rate: float, seconds: float) -> dict[str, float]:
         """Send at a rate [Hz] on each topic, and return the figures of all cameras together."""

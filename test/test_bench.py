@@ -53,7 +53,7 @@ def test_highest_rate_is_found_from_any_guess(
 
     said: list[str] = []
     run = bench.Bench.__new__(bench.Bench)
-    run._say = said.append
+    run.say = said.append
     found = run._highest(Node(), guess)['highest rate']
     assert found == pytest.approx(highest, rel=0.11)  # 5 % may be missed, 5 % is the step
     assert bool(said) == (camera == 300.0)
@@ -135,7 +135,7 @@ def test_somebody_else_on_its_topics_is_said_and_the_rest_goes_on(
     done = run_bench(ros.node.context.get_domain_id(), tmp_path / 'bench.json', '--only',
                      'one camera')
     assert done.returncode == 0, done.stderr
-    note, = json.loads((tmp_path / 'bench.json').read_text())['notes']
+    note = json.loads((tmp_path / 'bench.json').read_text())['notes'][-1]
     assert note.endswith('/peer publishes on /bench/image already; stop it, or set another '
                          'ROS_DOMAIN_ID')
     assert note in done.stderr

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 WORTH = 1.4  # by how much faster twice the threads have to be
 TRIALS = 12  # runs of which the fastest counts
+GRAPHS = 1  # to be raised with every change of what `convert` makes: kept graphs are made anew
+MOST_GRAPHS = 8  # that are kept, the newest
 PRECISIONS = {'f16': 'float16', 'f32': 'float32'}
 
 
@@ -67,7 +69,8 @@ def _model(student: 'Student | Stored') -> openvino.Model:
         return convert(student)
     if student.graphs is None:
         return _model(student.load())
-    digest = hashlib.sha256(student.path.read_bytes() + openvino.__version__.encode()).hexdigest()
+    made_by = f'{GRAPHS} {openvino.__version__}'
+    digest = hashlib.sha256(student.path.read_bytes() + made_by.encode()).hexdigest()
     kept = student.graphs / f'{digest[:32]}.safetensors'
     try:
         tensors = from_bytes(kept.read_bytes())
@@ -79,6 +82,9 @@ def _model(student: 'Student | Stored') -> openvino.Model:
         with replacing(kept) as temporary:
             temporary.write_bytes(to_bytes({name: np.frombuffer(part, np.uint8)
                                             for name, part in graph._asdict().items()}))
+        by_age = sorted(student.graphs.glob('*.safetensors'), key=os.path.getmtime)
+        for old in by_age[:-MOST_GRAPHS]:
+            old.unlink()
     except OSError as error:
         logger.warning('%s cannot be written (%s); each start converts the student', kept, error)
     return read(graph, student.spec)  # what the next start will read, to the last bit
