@@ -33,7 +33,8 @@ import tyro
 from vl2v_ros import checkpoint
 from vl2v_ros.classifier import Classifier
 from vl2v_ros.frame import Frame
-from vl2v_ros.student import Student, StudentSpec
+from vl2v_ros.spec import StudentSpec
+from vl2v_ros.student import Student
 from vl2v_ros.text import TextTower
 from vl2v_ros.vocabulary import Vocabulary
 

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from vl2v_ros import checkpoint, vocabulary
 from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import preprocess, resize_on_cpu, to_unit_range
-from vl2v_ros.student import Student, StudentSpec
+from vl2v_ros.spec import StudentSpec
+from vl2v_ros.student import Student
 from vl2v_ros.text import ClipText, identify, TextTower
 
 COLOURS = {'red': (205, 25, 30), 'orange': (245, 130, 10), 'yellow': (245, 225, 30),

@@ -18,7 +18,8 @@ from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import preprocess
 from vl2v_ros.runtime import create, match_embeddings, Matches, Runtime
 from vl2v_ros.runtime.torch_runtime import BATCH_SIZES, match_on_device, TorchRuntime
-from vl2v_ros.student import Student, StudentSpec
+from vl2v_ros.spec import StudentSpec
+from vl2v_ros.student import Student
 from vl2v_ros.text import ClipText, TextTower
 
 CPU = torch.device('cpu')

@@ -13,7 +13,8 @@ import open_clip
 from safetensors.torch import save_file
 import torch
 from vl2v_ros import vocabulary
-from vl2v_ros.student import Student, StudentSpec
+from vl2v_ros.spec import StudentSpec
+from vl2v_ros.student import Student
 from vl2v_ros.text import identify, TextEmbeddings, TextTower
 from vl2v_ros.vocabulary import Vocabulary
 

@@ -32,7 +32,7 @@ import trainer
 import tyro
 from vl2v_ros import checkpoint
 from vl2v_ros.checkpoint import replacing
-from vl2v_ros.student import StudentSpec
+from vl2v_ros.spec import StudentSpec
 from vl2v_ros.text import default_cache_dir
 
 import config

@@ -32,7 +32,7 @@ import tyro
 from vl2v_ros import checkpoint
 from vl2v_ros.checkpoint import replacing
 from vl2v_ros.runtime import create
-from vl2v_ros.student import StudentSpec
+from vl2v_ros.spec import StudentSpec
 from vl2v_ros.text import default_cache_dir
 from vl2v_ros.vocabulary import Vocabulary
 

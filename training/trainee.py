@@ -14,7 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from vl2v_ros.frame import Frame
 from vl2v_ros.runtime import Runtime
-from vl2v_ros.student import Student, StudentSpec
+from vl2v_ros.spec import StudentSpec
+from vl2v_ros.student import Student
 
 from config import StudentSource
 
