@@ -2,6 +2,7 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+import threading
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -59,6 +60,8 @@ class CameraTopics:
                                                     10)
         self.overlay = node.create_publisher(Image, f'~/{inside}overlay', 1) if overlay else None
         self._subscriptions: dict[str, Subscription] = {}
+        # The thread of images drops a transport, that of diagnostics may bring it back.
+        self._listening = threading.RLock()
         self._on_message: Callable[[Any], None] = _ignore
         self.counts = Counts()
 
@@ -74,18 +77,22 @@ class CameraTopics:
         self._on_message = _ignore  # lets go of the model behind the other one
 
     def _listen(self, *transports: str) -> None:
-        for transport in self._subscriptions.keys() - set(transports):
-            self._node.destroy_subscription(self._subscriptions.pop(transport))
-        for transport in set(transports) - self._subscriptions.keys():
-            self._subscriptions[transport] = self._node.create_subscription(
-                TRANSPORTS[transport], self.topics[transport],
-                lambda message, transport=transport: self._receive(message, transport),
-                _sensor_qos(), callback_group=self._executor.group,
-                # rclpy cannot destroy its event callbacks while another thread waits for them;
-                # what they would log, diagnostics say.
-                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-                qos_overriding_options=QoSOverridingOptions.with_default_policies())
-            self._executor.wake()
+        with self._listening:
+            for transport in self._subscriptions.keys() - set(transports):
+                self._node.destroy_subscription(self._subscriptions.pop(transport))
+            for transport in set(transports) - self._subscriptions.keys():
+                self._subscriptions[transport] = self._subscribe(transport)
+                self._executor.wake()
+
+    def _subscribe(self, transport: str) -> Subscription:
+        return self._node.create_subscription(
+            TRANSPORTS[transport], self.topics[transport],
+            lambda message: self._receive(message, transport),
+            _sensor_qos(), callback_group=self._executor.group,
+            # rclpy cannot destroy its event callbacks while another thread waits for them; what
+            # they would log, diagnostics say.
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def _receive(self, message: Image | CompressedImage, transport: str) -> None:
         if len(self._subscriptions) > 1:  # auto: the first transport that delivers is kept
@@ -130,10 +137,11 @@ class CameraTopics:
         quiet = self._now() - self.counts.last_received
         if quiet < SILENCE:
             return ''
-        if self._transport == 'auto':
-            self._listen(*TRANSPORTS)
-        heard = ' or '.join(self.topics[transport] for transport in sorted(self._subscriptions))
-        reason = f'no image on {heard} for {quiet:.0f} s: {self._why_silent()}'
+        with self._listening:
+            if self._transport == 'auto':
+                self._listen(*TRANSPORTS)
+            heard = ' or '.join(self.topics[name] for name in sorted(self._subscriptions))
+            reason = f'no image on {heard} for {quiet:.0f} s: {self._why_silent()}'
         self._node.get_logger().warning(reason, throttle_duration_sec=30.0)
         return reason
 
