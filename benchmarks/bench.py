@@ -88,6 +88,8 @@ class Bench:
         """Do the steps that are not done; say in one line what cannot be measured."""
         todo = [(name, step) for name, step in self.steps()
                 if name not in self.result['done'] and self.options.only in name]
+        if todo:  # this run's cache is empty, even if it goes on with what another began
+            todo.insert(0, ('first start', self._first_start))
         for name, step in tqdm(todo, unit='step'):
             try:
                 step()
@@ -140,7 +142,10 @@ class Bench:
         low, high, best = 0.0, 0.0, {'highest rate': 0.0}
         while not high or high > PRECISION * low:
             # Long enough that what waits in a queue of ten frames is less than what is missed.
-            found = rig.measure(rate, min(10.0, max(2.0, 100 / rate)))
+            seconds = min(10.0, max(2.0, 100 / rate))
+            found = rig.measure(rate, seconds)
+            if found['rate sent'] < rate / PRECISION:  # the camera was held up, or cannot
+                found = max(found, rig.measure(rate, seconds), key=lambda run: run['rate sent'])
             reached = min(rate, found['rate sent'])
             if found['missed'] < MISSED * found['sent'] and reached > low:
                 low, best = reached, found | {'highest rate': reached}
@@ -159,10 +164,13 @@ class Bench:
         with self._running(setup) as rig:
             self._keep(f'{prefix}{setup} @ {rate:g} Hz', self._measure(rig, rate, 3.0))
 
+    def _first_start(self) -> None:
+        """Start with an empty cache; all that follows has the use of what is in it then."""
+        with self._running(plan.CAMERAS[0]) as rig:
+            self._keep('first label, nothing cached', {'first label': rig.seconds_to_first})
+
     def _first_label(self) -> None:
-        """From the start of the process to its first answer, prompts cached by earlier steps."""
-        with self._running(plan.CAMERAS[0]) as rig:  # so that the cache is full
-            rig.measure(5, 0.5)
+        """From the start of the process to its first answer."""
         with self._running(plan.CAMERAS[0]) as rig:
             self._keep('first label', {'first label': rig.seconds_to_first})
 

@@ -254,7 +254,8 @@ def main() -> None:
     logging.disable(logging.WARNING)  # open_clip says of each model that its weights are random
     result = measure(options, device)
     print(machine.sentence(result['machine']))
-    print(f'{options.width}x{options.height}, {options.labels} labels\n\n{table(result)}')
+    result['table'] = table(result)
+    print(f'{options.width}x{options.height}, {options.labels} labels\n\n{result["table"]}')
     part = options.out.with_name(f'.{options.out.name}.part')
     part.write_text(json.dumps(result, indent=1))
     part.replace(options.out)

@@ -27,8 +27,8 @@ def spread(found: Sequence[float], digits: int = 3) -> str:
     """Return median and range; '' of nothing."""
     if not found:
         return ''
-    middle = f'{statistics.median(found):.{digits}g}'
-    low, high = f'{min(found):.{digits}g}', f'{max(found):.{digits}g}'
+    middle, low, high = (f'{value:.0f}' if value >= 1000 else f'{value:.{digits}g}' for value in (
+        statistics.median(found), min(found), max(found)))
     return middle if low == high else f'{middle} ({low} to {high})'
 
 
@@ -104,12 +104,16 @@ def page(result: dict[str, object], stem: str) -> str:
               [[name, spread(found), bound, 'yes' if reached else
                 'no' if found else 'not measured']
                for name, found, bound, reached in targets(result)]),
+        'With nothing cached, from start to first label: '
+        f'{spread(values(figures, "first label, nothing cached", "first label"))} s.',
         '## Highest rate with under 5 % of the frames missed',
         table(['setup', 'highest rate [Hz]', 'latency p50 there [ms]', 'CPU [ms/frame]'], highest),
         f'![Highest rate by size of the image]({stem}_highest.png)', '## Fixed rates',
         table(['setup', 'rate [Hz]', *(_HEADS[name] for name in used)], rates),
         f'![Latency by rate]({stem}_latency.png)', '## Where the time of a frame goes',
-        f'![Stages]({stem}_stages.png)', _STAGES, '## How cost grows',
+        f'![Stages]({stem}_stages.png)', _STAGES,
+        '## From frames in memory to labels, without ROS', _COMPONENT,
+        result.get('component', {}).get('table', 'Not measured.'), '## How cost grows',
         table(['labels at 30 Hz, or cameras', 'CPU [ms/frame]', 'latency p50 [ms]'], growth),
         f'![Growth]({stem}_growth.png)', '## Encoding a list',
         table(['text', 'ms per label'], text), '## Noted while measuring',
@@ -125,6 +129,10 @@ _MEANING = (
 _STAGES = (
     'Means at 30 Hz, as `classifier_node --profile FILE.json` writes them; receive is from the '
     "image's stamp to the callback and includes what the camera needs to send it.")
+_COMPONENT = (
+    '`benchmarks/component.py`: 1280x720, medians of the rounds. The teacher and the ViTs run as '
+    'common nodes run them, with PIL and in eager PyTorch; in the rows "our runtime" they have '
+    'the resize, the engine and the precision that the student has.')
 _HEADS = {'latency p50': 'p50 [ms]', 'latency p99': 'p99 [ms]', 'latency mean': 'mean [ms]',
           'jitter mean': 'jitter [ms]', 'missed': 'missed', 'cpu': 'CPU [ms/frame]',
           'memory': 'RAM [MiB]', 'gpu memory': 'GPU [MiB]'}
