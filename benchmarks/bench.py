@@ -16,11 +16,11 @@ import subprocess
 import sys
 from tempfile import TemporaryDirectory
 
+from bench_page import write_page
 from contenders import OURS, ROOT, Setup
 import machine
 import plan
 import rclpy
-from report import write_report
 from rig import Monitor, Rig, running, Unusable
 from timing import MISSED, percentile
 from tqdm import tqdm
@@ -227,7 +227,7 @@ def main() -> None:
             if not machine.gpu_name():
                 bench.say('no GPU: the nodes run on the CPU, memory of a GPU is not measured')
             bench.run()
-        write_report(bench.result, options.out)
+        write_page(bench.result, options.out)
     finally:
         monitor.close()
 

@@ -124,7 +124,7 @@ def train(folder: Path, seed: int = 0) -> Path:
 
     :return: the checkpoint `<folder>/shapes.safetensors`; its text tower lies beside it.
     """
-    with _one_thread(), torch.random.fork_rng(devices=[]), \
+    with one_thread(), torch.random.fork_rng(devices=[]), \
             tqdm(total=TEXT_STEPS + STEPS, desc='training on coloured shapes') as progress:
         torch.manual_seed(seed)
         tower = _train_text(folder, progress)
@@ -139,7 +139,7 @@ def train(folder: Path, seed: int = 0) -> Path:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Make the result independent of the number of cores, which gain little on nets this small."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

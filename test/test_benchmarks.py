@@ -19,10 +19,10 @@ def test_component_beside_others(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     missing, = (line for line in done.stdout.splitlines() if 'cuda:99' in line)
     assert missing.startswith('component: no GPU') and missing.endswith('measures on the CPU')
-    assert 'component: mobilenetv2_100 runs on CPU, float32, OpenVINO' in done.stdout
+    assert 'component: mobilenetv2_100 runs on CPU, float' in done.stdout
     result = json.loads(out.read_text())
     assert list(out.parent.iterdir()) == [out]
-    assert result['machine']['torch'] and result['machine']['GPU'] is None
+    assert result['machine']['versions']['torch'] and result['machine']['device'] == 'cpu'
     assert result['left out'] == {}
     assert list(result['milliseconds']) == [
         'student', 'its teacher', 'ViT-B/32', 'ViT-B/16', 'ViT-B/32, our runtime',

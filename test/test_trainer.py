@@ -21,6 +21,7 @@ from image_index import Index, read_folders
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+import shapes
 from shards import find_shards
 from teacher import CallableTeacher
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -45,6 +46,13 @@ RECIPE = config.Recipe(
     loss=config.Loss(cls=1, im_cst=1), views=VIEWS, average=0.5, batch=4, device='cpu',
     workers=0, save_every=2)  # 3 steps an epoch
 STEPS = 9
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread() -> Iterator[None]:
+    """With several, some CPUs' matrix products differ in the last bit from run to run."""
+    with shapes.one_thread():
+        yield
 
 
 @pytest.fixture(scope='module')

@@ -142,7 +142,7 @@ def _natural(name: str) -> tuple[str, ...]:
     return tuple(part.rjust(8, '0') if part.isdigit() else part for part in name.split())
 
 
-def write_report(result: dict[str, object], path: Path) -> None:
+def write_page(result: dict[str, object], path: Path) -> None:
     """Write the page and the pictures beside the JSON file `path`."""
     pictures = {'latency': _latency, 'highest': _highest, 'growth': _growth}
     for name, draw in pictures.items():
