@@ -71,15 +71,21 @@ class Bench:
                 if turn < plan.repeats(setup, times):
                     yield f'{setup}, turn {turn}', partial(self._stream, setup)
             for name, setups_, rate in (('labels', plan.LABELS, plan.GROWTH_RATE),
-                                        ('cameras', plan.CAMERAS, plan.CAMERA_RATE),
-                                        ('one camera', plan.CAMERAS[:1], 40.0)):
+                                        ('cameras', plan.CAMERAS + plan.TRIGGERED,
+                                         plan.CAMERA_RATE),
+                                        ('one camera', plan.CAMERAS[:1], plan.ONE_CAMERA_RATE)):
                 for setup in setups_:
                     yield (f'{name}: {setup}, turn {turn}',
                            partial(self._fixed, setup, rate, f'{name}: '))
             yield f'first label, turn {turn}', self._first_label
             yield f'image hop, turn {turn}', self._hops
         for setup in (setup for setup in setups if setup.program == OURS):
-            yield f'stages of {setup}', partial(self._profile, setup)
+            yield f'stages of {setup}', partial(self._profile, setup, plan.GROWTH_RATE)
+        for setup, rate in ((plan.CAMERAS[0], plan.ONE_CAMERA_RATE),
+                            (plan.CAMERAS[-1], plan.CAMERA_RATE),
+                            (plan.TRIGGERED[-1], plan.CAMERA_RATE)):
+            name = f'{setup} @ {rate:g} Hz'
+            yield f'stages of {name}', partial(self._profile, setup, rate, name)
         yield 'endurance', self._endurance
         yield 'text', self._text
         yield 'component', self._component
@@ -189,11 +195,11 @@ class Bench:
             raise Unusable('no image reached the bare subscriber')
         self._keep('image hop, bare subscriber', {'image hop p50': 1e3 * percentile(hops, 0.5)})
 
-    def _profile(self, setup: Setup) -> None:
+    def _profile(self, setup: Setup, rate: float, name: str = '') -> None:
         profile = self._folder / 'profile.json'
         with self._running(setup, profile) as rig:
-            rig.send(plan.GROWTH_RATE, plan.PROFILE_SECONDS)
-        self.result['profiles'][str(setup)] = json.loads(profile.read_text())
+            rig.send(rate, plan.PROFILE_SECONDS)
+        self.result['profiles'][name or str(setup)] = json.loads(profile.read_text())
 
     def _endurance(self) -> None:
         with self._running(plan.LARGEST) as rig:

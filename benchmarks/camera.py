@@ -3,10 +3,10 @@ A camera for benchmarks: sends one picture again and again, at the rates it is t
 
 python benchmarks/camera.py WIDTH HEIGHT raw|compressed TOPIC [TOPIC ...]
 
-For each line of JSON on standard input, {"rate": Hz, "seconds": s}, it sends that many frames on
-every topic and answers with one line: {"sent": [[stamp [ns], ...] of each topic]}. Several topics
-take turns within a period, as cameras do that are not synchronised. The message is made
-beforehand; only its stamp changes.
+For each line of JSON on standard input, {"rate": Hz, "seconds": s, "together": bool}, it sends
+that many frames on every topic and answers with one line: {"sent": [[stamp [ns], ...] of each
+topic]}. Several topics send together, as cameras with a common trigger do, or take turns within a
+period. The message is made beforehand; only its stamp changes.
 """
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def message(width: int, height: int, transport: str) -> Image | CompressedImage:
 
 
 def send(node: Node, publishers: list[Publisher], picture: Image | CompressedImage, rate: float,
-         seconds: float) -> list[list[int]]:
+         seconds: float, together: bool) -> list[list[int]]:
     """
     Send at `rate` [Hz] on each topic.
 
@@ -46,11 +46,12 @@ def send(node: Node, publishers: list[Publisher], picture: Image | CompressedIma
     :return: the stamps of each topic [ns].
     """
     sent: list[list[int]] = [[] for _ in publishers]
-    due = time.monotonic()
+    due, pause = time.monotonic(), 1 / rate if together else 1 / (rate * len(publishers))
     for number in range(max(1, round(rate * seconds)) * len(publishers)):
-        time.sleep(max(0.0, due - time.monotonic()))
-        due = max(due, time.monotonic()) + 1 / (rate * len(publishers))
         topic = number % len(publishers)
+        if topic == 0 or not together:
+            time.sleep(max(0.0, due - time.monotonic()))
+            due = max(due, time.monotonic()) + pause
         stamp = node.get_clock().now()
         picture.header.stamp = stamp.to_msg()
         publishers[topic].publish(picture)
@@ -66,7 +67,7 @@ def main(width: str, height: str, transport: str, *topics: str) -> None:
     publishers = [node.create_publisher(type(picture), topic, QUEUE) for topic in topics]
     for line in sys.stdin:
         wanted = json.loads(line)
-        sent = send(node, publishers, picture, wanted['rate'], wanted['seconds'])
+        sent = send(node, publishers, picture, **wanted)
         print(json.dumps({'sent': sent}), flush=True)
 
 

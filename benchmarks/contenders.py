@@ -23,6 +23,7 @@ class Setup:
     transport: 'raw' or 'compressed'.
     cameras: how many, each of `size`.
     labels: how many; 0 for those of the YCB set.
+    together: whether several cameras have a common trigger; else they take turns.
     """
 
     program: str
@@ -30,10 +31,12 @@ class Setup:
     transport: str = 'raw'
     cameras: int = 1
     labels: int = 0
+    together: bool = False
 
     def __str__(self) -> str:
         """Return a name that tells it from others."""
         cameras = f', {self.cameras} cameras' if self.cameras > 1 else ''
+        cameras += ' with a common trigger' * self.together
         labels = f', {self.labels} labels' if self.labels else ''
         return f'{self.program}, {self.size} {self.transport}{cameras}{labels}'
 

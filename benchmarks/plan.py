@@ -1,4 +1,6 @@
 """What `make bench` measures, as data: which setups, at which rates, how often."""
+from dataclasses import replace
+
 from contenders import BARE, OURS, PEER, PEER_TEXT, Setup, SIZES
 
 RATES = (5.0, 15.0, 30.0, 60.0)  # [Hz]
@@ -11,6 +13,8 @@ GROWTH_RATE = 30.0  # of the growth with labels [Hz]
 LABELS = [Setup(OURS, MAIN, labels=count) for count in (10, 100, 1_000, 10_000)]
 CAMERA_RATE = 5.0  # of each of several cameras [Hz]
 CAMERAS = [Setup(OURS, MAIN, cameras=count) for count in (1, 2, 4, 8)]
+TRIGGERED = [replace(setup, together=True) for setup in CAMERAS[1:]]
+ONE_CAMERA_RATE = CAMERA_RATE * CAMERAS[-1].cameras
 
 
 def all_sizes(program: str) -> list[Setup]:

@@ -90,7 +90,7 @@ class Rig:
 
     def send(self, rate: float, seconds: float) -> list[list[int]]:
         """Let the camera send at a rate [Hz]; return the stamps on each topic [ns]."""
-        return send(self._camera, rate, seconds)
+        return send(self._camera, rate, seconds, self.setup.together)
 
     def await_answer(self, started: int) -> None:
         """Send frames until one is answered on each topic; `started`: when the node was [ns]."""
@@ -152,9 +152,10 @@ def start(command: list[str], setup: Setup, log: Path, **pipes: object) -> subpr
                                 **({'stdout': output} | pipes))
 
 
-def send(camera: subprocess.Popen, rate: float, seconds: float) -> list[list[int]]:
+def send(camera: subprocess.Popen, rate: float, seconds: float, together: bool = False
+         ) -> list[list[int]]:
     """Let a camera send at a rate [Hz]; return the stamps on each topic [ns]."""
-    camera.stdin.write(json.dumps({'rate': rate, 'seconds': seconds}) + '\n')
+    camera.stdin.write(json.dumps({'rate': rate, 'seconds': seconds, 'together': together}) + '\n')
     camera.stdin.flush()
     answer = camera.stdout.readline()
     if not answer:
