@@ -219,7 +219,7 @@ class Bench:
         self.result['text'] = self._program('text_time')
 
     def _component(self) -> None:
-        self.result['component'] = self._program('component')
+        self.result['component'] = self._program('component', '--device', self.options.device)
 
 
 def main() -> None:

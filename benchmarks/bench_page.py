@@ -13,8 +13,9 @@ from vl2v_ros import stages
 from vl2v_ros.checkpoint import replacing
 
 COLOURS = {OURS: '#0d6e6a', PEER: '#c06a2b', PEER_TEXT: '#8a8f94'}
-COLUMNS = ('latency p50', 'latency p99', 'latency mean', 'jitter mean', 'missed', 'cpu', 'memory',
-           'gpu memory')
+COLUMNS = {'latency p50': 'p50 [ms]', 'latency p99': 'p99 [ms]', 'latency mean': 'mean [ms]',
+          'jitter mean': 'jitter [ms]', 'missed': 'missed', 'cpu': 'CPU [ms/frame]',
+          'memory': 'RAM [MiB]', 'gpu memory': 'GPU [MiB]'}
 Figures = dict[str, list[dict[str, float]]]
 
 
@@ -112,7 +113,7 @@ def page(result: dict[str, object], stem: str) -> str:
         '## Highest rate with under 5 % of the frames missed',
         table(['setup', 'highest rate [Hz]', 'latency p50 there [ms]', 'CPU [ms/frame]'], highest),
         f'![Highest rate by size of the image]({stem}_highest.png)', '## Fixed rates',
-        table(['setup', 'rate [Hz]', *(_HEADS[name] for name in used)], rates),
+        table(['setup', 'rate [Hz]', *(COLUMNS[name] for name in used)], rates),
         f'![Latency by rate]({stem}_latency.png)', '## Where the time of a frame goes',
         f'![Stages]({stem}_stages.png)', _STAGES,
         '## From frames in memory to labels, without ROS', _COMPONENT,
@@ -136,9 +137,6 @@ _COMPONENT = (
     '`benchmarks/component.py`: 1280x720, medians of the rounds. The teacher and the ViTs run as '
     'common nodes run them, with PIL and in eager PyTorch; in the rows "our runtime" they have '
     'the resize, the engine and the precision that the student has.')
-_HEADS = {'latency p50': 'p50 [ms]', 'latency p99': 'p99 [ms]', 'latency mean': 'mean [ms]',
-          'jitter mean': 'jitter [ms]', 'missed': 'missed', 'cpu': 'CPU [ms/frame]',
-          'memory': 'RAM [MiB]', 'gpu memory': 'GPU [MiB]'}
 
 
 def _natural(name: str) -> tuple[str, ...]:

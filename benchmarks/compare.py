@@ -12,11 +12,12 @@ from pathlib import Path
 import statistics
 import sys
 
-from timing import HIGHER_IS_BETTER, UNITS
-
 ALONE = 0.1  # what one run may differ from another
-COMPARED = ('latency p50', 'latency p99', 'cpu', 'memory', 'gpu memory', 'highest rate', 'missed',
-            'image hop p50', 'first label')
+# Figures, and their units.
+COMPARED = {'latency p50': 'ms', 'latency p99': 'ms', 'cpu': 'ms/frame', 'memory': 'MiB',
+            'gpu memory': 'MiB', 'highest rate': 'Hz', 'missed': 'frames', 'image hop p50': 'ms',
+            'first label': 's'}
+HIGHER_IS_BETTER = ('highest rate',)
 
 
 def verdict(old: Sequence[float], new: Sequence[float], higher_is_better: bool) -> int:
@@ -32,14 +33,14 @@ def compare(old: dict[str, object], new: dict[str, object]) -> tuple[list[str], 
     lines: dict[int, list[str]] = {1: [], -1: [], 0: []}
     for name in old['figures'].keys() & new['figures'].keys():
         before, after = old['figures'][name], new['figures'][name]
-        for figure in COMPARED:
+        for figure, unit in COMPARED.items():
             pair = [[run[figure] for run in runs if figure in run] for runs in (before, after)]
             if all(pair):
                 middle = [statistics.median(values) for values in pair]
                 change = f' ({middle[1] / middle[0] - 1:+.0%})' if middle[0] else ''
                 ranges = [f'{min(values):.4g} to {max(values):.4g}' for values in pair]
                 lines[verdict(*pair, figure in HIGHER_IS_BETTER)].append(
-                    f'{name}: {figure} {middle[0]:.4g} -> {middle[1]:.4g} {UNITS[figure]}{change}'
+                    f'{name}: {figure} {middle[0]:.4g} -> {middle[1]:.4g} {unit}{change}'
                     f'; {ranges[0]} before, {ranges[1]} now')
     return sorted(lines[1]), sorted(lines[-1])
 

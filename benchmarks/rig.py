@@ -1,6 +1,6 @@
 """A node and a camera as processes of their own, and a monitor that notes each answer."""
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, ExitStack
+from contextlib import contextmanager, ExitStack, suppress
 import json
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ import time
 from contenders import camera_command, node_command, Setup, without
 import machine
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from timing import summarise
 from vision_msgs.msg import Classification
 
@@ -31,16 +31,12 @@ class Monitor:
     def __init__(self) -> None:
         self.received: dict[str, dict[int, int]] = {}
         self.node = rclpy.create_node('benchmark_monitor')
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
     def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            pass
+        with suppress(ExternalShutdownException):
+            rclpy.spin(self.node)
 
     @contextmanager
     def listening(self, topics: Sequence[str]) -> Iterator[None]:

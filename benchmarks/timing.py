@@ -35,11 +35,3 @@ def summarise(sent: Sequence[int], received: Mapping[int, int]) -> dict[str, flo
         'latency mean': statistics.fmean(latencies), 'latency p50': percentile(latencies, 0.5),
         'latency p99': percentile(latencies, 0.99), 'latency max': latencies[-1],
         'jitter mean': statistics.fmean(jitters), 'jitter max': max(jitters)}
-
-
-UNITS = {'sent': '', 'missed': '', 'rate sent': 'Hz', 'rate answered': 'Hz', 'latency mean': 'ms',
-         'latency p50': 'ms', 'latency p99': 'ms', 'latency max': 'ms', 'jitter mean': 'ms',
-         'jitter max': 'ms', 'cpu': 'ms/frame', 'memory': 'MiB', 'gpu memory': 'MiB',
-         'highest rate': 'Hz', 'image hop p50': 'ms', 'first label': 's'}
-"""Of each figure that a run may have."""
-HIGHER_IS_BETTER = ('rate answered', 'highest rate')

@@ -2,7 +2,7 @@
 A student in 8 bits: post-training quantisation by NNCF of the graph that a robot's CPU runs.
 
 Calibrated on images without labels, such as the robot's own. Half of those that are read only tell
-what it costs; how much accuracy it costs is told by evaluate.py --int8.
+what it costs; how much accuracy it costs is told by evaluate.py --as-robot.
 """
 import copy
 import logging

@@ -63,21 +63,20 @@ class Stored:
     A student in a file, of which only the header was read.
 
     has_int8: whether the file holds the student in 8 bits, too.
-    graphs: folder in which what a CPU runs is kept, so that the next start needs no torch; None:
-    not kept.
+    graphs: folder in which what a CPU runs is kept, so that the next start needs no torch.
     """
 
     path: Path
     spec: StudentSpec
     has_int8: bool
-    graphs: Path | None
+    graphs: Path
 
     def load(self) -> 'Student':
         """Read all of it; raises ValueError as `load` does."""
         return load(self.path)
 
 
-def look(path: Path, graphs: Path | None = None) -> Stored:
+def look(path: Path, graphs: Path) -> Stored:
     """
     Read a checkpoint's header, which needs no torch.
 

@@ -5,7 +5,7 @@ A frame is cropped to its centred square ('shortest', as CLIP does) or kept whol
 ('squash'). What is at least twice as large as S is halved, by the mean of 2 x 2 pixels, until it
 is not; the rest of the way is bilinear, as between the levels of an image pyramid. What was not
 halved is reduced by the mean over each target pixel's area, or enlarged bilinearly. (The mean over
-areas would do for all, but takes OpenCV two to five times as long for a camera's image.)
+areas would do for all, but takes OpenCV several times as long for a camera's image.)
 
 This is the way of the CPU, on uint8; runtime/device_resize.py does the same on a GPU.
 """

@@ -31,7 +31,7 @@ class ClassifierParameters:
         'auto', 'raw: listen to image; compressed: to image/compressed; auto: to whichever '
         'delivers, raw preferred', choices=('auto', 'raw', 'compressed'))
     device: str = _parameter('auto', 'auto (CUDA, else CPU), cpu, cuda or cuda:N')
-    half: bool = _parameter(True, 'Compute in half precision on CUDA')
+    half: bool = _parameter(True, 'Compute in half precision, on CUDA and on CPUs that have it')
     overlay: bool = _parameter(True, 'Offer ~/overlay; drawn only while someone subscribes')
     cache_dir: str = _parameter(
         '', 'Folder for encoded prompts and the answers of language models; empty: '

@@ -87,8 +87,7 @@ def create(student: 'Student | Stored', device: str = 'auto', half: bool = True)
     """
     Choose how to execute a student.
 
-    On a CPU, one that is `Stored` with a folder for graphs starts without torch from the second
-    time on.
+    On a CPU, one that is `Stored` starts without torch from the second time on.
 
     :param device: 'auto' (CUDA, else CPU), 'cuda', 'cuda:1', ... or 'cpu'.
     :param half: half precision on CUDA, and on a CPU that computes in it at twice the speed;

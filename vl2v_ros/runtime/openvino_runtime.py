@@ -29,7 +29,6 @@ TRIALS = 20  # runs of each, of which the fastest counts
 THREADS = (1, 2, 4, 8)
 GRAPHS = 1  # to be raised with every change of what `convert` makes: kept graphs are made anew
 MOST_GRAPHS = 8  # that are kept, the newest
-PRECISIONS = {'f16': 'float16', 'f32': 'float32'}
 
 
 @cache
@@ -68,8 +67,6 @@ def _model(student: 'Student | Stored') -> openvino.Model:
             return read(student.int8, student.spec)
         from vl2v_ros.runtime.graph import convert
         return convert(student)
-    if student.graphs is None:
-        return _model(student.load())
     made_by = f'{GRAPHS} {openvino.__version__}'
     digest = hashlib.sha256(student.path.read_bytes() + made_by.encode()).hexdigest()
     kept = student.graphs / f'{digest[:32]}.safetensors'
@@ -85,7 +82,7 @@ def _model(student: 'Student | Stored') -> openvino.Model:
                                             for name, part in graph._asdict().items()}))
         by_age = sorted(student.graphs.glob('*.safetensors'), key=os.path.getmtime)
         for old in by_age[:-MOST_GRAPHS]:
-            old.unlink()
+            old.unlink(missing_ok=True)
     except OSError as error:
         logger.warning('%s cannot be written (%s); each start converts the student', kept, error)
     return read(graph, student.spec)  # what the next start will read, to the last bit
@@ -95,8 +92,8 @@ class OpenVinoRuntime:
     """
     Built from a student's graph; keeps none of torch's.
 
-    One graph is compiled for one frame, which is the most common case and a sixth faster for it,
-    and another for more.
+    One graph is compiled for one frame, the most common case, which is faster when its shape is
+    fixed, and another for more.
     """
 
     def __init__(self, student: 'Student | Stored', why: str, half: bool = False) -> None:
@@ -108,18 +105,18 @@ class OpenVinoRuntime:
         """
         self._spec = student.spec
         self._hints: dict[str, object] = {
-            'PERFORMANCE_HINT': 'LATENCY',
-            'INFERENCE_PRECISION_HINT': 'f16' if half else 'f32'}
+            'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f16'}
         many = _model(student)
         one = many.clone()
         one.reshape([1, *many.input().partial_shape[1:]])
-        if half and not self._computes_in_float16(one):
+        half = half and self._computes_in_float16(one)
+        if not half:
             self._hints['INFERENCE_PRECISION_HINT'] = 'f32'
-        self._one, self.threads, precision = self._fewest_threads(one)
+        self._one, self.threads = self._fewest_threads(one)
         self._many = self._compile(many, self.threads)
         int8 = student.has_int8 if isinstance(student, Stored) else student.int8
         self.description = (
-            f'CPU, {"int8 and " if int8 else ""}{PRECISIONS.get(precision, precision)}, '
+            f'CPU, {"int8 and " if int8 else ""}{"float16" if half else "float32"}, '
             f'{self.threads} thread{"s" * (self.threads > 1)}, OpenVINO ({why})')
 
     def _compile(self, model: openvino.Model, threads: int) -> openvino.InferRequest:
@@ -134,14 +131,14 @@ class OpenVinoRuntime:
             return False
         return compiled.get_property('INFERENCE_PRECISION_HINT') == openvino.Type.f16
 
-    def _fewest_threads(self, model: openvino.Model) -> tuple[openvino.InferRequest, int, str]:
+    def _fewest_threads(self, model: openvino.Model) -> tuple[openvino.InferRequest, int]:
         """
         Double the threads as long as that is worth it.
 
         What a robot's other programs could use is not spent on a few per cent: a small student
         hardly gains by a second thread.
 
-        :return: the compiled model, its threads, and the precision it computes in.
+        :return: the compiled model, and its threads.
         """
         counts = [count for count in THREADS if count <= len(os.sched_getaffinity(0))]
         requests = {count: self._compile(model, count) for count in counts}
@@ -154,8 +151,7 @@ class OpenVinoRuntime:
         best = counts[0]
         while 2 * best in times and times[2 * best] * WORTH < times[best]:
             best *= 2
-        precision = requests[best].get_compiled_model().get_property('INFERENCE_PRECISION_HINT')
-        return requests[best], best, precision.get_type_name()
+        return requests[best], best
 
     def embed(self, frames: Sequence[Frame]) -> np.ndarray:
         """Return (B, D) float32 unit rows."""
