@@ -198,8 +198,12 @@ class Bench:
     def _profile(self, setup: Setup, rate: float, name: str = '') -> None:
         profile = self._folder / 'profile.json'
         with self._running(setup, profile) as rig:
-            rig.send(rate, plan.PROFILE_SECONDS)
-        self.result['profiles'][name or str(setup)] = json.loads(profile.read_text())
+            sent = sum(map(len, rig.send(rate, plan.PROFILE_SECONDS)))
+        found = json.loads(profile.read_text())
+        if found['frames'] < (1 - MISSED) * sent:
+            self.say(f'stages of {name or setup}: only {found["frames"]} of {sent} frames were '
+                     'labelled')
+        self.result['profiles'][name or str(setup)] = found
 
     def _endurance(self) -> None:
         with self._running(plan.LARGEST) as rig:

@@ -17,7 +17,7 @@ from rclpy.executors import ExternalShutdownException
 from timing import summarise
 from vision_msgs.msg import Classification
 
-PATIENCE = 120.0  # for a node's first answer [s]
+PATIENCE = 120.0  # for a node's first answer, and for its end [s]
 AFTERWARDS = 1.0  # and one frame's patience: how long answers are awaited after the last [s]
 
 
@@ -88,13 +88,17 @@ class Rig:
         """Let the camera send at a rate [Hz]; return the stamps on each topic [ns]."""
         return send(self._camera, rate, seconds, self.setup.together)
 
+    def check_running(self) -> None:
+        """Raise Unusable if the node has ended."""
+        if self._node.poll() is not None:
+            raise Unusable(f'the node ended with {self._node.returncode}: '
+                           f'{self.log.read_text(errors="replace").strip()[-300:]}')
+
     def await_answer(self, started: int) -> None:
         """Send frames until one is answered on each topic; `started`: when the node was [ns]."""
         end = time.monotonic() + PATIENCE
         while not all(self._monitor.received[topic] for topic in self.setup.answers):
-            if self._node.poll() is not None:
-                raise Unusable(f'the node ended with {self._node.returncode}: '
-                               f'{self.log.read_text(errors="replace").strip()[-300:]}')
+            self.check_running()
             if time.monotonic() > end:
                 raise Unusable(f'no answer in {PATIENCE:.0f} s')
             self.send(30, 0.1)
@@ -160,13 +164,14 @@ def send(camera: subprocess.Popen, rate: float, seconds: float, together: bool =
 
 
 def stop(process: subprocess.Popen) -> None:
-    """Ask a program to end, then make it."""
+    """Ask a program to end; raise Unusable if it has to be made to."""
     process.send_signal(signal.SIGINT)
     try:
-        process.wait(10)
+        process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+        raise Unusable(f'{process.args[1:3]} did not end within {PATIENCE:.0f} s') from None
 
 
 @contextmanager
@@ -175,7 +180,7 @@ def running(setup: Setup, monitor: Monitor, folder: Path, device: str,
     """
     Run a setup until the block ends; the node has answered by then, so it is warm.
 
-    :raises Unusable: if it cannot be measured.
+    :raises Unusable: if it cannot be measured, or does not end as it should.
     """
     monitor.check_alone(setup)
     log = folder / 'node.log'
@@ -192,3 +197,4 @@ def running(setup: Setup, monitor: Monitor, folder: Path, device: str,
         rig = Rig(setup, monitor, node, camera, log)
         rig.await_answer(started)
         yield rig
+        rig.check_running()

@@ -119,7 +119,7 @@ def test_a_part_of_it_for_real(domain: int, tmp_path: Path) -> None:
     result = json.loads(out.read_text())
     assert result['machine']['cores'] and result['machine']['versions']['torch']
     profile = result['profiles']['vl2v_ros, 1280x720 raw']
-    assert profile['frames'] > 50 and profile['stages']['model']['p50'] > 0
+    assert profile['frames'] > 50 and profile['stages']['model']['p50'] > 0, result
     assert {path.name for path in tmp_path.iterdir()} == {
         'bench.json', 'bench.md', *(f'bench_{name}.png' for name in (
             'growth', 'highest', 'latency', 'stages'))}

@@ -145,7 +145,7 @@ class ClassifierNode(LifecycleNode):
         vocabularies = self._vocabularies
         self._worker = Worker(self._classifier, lambda: (vocabularies.in_force, self._settings),
                               self._on_failure)
-        self._images = ImageExecutor(self)
+        self._images = ImageExecutor(self, self._on_failure)
         for camera in self._cameras:
             camera.open(partial(self._on_image, camera, self._worker), self._images)
         self.get_logger().info('labels images of ' + ', '.join(

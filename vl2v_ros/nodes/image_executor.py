@@ -1,4 +1,5 @@
 """Images have a thread of their own, which waits for nothing but images."""
+from collections.abc import Callable
 import threading
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -25,10 +26,15 @@ class ImageGroup(MutuallyExclusiveCallbackGroup):
 class ImageExecutor(SingleThreadedExecutor):
     """Executes the callbacks of one group; the rest of the node is left to its own executor."""
 
-    def __init__(self, node: Node) -> None:
-        """Start; `wake` it when the group has a new subscription."""
+    def __init__(self, node: Node, on_failure: Callable[[Exception], None]) -> None:
+        """
+        Start; `wake` it when the group has a new subscription.
+
+        :param on_failure: told of an error in a callback; the thread has ended then.
+        """
         super().__init__(context=node.context)
-        self._node, self.group = node, ImageGroup()
+        self._node, self._on_failure, self._closing = node, on_failure, False
+        self.group = ImageGroup()
         self.group.thread = threading.Thread(target=self._spin, name='images', daemon=True)
         self.group.thread.start()
 
@@ -42,6 +48,7 @@ class ImageExecutor(SingleThreadedExecutor):
 
     def close(self) -> None:
         """Stop, and wait for a callback that is under way."""
+        self._closing = True
         self.shutdown()
         self.group.thread.join()
 
@@ -50,3 +57,6 @@ class ImageExecutor(SingleThreadedExecutor):
             self.spin()
         except ExternalShutdownException:
             pass
+        except Exception as error:  # noqa: BLE001 a node that has gone deaf must not go unseen
+            if not self._closing:  # else rclpy may have destroyed what this thread waits with
+                self._on_failure(error)
