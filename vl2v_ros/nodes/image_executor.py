@@ -5,6 +5,7 @@ import threading
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.task import Future
 
 
 class ImageGroup(MutuallyExclusiveCallbackGroup):
@@ -33,7 +34,7 @@ class ImageExecutor(SingleThreadedExecutor):
         :param on_failure: told of an error in a callback; the thread has ended then.
         """
         super().__init__(context=node.context)
-        self._node, self._on_failure, self._closing = node, on_failure, False
+        self._node, self._on_failure, self._closing = node, on_failure, Future()
         self.group = ImageGroup()
         self.group.thread = threading.Thread(target=self._spin, name='images', daemon=True)
         self.group.thread.start()
@@ -48,15 +49,15 @@ class ImageExecutor(SingleThreadedExecutor):
 
     def close(self) -> None:
         """Stop, and wait for a callback that is under way."""
-        self._closing = True
-        self.shutdown()
+        # `shutdown` would destroy what wakes the thread, which may be about to wait for it.
+        self._closing.set_result(None)
         self.group.thread.join()
+        self.shutdown()
 
     def _spin(self) -> None:
         try:
-            self.spin()
+            self.spin_until_future_complete(self._closing)
         except ExternalShutdownException:
             pass
         except Exception as error:  # noqa: BLE001 a node that has gone deaf must not go unseen
-            if not self._closing:  # else rclpy may have destroyed what this thread waits with
-                self._on_failure(error)
+            self._on_failure(error)
