@@ -1,6 +1,8 @@
 """What the classifier says on /diagnostics, above all about images that do not come."""
 from collections.abc import Iterator
 from pathlib import Path
+import subprocess
+import sys
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import pytest
@@ -88,12 +90,33 @@ def test_the_other_transport_is_named(ros: Ros, settings: dict[str, object]) -> 
         publisher = ros.offer(CompressedImage, '/robot/image/compressed', 1)
         received = ros.subscribe(DiagnosticArray, '/diagnostics')
         message = received.wait_for(lambda message: any(
-            'instead' in status.message for status in message.status))
+            'peer publishes' in status.message for status in message.status))
     status, = (status for status in message.status if status.name == '/robot/classifier: camera')
     assert 'no image on /robot/image for' in status.message
     assert 'peer publishes on /robot/image/compressed instead' in status.message
     assert 'image_transport to compressed or auto' in status.message
     ros.node.destroy_publisher(publisher)
+
+
+def test_too_little_shared_memory_is_named(ros: Ros, settings: dict[str, object]) -> None:
+    if subprocess.run(['unshare', '--mount', 'true'], capture_output=True).returncode:
+        pytest.skip('needs the right to mount')
+    given = [word for name, value in settings.items() for word in ('-p', f'{name}:={value}')]
+    node = ros.run('unshare', '--mount', 'sh', '-c',
+                   'mount -t tmpfs -o size=16m tmpfs /dev/shm && exec "$@"', 'sh', sys.executable,
+                   '-m', 'vl2v_ros.nodes.classifier_node', '--ros-args', '-r', '__ns:=/docked',
+                   *given)
+    received = ros.subscribe(DiagnosticArray, '/diagnostics')
+    publisher = ros.offer(Image, '/docked/image', 1)
+    message = received.wait_for(lambda message: any(
+        'peer publishes' in status.message for status in message.status
+        if status.name == '/docked/classifier: camera'))
+    status, = (status for status in message.status if status.name == '/docked/classifier: camera')
+    assert status.message.endswith('MiB are left, 68 needed for each process; docker run '
+                                   '--shm-size=1g gives more')
+    assert ' on both sides, and room in /dev/shm: 1' in status.message
+    ros.node.destroy_publisher(publisher)
+    node.close()
 
 
 def test_running_well_it_says_how_well(ros: Ros, diagnostics: Received[DiagnosticArray],

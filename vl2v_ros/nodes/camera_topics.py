@@ -20,6 +20,7 @@ from vl2v_ros.frame import Frame
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.image_executor import ImageExecutor
 from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.nodes.transport import shortage
 from vl2v_ros.overlay import draw
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
@@ -163,9 +164,10 @@ class CameraTopics:
                             f'QoS: {reason} Change it with the parameters '
                             f'qos_overrides.{topic}.subscription.*')
             if publishers:
+                settings = 'the transport settings of the launch file on both sides'
+                needed = ', and '.join(filter(None, (settings, shortage())))
                 return (f'{publishers[0].node_name} publishes on {topic} but nothing arrives; '
-                        'is the camera running? Large images need the transport settings of the '
-                        'launch file on both sides')
+                        f'is the camera running? Large images need {needed}')
         return 'nobody publishes there; start the camera, or remap `image` to its topic'
 
     def _now(self) -> float:

@@ -2,6 +2,7 @@
 from collections.abc import Mapping
 import os
 from pathlib import Path
+import shutil
 
 from ament_index_python.packages import get_package_share_directory
 
@@ -11,6 +12,7 @@ MALLOC = {'MALLOC_MMAP_THRESHOLD_': '1073741824', 'MALLOC_TRIM_THRESHOLD_': '214
 PROFILE = 'FASTDDS_DEFAULT_PROFILES_FILE'
 FAST_DDS_2 = ('humble', 'iron', 'jazzy')  # these distributions know the variable by its older name
 OLDER_PROFILE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
+SEGMENT = 68  # shared memory that the profile takes for each process [MiB]
 
 
 def environment(current: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -26,3 +28,19 @@ def environment(current: Mapping[str, str] = os.environ) -> dict[str, str]:
         share = Path(get_package_share_directory('vl2v_ros'))
         wanted[name] = str(share / 'config' / 'fastdds_shm.xml')
     return {name: value for name, value in wanted.items() if name not in current}
+
+
+def shortage(folder: str = '/dev/shm') -> str:
+    """
+    Say what is missing if shared memory has no room for one more process; '' if it has.
+
+    Fast DDS then does without, by UDP alone, which loses large images. A container of Docker's
+    has 64 MiB unless it is told otherwise.
+    """
+    try:
+        free = shutil.disk_usage(folder).free // 2 ** 20
+    except OSError:
+        return ''
+    return '' if free >= SEGMENT else (
+        f'room in {folder}: {free} MiB are left, {SEGMENT} needed for each process; '
+        'docker run --shm-size=1g gives more')
