@@ -119,7 +119,9 @@ def test_a_part_of_it_for_real(domain: int, tmp_path: Path) -> None:
     result = json.loads(out.read_text())
     assert result['machine']['cores'] and result['machine']['versions']['torch']
     profile = result['profiles']['vl2v_ros, 1280x720 raw']
-    assert profile['frames'] > 50 and profile['stages']['model']['p50'] > 0, result
+    assert profile['frames'] > 0 and profile['stages']['model']['p50'] > 0
+    for name, found in result['profiles'].items():  # a machine too busy for all frames says so
+        assert found['frames'] >= 142 or any(name in note for note in result['notes'])
     assert {path.name for path in tmp_path.iterdir()} == {
         'bench.json', 'bench.md', *(f'bench_{name}.png' for name in (
             'growth', 'highest', 'latency', 'stages'))}

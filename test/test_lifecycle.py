@@ -34,7 +34,7 @@ def transit(ros: Ros, transition: int) -> bool:
 def manual(ros: Ros, settings: dict[str, object]) -> Iterator[Process]:
     """Yield a classifier that waits for a lifecycle manager."""
     with ros.start('classifier_node', settings | {'autostart': False}) as process:
-        yield process
+        yield process.wait_for_output('waits to be configured')  # its forerunner is forgotten then
 
 
 def test_it_obeys_a_lifecycle_manager(ros: Ros, manual: Process) -> None:
@@ -89,7 +89,7 @@ def test_a_failed_configure_can_be_repeated(ros: Ros, settings: dict[str, object
                                             shapes_student: Path, tmp_path: Path) -> None:
     late = tmp_path / 'late.safetensors'
     with ros.start('classifier_node', settings | {'autostart': False, 'checkpoint': late}
-                   ) as process:
+                   ).wait_for_output('waits to be configured') as process:
         assert not transit(ros, Transition.TRANSITION_CONFIGURE)
         assert state(ros) == State.PRIMARY_STATE_UNCONFIGURED
         assert str(late) in process.output

@@ -314,6 +314,8 @@ def main(args: list[str] | None = None) -> None:
             for transition in (node.trigger_configure, node.trigger_activate):
                 if transition() != TransitionCallbackReturn.SUCCESS:
                     sys.exit(int(rclpy.ok()))  # 0 if it was told to stop meanwhile
+        else:
+            node.get_logger().info('waits to be configured, as autostart is false')
         # Else a collection, which would walk through all of torch, could hold up frames for 0.2 s.
         gc.collect()
         gc.freeze()
