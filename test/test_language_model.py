@@ -154,7 +154,7 @@ def test_after_failures_in_a_row_the_others_are_not_asked_for(server: ChatServer
     server.always = Answer(401, f'{{"error": "unknown key {KEY}"}}')
     found = describe(labels, settings(server, concurrency=3), tmp_path)
     assert list(found.failures) == labels or set(found.failures) == set(labels)
-    assert 5 <= len(server.seen) <= 5 + 3
+    assert 5 <= len(server.seen) <= 5 + 3 - 1  # what the others have begun with meanwhile
     assert 'not asked after 5 failures: 401: the service refused the key; set the environment ' \
         'variable OPENAI_API_KEY' == found.failures[labels[-1]]
 

@@ -131,17 +131,15 @@ def describe(labels: Sequence[str], model: LanguageModel, cache_dir: Path,
     missing = [label for label in dict.fromkeys(labels) if label not in answers.descriptions]
     ended = threading.Event()
     results = _start(missing, model, key, cache, ended)
-    in_a_row = 0
     try:
         for _ in missing:
-            if in_a_row == GIVE_UP_AFTER or not (result := _next(results, stop)):
+            if not (result := _next(results, stop, ended)):
                 break
-            label, sentence, reason = result
+            label, sentence, problem = result
             if sentence:
                 answers.descriptions[label] = sentence
             else:
-                answers.failures[label] = reason
-            in_a_row = 0 if sentence else in_a_row + 1
+                answers.failures[label] = reason = problem
             told(label)
     finally:
         ended.set()  # what is under way is not waited for: its thread ends with it
@@ -154,13 +152,19 @@ def describe(labels: Sequence[str], model: LanguageModel, cache_dir: Path,
 
 def _start(labels: Sequence[str], model: LanguageModel, key: str, cache: AnswerCache,
            ended: threading.Event) -> 'queue.SimpleQueue[tuple[str, str, str]]':
-    """Ask for labels in threads; return the queue of (label, sentence or '', reason or '')."""
+    """
+    Ask for labels in threads, which set `ended` after GIVE_UP_AFTER failures in a row.
+
+    :return: the queue of (label, sentence or '', reason or '').
+    """
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     results: queue.SimpleQueue[tuple[str, str, str]] = queue.SimpleQueue()
+    counting, in_a_row = threading.Lock(), 0
     for label in labels:
         waiting.put(label)
 
     def ask_for_some(client: Any) -> None:
+        nonlocal in_a_row
         while not ended.is_set():
             try:
                 label = waiting.get_nowait()
@@ -170,6 +174,10 @@ def _start(labels: Sequence[str], model: LanguageModel, key: str, cache: AnswerC
             if sentence:
                 cache.write(label, sentence)
             results.put((label, sentence, reason))
+            with counting:
+                in_a_row = 0 if sentence else in_a_row + 1
+                if in_a_row == GIVE_UP_AFTER:
+                    ended.set()
 
     if labels:
         import openai
@@ -182,13 +190,15 @@ def _start(labels: Sequence[str], model: LanguageModel, key: str, cache: AnswerC
     return results
 
 
-def _next(results: 'queue.SimpleQueue[tuple[str, str, str]]', stop: threading.Event
-          ) -> tuple[str, str, str] | None:
+def _next(results: 'queue.SimpleQueue[tuple[str, str, str]]', stop: threading.Event,
+          ended: threading.Event) -> tuple[str, str, str] | None:
     while not stop.is_set():
+        last = ended.is_set()
         try:
-            return results.get(timeout=0.1)
+            return results.get(timeout=0 if last else 0.1)
         except queue.Empty:
-            continue
+            if last:
+                break
     return None
 
 

@@ -45,6 +45,7 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 WARM_UP_SIZES = ((480, 640), (1080, 1920))  # (H, W) [px]
 # One thread each for changes of the vocabulary, requests that wait for their answer, and the rest.
 THREADS = 3
+REFUSALS = ParameterException, NameValidationException, ValueError  # of the node that is made
 
 
 class ClassifierNode(LifecycleNode):
@@ -291,7 +292,7 @@ def _save_profile(path: Path, node: ClassifierNode, picture: bool = False) -> No
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is told to stop; exit with 1 if it cannot start or fails."""
     profile = _profile(sys.argv if args is None else args)
-    starting = True
+    node, starting = None, True
 
     def on_signal(*_: object) -> None:
         if starting:  # later, rclpy's own handler ends `spin`, which leaves no thread half made
@@ -300,16 +301,13 @@ def main(args: list[str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
     rclpy.init(args=args)
-    executor = MultiThreadedExecutor(THREADS)
     try:
         node = ClassifierNode()
-    except (ParameterException, NameValidationException, ValueError) as error:
-        sys.exit(f'classifier_node: {error}')
-    executor.add_node(node)
-    if profile:
-        stages.recorder = stages.Recorder()
-        node.create_timer(10.0, partial(_save_profile, profile, node))
-    try:
+        executor = MultiThreadedExecutor(THREADS)
+        executor.add_node(node)
+        if profile:
+            stages.recorder = stages.Recorder()
+            node.create_timer(10.0, partial(_save_profile, profile, node))
         if node.get_parameter('autostart').value:
             for transition in (node.trigger_configure, node.trigger_activate):
                 if transition() != TransitionCallbackReturn.SUCCESS:
@@ -323,16 +321,19 @@ def main(args: list[str] | None = None) -> None:
         executor.spin()
     except KeyboardInterrupt:
         pass
-    except Exception:
+    except Exception as error:
         if rclpy.ok():  # else it was told to stop, at a moment when rclpy does not expect it
-            raise
+            if node or not isinstance(error, REFUSALS):
+                raise
+            sys.exit(f'classifier_node: {error}')
     finally:
-        node.stop()
-        node.release()
+        if node:
+            node.stop()
+            node.release()
         rclpy.try_shutdown()
-        if profile:
+        if node and profile:
             _save_profile(profile, node, picture=True)
-    sys.exit(int(node.failed))
+    sys.exit(int(bool(node) and node.failed))
 
 
 if __name__ == '__main__':
