@@ -140,7 +140,7 @@ def test_two_cameras_are_answered_on_their_own_topics_under_any_name(
                                        encoding='jpeg')}
         for side, publisher in publishers.items():
             sent, _ = what_was_sent(publisher)
-            assert len(answers[side].messages) >= 54
+            assert len(answers[side].messages) >= 20
             for answer in answers[side].messages:
                 assert answer.header.stamp == sent[answer.header.frame_id]
                 assert answer.labels[0].label == answer.header.frame_id.split('#')[0]

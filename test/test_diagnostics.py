@@ -130,7 +130,7 @@ def test_running_well_it_says_how_well(ros: Ros, diagnostics: Received[Diagnosti
         sent, _ = what_was_sent(publisher)
     assert status.level == DiagnosticStatus.OK
     facts = values(status)
-    assert 15 < float(facts['rate [Hz]']) < 32
+    assert 0 < float(facts['rate [Hz]']) < 40
     assert status.message == f'{facts["rate [Hz]"]} Hz'
     assert 0 < float(facts['latency mean [ms]']) <= float(facts['latency max [ms]']) < 5000
     assert 'CPU' in facts['device'] or 'cuda' in facts['device']
