@@ -113,16 +113,20 @@ def run_bench(domain: int, out: Path, *options: str) -> subprocess.CompletedProc
 
 
 def test_a_part_of_it_for_real(domain: int, tmp_path: Path) -> None:
-    out = tmp_path / 'bench.json'
-    done = run_bench(domain, out, '--only', 'stages')
-    assert done.returncode == 0, done.stderr
-    result = json.loads(out.read_text())
+    for turn in range(3):  # a machine that is too busy for the frames says so
+        out = tmp_path / str(turn) / 'bench.json'
+        out.parent.mkdir()
+        done = run_bench(domain, out, '--only', 'stages')
+        assert done.returncode == 0, done.stderr
+        result = json.loads(out.read_text())
+        for name, found in result['profiles'].items():  # 142: 95 % of the fewest that are sent
+            assert found['frames'] >= 142 or any(name in note for note in result['notes'])
+        profile = result['profiles']['vl2v_ros, 1280x720 raw']
+        if profile['frames'] > 50:
+            break
     assert result['machine']['cores'] and result['machine']['versions']['torch']
-    profile = result['profiles']['vl2v_ros, 1280x720 raw']
-    assert profile['frames'] > 0 and profile['stages']['model']['p50'] > 0
-    for name, found in result['profiles'].items():  # a machine too busy for all frames says so
-        assert found['frames'] >= 142 or any(name in note for note in result['notes'])
-    assert {path.name for path in tmp_path.iterdir()} == {
+    assert profile['frames'] > 50 and profile['stages']['model']['p50'] > 0
+    assert {path.name for path in out.parent.iterdir()} == {
         'bench.json', 'bench.md', *(f'bench_{name}.png' for name in (
             'growth', 'highest', 'latency', 'stages'))}
     assert 'not measured' in out.with_suffix('.md').read_text()

@@ -134,16 +134,22 @@ def test_two_cameras_are_answered_on_their_own_topics_under_any_name(
                 wait_until(lambda name=name: ros.node.count_subscribers(name) == 1, name)
         answers = {side: ros.subscribe(LabelArray, f'/robot/eyes/{side}/labels')
                    for side in ('front', 'rear')}
-        publishers = {
-            'front': ros.publish_frames(vga, '/head/image_raw', count=60),
-            'rear': ros.publish_frames(vga, '/robot/rear/image/compressed', count=60,
-                                       encoding='jpeg')}
-        for side, publisher in publishers.items():
-            sent, _ = what_was_sent(publisher)
-            assert len(answers[side].messages) >= 20
-            for answer in answers[side].messages:
-                assert answer.header.stamp == sent[answer.header.frame_id]
-                assert answer.labels[0].label == answer.header.frame_id.split('#')[0]
+        for _ in range(3):
+            # Where something else keeps the cores busy for a while, frames are dropped.
+            for received in answers.values():
+                received.messages.clear()
+            publishers = {
+                'front': ros.publish_frames(vga, '/head/image_raw', count=60),
+                'rear': ros.publish_frames(vga, '/robot/rear/image/compressed', count=60,
+                                           encoding='jpeg')}
+            for side, publisher in publishers.items():
+                sent, _ = what_was_sent(publisher)
+                for answer in answers[side].messages:
+                    assert answer.header.stamp == sent[answer.header.frame_id]
+                    assert answer.labels[0].label == answer.header.frame_id.split('#')[0]
+            if all(len(received.messages) >= 54 for received in answers.values()):
+                break
+        assert all(len(received.messages) >= 54 for received in answers.values())
         assert process.output.count('] [robot.eyes]: student ') == 1
 
 

@@ -125,12 +125,14 @@ def test_running_well_it_says_how_well(ros: Ros, diagnostics: Received[Diagnosti
     reply = ros.call(SetVocabulary, 'classifier/set_vocabulary', labels=['mug', 'cup'])
     with ros.publish_frames(frames, 'seen/image', count=150) as publisher:
         next_status(diagnostics, 'seen', 'Hz')  # begun within this second
-        next_status(diagnostics, 'seen', 'Hz')
-        status = next_status(diagnostics, 'seen', 'Hz')
+        for _ in range(3):  # something else may keep the cores busy for one of them
+            status = next_status(diagnostics, 'seen', 'Hz')
+            if 15 < float(values(status)['rate [Hz]']) < 32:
+                break
         sent, _ = what_was_sent(publisher)
     assert status.level == DiagnosticStatus.OK
     facts = values(status)
-    assert 0 < float(facts['rate [Hz]']) < 40
+    assert 15 < float(facts['rate [Hz]']) < 32
     assert status.message == f'{facts["rate [Hz]"]} Hz'
     assert 0 < float(facts['latency mean [ms]']) <= float(facts['latency max [ms]']) < 5000
     assert 'CPU' in facts['device'] or 'cuda' in facts['device']

@@ -1,5 +1,5 @@
 """Frames at full rate from another process: answered, labelled right, under their own header."""
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from builtin_interfaces.msg import Time
@@ -38,14 +38,14 @@ def truth(frame_id: str) -> str:
     return frame_id.split('#')[0]
 
 
-def check(answers: list[LabelArray], sent: Mapping[str, Time], least: int = 1) -> None:
-    """Each answer has the header of the frame it belongs to and its label; enough are there."""
+def check(answers: list[LabelArray], sent: Mapping[str, Time]) -> None:
+    """Each answer has the header of the frame it belongs to and its label; some are there."""
     answered = [answer.header.frame_id for answer in answers]
     assert len(set(answered)) == len(answered)
     for answer in answers:
         assert answer.header.stamp == sent[answer.header.frame_id]
         assert answer.labels[0].label == truth(answer.header.frame_id)
-    assert len(answers) >= least
+    assert answers
 
 
 def say(received: Received[LabelArray], first: int, sent: Mapping[str, Time], late: float) -> None:
@@ -58,48 +58,53 @@ def say(received: Received[LabelArray], first: int, sent: Mapping[str, Time], la
           f'publisher late by {1000 * late:.1f} ms at most')
 
 
+def send_until_answered(ros: Ros, received: Received, frames: Path, share: float,
+                        right: Callable[[list, Mapping[str, Time]], None],
+                        **options: object) -> None:
+    """Send frames, up to three times, until so many are answered; all answers must be right."""
+    for _ in range(3):
+        # Where something else keeps the cores busy for longer than a frame, frames are dropped.
+        first = len(received.messages)
+        sent, late = what_was_sent(ros.publish_frames(frames, **options))
+        say(received, first, sent, late)
+        answers = received.messages[first:]
+        right(answers, sent)
+        if len(answers) >= share * len(sent):
+            return
+    pytest.fail(f'fewer than {share:.0%} of the frames were answered, three times')
+
+
 @pytest.mark.parametrize('size', ['vga', 'full_hd'])
 def test_of_300_frames_at_30_hz_99_percent_are_answered(
         ros: Ros, labels: Received[LabelArray], size: str, request: pytest.FixtureRequest) -> None:
-    frames = request.getfixturevalue(size)
-    for _ in range(3):
-        # Where something else keeps the cores busy for longer than a frame, frames are dropped.
-        first = len(labels.messages)
-        sent, late = what_was_sent(ros.publish_frames(frames, rate=RATE))
-        say(labels, first, sent, late)
-        check(labels.messages[first:], sent)
-        if len(labels.messages) - first >= 0.99 * len(sent):
-            return
-    pytest.fail('fewer than 99 % of the frames were answered, three times')
+    send_until_answered(ros, labels, request.getfixturevalue(size), 0.99, check, rate=RATE)
 
 
 @pytest.mark.parametrize('encoding', ['bgr8', 'rgba8', 'bgra8'])
 def test_the_colours_of_other_encodings_are_right(ros: Ros, labels: Received[LabelArray],
                                                   vga: Path, encoding: str) -> None:
-    first = len(labels.messages)
-    sent, _ = what_was_sent(ros.publish_frames(vga, count=30, encoding=encoding))
-    check(labels.messages[first:], sent, least=10)
+    send_until_answered(ros, labels, vga, 0.9, check, count=30, encoding=encoding)
 
 
 @pytest.mark.usefixtures('classifier')
 def test_the_classification_names_the_label_itself(ros: Ros, vga: Path) -> None:
+    def right(answers: list[Classification], sent: Mapping[str, Time]) -> None:
+        for answer in answers:
+            assert answer.header.stamp == sent[answer.header.frame_id]
+            assert answer.results[0].class_id == truth(answer.header.frame_id)
+
     results = ros.subscribe(Classification, 'classifier/classification')
-    sent, _ = what_was_sent(ros.publish_frames(vga, count=30))
-    assert len(results.messages) >= 10
-    for message in results.messages:
-        assert message.header.stamp == sent[message.header.frame_id]
-        assert message.results[0].class_id == truth(message.header.frame_id)
+    send_until_answered(ros, results, vga, 0.9, right, count=30)
 
 
 def test_frames_that_are_grey_are_labelled_by_shape(ros: Ros, labels: Received[LabelArray],
                                                     vga: Path) -> None:
-    first = len(labels.messages)
-    sent, _ = what_was_sent(ros.publish_frames(vga, count=30, encoding='mono8'))
-    answers = labels.messages[first:]
-    assert len(answers) >= 10
-    white = [answer for answer in answers if truth(answer.header.frame_id) == 'white circle']
-    assert white
-    assert all(answer.labels[0].label == 'white circle' for answer in white)
+    def right(answers: list[LabelArray], sent: Mapping[str, Time]) -> None:
+        white = [answer for answer in answers if truth(answer.header.frame_id) == 'white circle']
+        assert white
+        assert all(answer.labels[0].label == 'white circle' for answer in white)
+
+    send_until_answered(ros, labels, vga, 0.9, right, count=30, encoding='mono8')
 
 
 def test_the_vocabulary_changes_20_times_while_frames_flow(

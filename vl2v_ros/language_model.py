@@ -232,7 +232,7 @@ def _ask(client: Any, label: str, model: LanguageModel, key: str, ended: threadi
             if ended.wait(min(max(pause, again), MAX_PAUSE)):
                 break
             pause *= 2
-    return '', f'no answer in {model.retries + 1} attempts, at last: {reason}'
+    return '', f'no answer in {attempt + 1} attempts, at last: {reason}'
 
 
 def _send(client: Any, label: str, model: LanguageModel) -> bytes:

@@ -164,10 +164,9 @@ class CameraTopics:
                             f'QoS: {reason} Change it with the parameters '
                             f'qos_overrides.{topic}.subscription.*')
             if publishers:
-                settings = 'the transport settings of the launch file on both sides'
-                needed = ', and '.join(filter(None, (settings, shortage())))
                 return (f'{publishers[0].node_name} publishes on {topic} but nothing arrives; '
-                        f'is the camera running? Large images need {needed}')
+                        'is the camera running? Large images need the transport settings of the '
+                        f'launch file on both sides{shortage()}')
         return 'nobody publishes there; start the camera, or remap `image` to its topic'
 
     def _now(self) -> float:

@@ -32,7 +32,7 @@ def environment(current: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 def shortage(folder: str = '/dev/shm') -> str:
     """
-    Say what is missing if shared memory has no room for one more process; '' if it has.
+    Say what large images need, too, if shared memory has no room for a process; '' if it has.
 
     Fast DDS then does without, by UDP alone, which loses large images. A container of Docker's
     has 64 MiB unless it is told otherwise.
@@ -42,5 +42,5 @@ def shortage(folder: str = '/dev/shm') -> str:
     except OSError:
         return ''
     return '' if free >= SEGMENT else (
-        f'room in {folder}: {free} MiB are left, {SEGMENT} needed for each process; '
+        f', and room in {folder}: {free} MiB are left, {SEGMENT} needed for each process; '
         'docker run --shm-size=1g gives more')
