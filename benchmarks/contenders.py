@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 import sys
 
-from vl2v_ros.nodes.transport import environment
+from vl2v_ros.nodes.transport import environment, MALLOC
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -65,11 +65,6 @@ class Setup:
         """How long the answer of one frame may take [s]."""
         return 3.0 if self.program == PEER_TEXT else 0.5
 
-    @property
-    def settings(self) -> dict[str, str]:
-        """Environment of node and camera: our transport settings, but none for the peer."""
-        return environment() if self.program in (OURS, BARE) else {}
-
 
 def node_command(setup: Setup, folder: Path, device: str, profile: Path | None = None
                  ) -> list[str]:
@@ -116,7 +111,12 @@ def camera_command(setup: Setup) -> list[str]:
             *setup.images]
 
 
-def without(current: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without what would change a process's transport."""
-    return {name: value for name, value in current.items()
-            if name not in environment({}) and 'FASTDDS' not in name and 'FASTRTPS' not in name}
+def environment_of(setup: Setup, current: Mapping[str, str]) -> dict[str, str]:
+    """
+    Return the environment of node and camera: our transport settings, but none for the peer.
+
+    Those that the user has set are left out, so that they do not change what is measured.
+    """
+    kept = {name: value for name, value in current.items()
+            if name not in MALLOC and 'FASTDDS' not in name and 'FASTRTPS' not in name}
+    return kept | environment(kept) if setup.program in (OURS, BARE) else kept

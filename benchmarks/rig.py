@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 
-from contenders import camera_command, node_command, Setup, without
+from contenders import camera_command, environment_of, node_command, Setup
 import machine
 import rclpy
 from rclpy.executors import ExternalShutdownException
@@ -148,7 +148,7 @@ class Rig:
 def start(command: list[str], setup: Setup, log: Path, **pipes: object) -> subprocess.Popen:
     """Start a program with the transport settings of a setup."""
     with log.open('ab') as output:
-        return subprocess.Popen(command, stderr=output, env=without(os.environ) | setup.settings,
+        return subprocess.Popen(command, stderr=output, env=environment_of(setup, os.environ),
                                 **({'stdout': output} | pipes))
 
 

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from builtin_interfaces.msg import Time
 import cv2
 import numpy as np
+import pytest
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import PublisherEventCallbacks
@@ -161,15 +162,18 @@ class Ros:
     """One DDS domain: nodes as processes, and one node of the test's own, spun by a thread."""
 
     def __init__(self, domain: int, folder: Path) -> None:
-        # Before the first participant of this process: Fast DDS reads its profiles then.
-        os.environ.update(environment())
         self._folder, self._numbers = folder, itertools.count()
-        self._env = {'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': str(folder / 'ros_log')}
+        self._env = {'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': str(folder / 'ros_log'),
+                     **environment()}
         self._processes: list[Process] = []
         self._clients: dict[str, Any] = {}
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
-        self.node = rclpy.create_node('peer', context=self._context)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment().items():
+                patch.setenv(name, value)
+            # Fast DDS reads its profiles with the first participant of a process, here.
+            self.node = rclpy.create_node('peer', context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, daemon=True)
