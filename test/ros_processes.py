@@ -162,15 +162,16 @@ class Ros:
     """One DDS domain: nodes as processes, and one node of the test's own, spun by a thread."""
 
     def __init__(self, domain: int, folder: Path) -> None:
+        settings = environment()
         self._folder, self._numbers = folder, itertools.count()
         self._env = {'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': str(folder / 'ros_log'),
-                     **environment()}
+                     **settings}
         self._processes: list[Process] = []
         self._clients: dict[str, Any] = {}
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment().items():
+            for name, value in settings.items():
                 patch.setenv(name, value)
             # Fast DDS reads its profiles with the first participant of a process, here.
             self.node = rclpy.create_node('peer', context=self._context)

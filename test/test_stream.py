@@ -48,7 +48,7 @@ def check(answers: list[LabelArray], sent: Mapping[str, Time]) -> None:
     assert answers
 
 
-def say(received: Received[LabelArray], first: int, sent: Mapping[str, Time], late: float) -> None:
+def say(received: Received, first: int, sent: Mapping[str, Time], late: float) -> None:
     """Print what the report wants to know; seen with -s."""
     stamps = [answer.header.stamp for answer in received.messages[first:]]
     latencies = sorted(1000 * (time - stamp.sec - stamp.nanosec * 1e-9)
