@@ -25,7 +25,7 @@ from rig import Monitor, Rig, running, Unusable
 from timing import MISSED, percentile
 from tqdm import tqdm
 import tyro
-from vl2v_ros.checkpoint import replacing
+from vl2v_ros.files import replacing
 
 PRECISION = 1.05  # between the highest rate found and one that is too high
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import plan
 from vl2v_ros import stages
-from vl2v_ros.checkpoint import replacing
+from vl2v_ros.files import replacing
 
 COLOURS = {OURS: '#0d6e6a', PEER: '#c06a2b', PEER_TEXT: '#8a8f94'}
 COLUMNS = {'latency p50': 'p50 [ms]', 'latency p99': 'p99 [ms]', 'latency mean': 'mean [ms]',

@@ -18,7 +18,7 @@ from timm.optim import create_optimizer_v2
 import torch
 from torch.nn import functional
 from tqdm import tqdm
-from vl2v_ros import checkpoint, vocabulary
+from vl2v_ros import checkpoint, files, vocabulary
 from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import preprocess, resize_on_cpu, to_unit_range
 from vl2v_ros.spec import StudentSpec
@@ -174,9 +174,9 @@ def _train_text(folder: Path, progress: tqdm) -> TextTower:
         rows = clip.encode_text(tokens[wordings, torch.arange(len(words))])
         loss = -functional.cosine_similarity(rows, targets).mean()
         _step(loss, optimizer, schedule, progress)
-    with checkpoint.replacing(folder / 'shapes_text.json') as temporary:
+    with files.replacing(folder / 'shapes_text.json') as temporary:
         temporary.write_text(json.dumps(TEXT_CONFIG, indent=1))
-    with checkpoint.replacing(folder / 'shapes_text.safetensors') as temporary:
+    with files.replacing(folder / 'shapes_text.safetensors') as temporary:
         temporary.write_bytes(save({name: weight.half().contiguous()
                                     for name, weight in clip.state_dict().items()}))
     tower = TextTower('shapes_text.json', 'shapes_text.safetensors')

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 import shapes
 from tiny_models import python, spec, student
 import torch
-from vl2v_ros import checkpoint
+from vl2v_ros import checkpoint, files
 from vl2v_ros.frame import Frame
 from vl2v_ros.runtime.torch_runtime import TorchRuntime
 from vl2v_ros.student import Student
@@ -281,11 +281,11 @@ def test_process_killed_while_saving_leaves_a_whole_file(
 
 def test_replacing_takes_the_place_only_if_the_block_succeeds(tmp_path: Path) -> None:
     path = tmp_path / 'new' / 'file'
-    with checkpoint.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         temporary.write_text('one')
         assert not path.exists()
     with pytest.raises(RuntimeError, match='half way'):
-        with checkpoint.replacing(path) as temporary:
+        with files.replacing(path) as temporary:
             temporary.write_text('two')
             raise RuntimeError('half way')
     assert path.read_text() == 'one'

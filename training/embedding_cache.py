@@ -25,7 +25,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 import torchvision
 from tqdm import tqdm
-from vl2v_ros.checkpoint import replacing
+from vl2v_ros.files import replacing
 
 KEY = 16  # of a hash [bytes]
 

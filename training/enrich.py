@@ -17,7 +17,7 @@ from typing import Annotated
 from tqdm import tqdm
 import tyro
 from vl2v_ros import text
-from vl2v_ros.checkpoint import replacing
+from vl2v_ros.files import replacing
 from vl2v_ros.language_model import describe, LanguageModel
 from vl2v_ros.vocabulary import add, check_entries, Entry
 from vl2v_ros.vocabulary_file import dump, parse, VocabularyFile

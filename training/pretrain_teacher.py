@@ -41,7 +41,7 @@ from trainee import BATCH_NORMS
 from trainer import rate_at
 import tyro
 from vl2v_ros import vocabulary, vocabulary_file
-from vl2v_ros.checkpoint import replacing
+from vl2v_ros.files import replacing
 from vl2v_ros.text import TextTower
 from vl2v_ros.vocabulary import Entry
 

@@ -11,7 +11,7 @@ import cv2
 import jinja2
 from matplotlib.figure import Figure
 import numpy as np
-from vl2v_ros.checkpoint import replacing
+from vl2v_ros.files import replacing
 
 TEMPLATES = Path(__file__).parent / 'templates'
 MOST_PAIRS = 10  # of labels mixed up, as a table

@@ -8,7 +8,7 @@ import pickle
 from lightning_fabric import Fabric
 import torch
 from trainee import Trainee
-from vl2v_ros.checkpoint import replacing
+from vl2v_ros.files import replacing
 
 from config import plain, Recipe
 

@@ -23,7 +23,7 @@ import charts
 from report import around, insert, markdown_table
 from tqdm import tqdm
 import tyro
-from vl2v_ros.checkpoint import replacing
+from vl2v_ros.files import replacing
 import yaml
 
 from config import read, ROOT

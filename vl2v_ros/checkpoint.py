@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors import safe_open, SafetensorError
+from vl2v_ros.files import replacing
 from vl2v_ros.spec import Graph, StudentSpec
 from vl2v_ros.text import TextTower
 
@@ -22,20 +22,6 @@ if TYPE_CHECKING:
 FORMAT = 'vl2v_student'
 VERSION = 1
 INT8 = {name: f'int8.{name}' for name in Graph._fields}  # names of tensors
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its place only if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        yield temporary
-        with open(temporary, 'rb') as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save(student: 'Student', path: Path, int8: Graph | None = None) -> None:

@@ -25,6 +25,7 @@ class StudentSpec:
     temperature: score = softmax(similarity / temperature) over the labels.
     unknown_threshold: best cosine similarity below which a frame shows none of the labels.
     text_tower: what made the prototypes this student was trained towards.
+    templates: of vocabularies that bring none of their own, see vocabulary.build.
     teacher, trained_on: for people.
     """
 
@@ -38,6 +39,7 @@ class StudentSpec:
     resize_mode: str = 'shortest'
     temperature: float = 0.07
     unknown_threshold: float = 0.0
+    templates: tuple[str, ...] = ('a photo of a {label}. {description}',)
     teacher: str = ''
     trained_on: str = ''
 
@@ -47,6 +49,7 @@ class StudentSpec:
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
             if len(getattr(self, name)) != 3:
                 raise ValueError(f'{name}: expected 3 numbers, got {getattr(self, name)}')
+        object.__setattr__(self, 'templates', tuple(self.templates))
         for name in ('width', 'image_size'):
             if not isinstance(getattr(self, name), int):
                 raise ValueError(f'{name}: expected an integer, got {getattr(self, name)!r}')
@@ -58,6 +61,8 @@ class StudentSpec:
             ('projector', self.projector in PROJECTORS, f'one of {PROJECTORS}'),
             ('resize_mode', self.resize_mode in RESIZE_MODES, f'one of {RESIZE_MODES}'),
             ('temperature', 0 < self.temperature < math.inf, 'a positive number'),
+            ('templates', self.templates and all('{label}' in one for one in self.templates),
+             'at least one text with the place {label}'),
             ('unknown_threshold', -1 <= self.unknown_threshold <= 1, 'a cosine in [-1, 1]'),
         ):
             if not good:

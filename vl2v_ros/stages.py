@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 import time
 
-from vl2v_ros.checkpoint import replacing
+from vl2v_ros.files import replacing
 
 # In the order of the frame path. `receive` is from the image's stamp to the callback, and `wait`
 # from there to the start of work; `upload` is nothing on a CPU, `overlay` only if somebody looks.

@@ -29,12 +29,14 @@ class TextTower:
     open_clip_config.json may also say the images' mean and std, as those from the hub do.
     pretrained: the name's pretrained tag, or the config's weights file (*.safetensors, *.pt).
     identity: what its embeddings are cached under, see `identify`.
+    recording: file of prompts that this tower has answered, see recording.py; '': none.
     Local files are looked up beside the checkpoint that names them.
     """
 
     model: str
     pretrained: str
     identity: str = ''
+    recording: str = ''
 
     @property
     def is_local(self) -> bool:

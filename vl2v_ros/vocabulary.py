@@ -76,7 +76,7 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
     normalised again, is its prototype.
 
     :param entries: as `check` returns them.
-    :param templates: with the place {label}, and {description} where it is wanted.
+    :param templates: as `prompt` takes them.
     :param background: prompts, given to the text tower as they are.
     :raises ValueError: for no label, too many prompts, a template without {label}, or if the text
         tower cannot be loaded.
@@ -115,10 +115,17 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 
 def prompt(template: str, label: str, description: str = '') -> str:
-    """Return what the text tower is given for a label, of a template such as TEMPLATE."""
-    words = {'{label}': label, '{description}': description}
+    """
+    Return what the text tower is given for a label.
+
+    :param template: with the place {label}, {description} where it is wanted, and {a} for 'a' or
+        'an'; a part in [brackets] is there only where there is a description.
+    """
+    words = {'{label}': label, '{description}': description,
+             '{a}': 'an' if label[:1].casefold() in set('aeiou') else 'a'}
+    template = re.sub(r'\[(.*?)\]', r'\1' if description else '', template)
     # In one pass, so that braces inside a label or a description stay what they are.
-    return re.sub(r'\{(label|description)\}', lambda found: words[found[0]], template).strip()
+    return re.sub(r'\{(label|description|a)\}', lambda found: words[found[0]], template).strip()
 
 
 def check(labels: Sequence[str], descriptions: Sequence[str] = ()) -> dict[str, Entry]:
@@ -175,16 +182,16 @@ def check_templates(templates: Sequence[str], what: str = 'template') -> tuple[s
     Validate templates, see `build`.
 
     :raises ValueError: as `check_texts` does, for none, for one without the place {label}, or
-        with another place than {label} and {description}.
+        with another place than {label}, {description} and {a}.
     """
     if not templates:
         raise ValueError(f'{what}: expected at least one, got none')
     checked = check_texts(templates, what, 'a sentence')
     for number, template in enumerate(checked, 1):
         places = set(re.findall(r'\{\w*\}', template))
-        if '{label}' not in places or places - {'{label}', '{description}'}:
+        if '{label}' not in places or places - {'{label}', '{description}', '{a}'}:
             raise ValueError(f'{what} {number}: expected the place {{label}} and, if wanted, '
-                             f'{{description}}, got {template!r:.80}')
+                             f'{{description}} and {{a}}, got {template!r:.80}')
     return checked
 
 

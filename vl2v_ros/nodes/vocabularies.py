@@ -8,7 +8,7 @@ import traceback
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from vl2v_msgs.srv import SetVocabulary
 from vl2v_ros import text
-from vl2v_ros.checkpoint import replacing
+from vl2v_ros.files import replacing
 from vl2v_ros.language_model import (
     Answers,
     check_endpoint,

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 from vl2v_ros import stages
-from vl2v_ros.checkpoint import replacing, Stored
+from vl2v_ros.checkpoint import Stored
+from vl2v_ros.files import replacing
 from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import resize_on_cpu
 from vl2v_ros.runtime import match_embeddings, Matches
