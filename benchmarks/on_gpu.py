@@ -82,17 +82,17 @@ def run(command: list[object], limit: float, device: str, log: Path) -> Done:
                                    stderr=subprocess.STDOUT, env=environment,
                                    start_new_session=True)
         try:
-            code, ended = process.wait(limit), ''
+            code, ended = process.wait(limit), []
         except subprocess.TimeoutExpired:
-            code, ended = 124, f'\nstopped: it took more than {limit:.0f} s'
+            code, ended = 124, [f'stopped: it took more than {limit:.0f} s']
         finally:
             try:
                 os.killpg(process.pid, signal.SIGKILL)
             except ProcessLookupError:  # nothing is left of it
                 pass
             process.wait()
-    said = log.read_text(encoding='utf-8', errors='replace').replace('\r', '\n') + ended
-    return Done(code, time.monotonic() - start, said.strip())
+    said = log.read_text(encoding='utf-8', errors='replace').replace('\r', '\n').strip()
+    return Done(code, time.monotonic() - start, '\n'.join([said, *ended]))
 
 
 def read_tests(path: Path) -> dict[str, object]:
