@@ -6,7 +6,8 @@ import platform
 import shutil
 import subprocess
 
-PACKAGES = ('torch', 'openvino', 'open_clip_torch', 'timm', 'numpy', 'opencv-python', 'rclpy')
+PACKAGES = ('torch', 'openvino', 'open_clip_torch', 'timm', 'numpy', 'opencv-python',
+            'opencv-python-headless', 'rclpy')
 
 
 def describe() -> dict[str, object]:
@@ -48,6 +49,13 @@ def _nvidia_smi(query: str) -> list[str]:
 def gpu_name() -> str:
     """Return the name of the first GPU, '' without one."""
     return next(iter(_nvidia_smi('--query-gpu=name')), '')
+
+
+def gpu() -> dict[str, str]:
+    """Return driver, memory and power limit of the first GPU; empty without one."""
+    names = ('driver', 'GPU memory [MiB]', 'GPU power limit [W]')
+    lines = _nvidia_smi('--query-gpu=driver_version,memory.total,power.limit')
+    return dict(zip(names, lines[0].split(', '))) if lines else {}
 
 
 def gpu_memory(pid: int) -> float | None:

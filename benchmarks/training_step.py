@@ -85,15 +85,17 @@ def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     found = measure(options)
     base = statistics.median(next(iter(found.values())))
-    print('| training step | images/s | times plain |\n|---|---:|---:|')
+    lines = ['| training step | images/s | times plain |', '|---|---:|---:|']
     for name, rates in found.items():
         middle = statistics.median(rates)
-        print(f'| {name} | {middle:.0f} ({min(rates):.0f} to {max(rates):.0f}) | '
-              f'{middle / base:.2f} |')
+        lines.append(f'| {name} | {middle:.0f} ({min(rates):.0f} to {max(rates):.0f}) | '
+                     f'{middle / base:.2f} |')
+    table = '\n'.join(lines)
+    print(table)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({
         'machine': f'{platform.machine()}, {os.cpu_count()} cores, {options.device}',
-        'images/s': found}, indent=1))
+        'images/s': found, 'table': table}, indent=1))
 
 
 if __name__ == '__main__':

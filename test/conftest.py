@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 import pytest
 import shapes
+import torch
 
 if TYPE_CHECKING:
     from ros_processes import Ros
 
 os.environ.setdefault('MUJOCO_GL', 'egl')  # before MuJoCo is imported: render without a screen
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker('cuda') and not torch.cuda.is_available():
+        pytest.skip('no CUDA device')
 
 
 @pytest.fixture(scope='session')

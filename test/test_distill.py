@@ -111,6 +111,19 @@ def test_unseen_domain_has_a_row(tmp_path: Path) -> None:
     assert rows['night']['count'] == 20 and rows['day']['count'] == 4
 
 
+@pytest.mark.parametrize('device, precision', [
+    ('cpu', 'bf16-mixed'), pytest.param('cuda', 'bf16-mixed', marks=pytest.mark.cuda),
+    pytest.param('cuda', '16-mixed', marks=pytest.mark.cuda)])
+def test_mixed_precision_gives_a_student_and_a_table(
+        tmp_path: Path, device: str, precision: str) -> None:
+    result = here(tmp_path, device=device, precision=precision, workers=1, views=2,
+                  student={'freeze_batch_norm': True}, loss={'cls': 1, 'im_cst': 1, 'vlprox': 1})
+    assert named(result)['day']['count'] == 4 and 0 <= result['figures']['mse'] <= 4
+    assert ('GPU memory [MiB]' in result['cost']) == (device == 'cuda')
+    student = checkpoint.load(tmp_path / 'runs/tiny_seed0/student.safetensors')
+    assert all(value.isfinite().all() for value in student.state_dict().values())
+
+
 def test_split_tests_classes_never_trained_on(tmp_path: Path) -> None:
     result = here(tmp_path, data={'split': str(write_split(tmp_path / 'split.yaml'))})
     assert named(result)['domains trained on'].keys() == {

@@ -268,16 +268,17 @@ def test_command_measures_a_checkpoint(written: Path) -> None:
     assert (written / 'student.safetensors').read_bytes() == before
 
 
-def test_calibrating_writes_the_checkpoint(written: Path) -> None:
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.cuda)])
+def test_calibrating_writes_the_checkpoint(written: Path, device: str) -> None:
     before = checkpoint.load(written / 'student.safetensors')
-    figures = run(options_of(written, calibrate=True))['figures']
+    figures = run(options_of(written, calibrate=True, device=device))['figures']
     after = checkpoint.load(written / 'student.safetensors')
     assert after.spec == replace(before.spec, temperature=figures['temperature'],
                                  unknown_threshold=figures['unknown threshold'])
     assert after.spec != before.spec
     for name, weight in before.state_dict().items():
         assert torch.allclose(weight, after.state_dict()[name], atol=1e-3)  # written in half
-    again = run(options_of(written))['figures']
+    again = run(options_of(written, device=device))['figures']
     assert again == pytest.approx(figures, rel=0.01, abs=0.01)
 
 

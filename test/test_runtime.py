@@ -24,7 +24,6 @@ from vl2v_ros.text import ClipText, TextTower
 
 CPU = torch.device('cpu')
 TEMPERATURE = 0.07
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
 
 
@@ -91,10 +90,15 @@ def student(request: pytest.FixtureRequest, shapes_student: Path) -> Student:
 
 
 @pytest.fixture(scope='module')
-def openvino(student: Student) -> Runtime:
-    runtime = create(student, 'cpu', half=False)
-    assert type(runtime).__name__ == 'OpenVinoRuntime'
-    return runtime
+def on_cpu(student: Student) -> Runtime:
+    """Return what a CPU runs: OpenVINO, or torch where that is not installed."""
+    return create(student, 'cpu', half=False)
+
+
+@pytest.fixture
+def openvino(on_cpu: Runtime) -> Runtime:
+    assert type(on_cpu).__name__ == 'OpenVinoRuntime'
+    return on_cpu
 
 
 @pytest.fixture(scope='module')
@@ -374,11 +378,11 @@ print(runtime.create(student, 'cpu').description)
     assert 'nowhere.so' in done.stdout
 
 
-@needs_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize('half, closeness', [(True, 1e-2), (False, 1e-3)])
-def test_cuda_and_openvino_agree(
-        student: Student, openvino: Runtime, half: bool, closeness: float) -> None:
-    expected = openvino.embed(FRAMES)
+def test_cuda_and_cpu_agree(
+        student: Student, on_cpu: Runtime, half: bool, closeness: float) -> None:
+    expected = on_cpu.embed(FRAMES)
     runtime = create(student, 'cuda', half)
     embeddings = runtime.embed(FRAMES)
     assert (embeddings.shape, embeddings.dtype) == (expected.shape, np.float32)
@@ -395,7 +399,7 @@ def test_cuda_and_openvino_agree(
     np.testing.assert_allclose(matches.log_partition, on_cpu.log_partition, atol=5e-2)
 
 
-@needs_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize('half', [True, False])
 @pytest.mark.parametrize('count', [1, 3, BATCH_SIZES[-1], BATCH_SIZES[-1] + 1])
 def test_cuda_batch_of_any_size_names_the_same_shapes(
@@ -412,7 +416,7 @@ def test_cuda_batch_of_any_size_names_the_same_shapes(
                                atol=2e-2 if half else 5e-3)
 
 
-@needs_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize('half', [True, False])
 def test_cuda_graphs_give_the_same_when_replayed(shapes_student: Path, half: bool) -> None:
     runtime = create(checkpoint.load(shapes_student), 'cuda', half)
@@ -426,7 +430,7 @@ def test_cuda_graphs_give_the_same_when_replayed(shapes_student: Path, half: boo
     assert cosine_distances(alone, first[:1]).max() < 1e-3
 
 
-@needs_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize('count', [1, len(FRAMES), BATCH_SIZES[-1] + 1])
 def test_cuda_is_waited_for_once_per_batch(
         shapes_student: Path, seen_labels: np.ndarray, count: int) -> None:
@@ -447,7 +451,7 @@ def test_cuda_is_waited_for_once_per_batch(
         assert len(waits) == 1
 
 
-@needs_cuda
+@pytest.mark.cuda
 def test_cuda_memory_is_given_back(shapes_student: Path, seen_labels: np.ndarray) -> None:
     kept = []
     for _ in range(3):
@@ -462,7 +466,7 @@ def test_cuda_memory_is_given_back(shapes_student: Path, seen_labels: np.ndarray
     assert kept[1] == kept[2]  # the first call of all leaves what libraries keep
 
 
-@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=needs_cuda)])
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.cuda)])
 def test_torch_follows_a_change_of_prototypes_and_background(
         shapes_student: Path, seen_labels: np.ndarray, device: str) -> None:
     runtime = TorchRuntime(checkpoint.load(shapes_student), torch.device(device),
@@ -482,7 +486,7 @@ def test_torch_follows_a_change_of_prototypes_and_background(
     np.testing.assert_allclose(again.similarities, first.similarities, atol=1e-6)
 
 
-@needs_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize('device, half, start, reason', [
     ('auto', True, 'cuda (', ', half precision, torch (a CUDA device was found)'),
     ('cuda:0', False, 'cuda:0 (', ', float32, torch (asked for)'),

@@ -70,8 +70,8 @@ def match_as_on_a_gpu(student: Student, frames: list[Frame], words: Vocabulary) 
                                spec.temperature)
 
 
-@pytest.mark.parametrize('device', ['cpu', *(pytest.param(device, marks=pytest.mark.skipif(
-    not torch.cuda.is_available(), reason='no CUDA device')) for device in ('half', 'float32'))])
+@pytest.mark.parametrize('device', ['cpu', *(pytest.param(device, marks=pytest.mark.cuda)
+                                    for device in ('half', 'float32'))])
 def test_the_gpu_gives_the_labels_of_the_cpu(device: str) -> None:
     student, words = checkpoint.load(STUDENT), read_words()
     stills = sorted((SAMPLE / 'single').rglob('*.jpg'))[::20]

@@ -15,7 +15,6 @@ from typing import Any
 
 from batches import Batches, index_batches, rows_of_epoch, shard_batches
 import cv2
-import dataset_files
 import distill
 from image_index import Index, read_folders
 import numpy as np
@@ -265,6 +264,26 @@ def test_an_unknown_optimizer_is_named(data: Path, tmp_path: Path) -> None:
         learn(data, tmp_path, replace(RECIPE, optimizer='adamz'))
 
 
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.cuda)])
+def test_mixed_precision_learns_and_goes_on(data: Path, tmp_path: Path, device: str) -> None:
+    recipe = replace(RECIPE, stages=(config.Stage('all', 8, 1e-2),), device=device, workers=1,
+                     precision='bf16-mixed')
+    whole = learn(data, tmp_path / 'whole', recipe, dropout=False).curves['loss']
+    arguments = {'data': data, 'out': tmp_path / 'parts', 'recipe': recipe, 'dropout': False}
+    with pytest.raises(trainer.Stopped, match='interrupted in stage 1 at step 13 of 24'):
+        learn(at=13, number=signal.SIGTERM, **arguments)
+    parts = learn(**arguments).curves['loss']
+    for curve in whole, parts:
+        assert [step for step, _ in curve] == list(range(1, 25))
+        loss = [value for _, value in curve]
+        assert np.mean(loss[-6:]) < 0.8 * np.mean(loss[:6])
+    # A GPU does not sum in the same order each time.
+    assert parts[13][1] == pytest.approx(whole[13][1], rel=1e-6 if device == 'cpu' else 0.2)
+    kept = load_file(tmp_path / 'parts' / 'weights0.safetensors')
+    assert all(value.isfinite().all() for value in kept.values())
+    assert kept['student.projector.weight'].dtype == torch.float32
+
+
 # Stopped and started again
 
 def curve(out: Path, tag: str) -> list[tuple[int, float]]:
@@ -473,6 +492,7 @@ def test_a_batch_that_two_cannot_share_is_refused(data: Path, tmp_path: Path) ->
 @pytest.fixture
 def streamed(data: Path, tmp_path: Path) -> config.Recipe:
     """Return a recipe on two shards, of 10 images and of 2."""
+    import dataset_files  # here, so that the others do not need MuJoCo
     root = tmp_path / 'shards of'
     records = []
     for path in sorted(data.rglob('*.png')):

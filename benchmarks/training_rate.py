@@ -1,0 +1,160 @@
+"""
+Images per second of the trainer, with its input and without, and peak memory.
+
+python benchmarks/training_rate.py
+
+The trainer of training/distill.py learns from augmented images, with several numbers of processes
+that load them, and from one batch that stays on the device: what is between them, input costs.
+Targets are random: only time is measured.
+"""
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+import json
+import os
+from pathlib import Path
+import sys
+from tempfile import TemporaryDirectory
+import time
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / 'training'))
+
+from batches import Batches, index_batches, Step  # noqa: E402
+from component import one_line  # noqa: E402
+from distill import make_fabric  # noqa: E402
+from image_index import Index, read_folders  # noqa: E402
+import machine  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from trainee import build  # noqa: E402
+import trainer  # noqa: E402
+import tyro  # noqa: E402
+from vl2v_ros.spec import StudentSpec  # noqa: E402
+from vl2v_ros.text import TextTower  # noqa: E402
+
+import config  # noqa: E402
+
+WIDTH = 512  # of the embeddings
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured."""
+
+    images: Path = ROOT / 'data/ycb_sample/single'
+    """Folder of <domain>/<class>/*."""
+    backbone: str = 'mobilenetv2_100'
+    image_size: int = 128
+    batch: int = 256
+    steps: int = 100
+    """Of each run; the second half of them is timed."""
+    workers: tuple[int, ...] = tuple(sorted({min(8, os.cpu_count()), os.cpu_count()}))
+    device: str = 'auto'
+    out: Path = ROOT / 'docs/results/training_rate.json'
+
+
+def unit_rows(*shape: int) -> np.ndarray:
+    rows = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def timed(batches: Batches, moments: list[float]) -> Batches:
+    """Note when each batch is asked for."""
+    def draw(epoch: int, step: int) -> Iterator[Step]:
+        source = batches.draw(epoch, step)
+        try:
+            while True:
+                moments.append(time.perf_counter())
+                yield next(source)
+        finally:
+            source.close()
+    return Batches(batches.per_epoch, draw)
+
+
+def repeated(batches: Batches) -> Batches:
+    """Give the first batch again and again."""
+    def draw(epoch: int, step: int) -> Iterator[Step]:
+        source = batches.draw(epoch, step)
+        first = next(source)
+        source.close()
+        while True:
+            yield first
+    return Batches(batches.per_epoch, draw)
+
+
+def rate(options: Options, recipe: config.Recipe, index: Index,
+         change: Callable[[Batches], Batches]) -> dict[str, float]:
+    """Return images/s of a run, and the peak of GPU memory."""
+    fabric, moments = make_fabric(recipe), []
+    spec = StudentSpec(options.backbone, WIDTH, options.image_size, TextTower('none', 'none'))
+    batches = index_batches(fabric, recipe, index, unit_rows(len(index), 1, WIDTH),
+                            torch.from_numpy(unit_rows(len(index.class_names), WIDTH)))
+    if fabric.device.type == 'cuda':
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    with TemporaryDirectory() as folder:
+        trainer.train(fabric, build(recipe.student, spec, None, None), recipe,
+                      timed(change(batches), moments), Path(folder))
+    begin = len(moments) // 2
+    found = {'images/s': recipe.batch * (len(moments) - 1 - begin)
+             / (moments[-1] - moments[begin])}
+    if fabric.device.type == 'cuda':
+        found['GPU memory [MiB]'] = torch.cuda.max_memory_allocated() / 2**20
+    return found
+
+
+def measure(options: Options) -> dict[str, object]:
+    """Return the result as JSON can hold it; raises ValueError for images that do not fit."""
+    index = read_folders(options.images)
+    # As many as the steps need: an epoch's end would stop the processes that load images.
+    index = index.take(np.resize(np.arange(len(index)), options.batch * options.steps))
+    recipe = config.Recipe(
+        name='rate', student=config.StudentSource(options.backbone, '', options.image_size),
+        stages=(config.Stage('all', 1, 1e-4),), batch=options.batch, device=options.device,
+        precision='bf16-mixed', workers=0, save_every=options.steps + 1)
+    runs = {'no input, bf16-mixed': (recipe, repeated),
+            'no input, 32-true': (replace(recipe, precision='32-true'), repeated)}
+    runs |= {f'{count} processes load, bf16-mixed': (replace(recipe, workers=count), lambda it: it)
+             for count in options.workers}
+    found, left_out = {}, {}
+    for name, (recipe, change) in runs.items():
+        try:
+            found[name] = rate(options, recipe, index, change)
+        except (trainer.Stopped, RuntimeError) as error:  # the others go on
+            left_out[name] = one_line(error)
+            print(f'training_rate: {name} is left out: {left_out[name]}')
+    return {'machine': machine.describe() | {'device': str(make_fabric(recipe).device)},
+            'backbone': options.backbone, 'image_size': options.image_size,
+            'batch': options.batch, 'runs': found, 'left out': left_out}
+
+
+def table(result: dict) -> str:
+    """Return Markdown."""
+    runs = result['runs']
+    base = next(iter(runs.values()))['images/s'] if runs else 1
+    lines = [f'{result["backbone"]} at {result["image_size"]} px, batch {result["batch"]}, on '
+             f'{result["machine"]["device"]}.', '',
+             '| training | images/s | of that without input | peak of GPU memory [MiB] |',
+             '|---|---:|---:|---:|']
+    lines += [f'| {name} | {found["images/s"]:.0f} | {found["images/s"] / base:.0%} | '
+              f'{found.get("GPU memory [MiB]", 0):.0f} |' for name, found in runs.items()]
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    """Measure, print the table, and write the JSON."""
+    options = tyro.cli(Options, description=__doc__)
+    if options.steps < 4:
+        sys.exit(f'training_rate: --steps: expected at least 4, got {options.steps}')
+    try:
+        result = measure(options)
+    except (ValueError, OSError) as error:
+        sys.exit(f'training_rate: {error}')
+    result['table'] = table(result)
+    print(result['table'])
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == '__main__':
+    main()
