@@ -186,7 +186,8 @@ def test_only_the_places_of_the_template_are_filled(
 @pytest.mark.parametrize(('templates', 'message'), [
     ((), 'template: expected at least one, got none'),
     (('the {label}', 'a photo'), "template 2: expected the place {label} .*, got 'a photo'"),
-    (('{Label}',), 'template 1: expected the place {label} and, if wanted, {description} and {a}, got'),
+    (('{Label}',),
+     'template 1: expected the place {label} and, if wanted, {description} and {a}, got'),
     (('{label} {desciption}',), "template 1: expected the place .*got '{label} {desciption}'"),
     (('{label} {}',), 'template 1: expected the place'),
     (('{label}', ' '), 'template 2: expected a sentence, got a blank'),
