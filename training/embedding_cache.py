@@ -79,9 +79,7 @@ def _keys(index: Index, teacher: Teacher, views: int, augmentation: Augmentation
           seed: int, resize_mode: str) -> list[bytes]:
     """Return the key of each view of each image."""
     files = list(dict.fromkeys(index.files))
-    with ThreadPoolExecutor() as pool:  # reading and hashing are done outside Python's lock
-        hashes = pool.map(lambda file: file_digest(index.root / file), files)
-        contents = dict(zip(files, hashes))
+    contents = dict(zip(files, file_digests([index.root / file for file in files])))
     prepared = None if augmentation is None else [
         repr(augmentation), seed, torchvision.__version__.partition('+')[0]]
     keys = []
@@ -109,8 +107,13 @@ def open_store(folder: Path, identity: str, width: int) -> 'Store':
     return Store(folder / hashlib.sha256(identity.encode()).hexdigest()[:16], identity, width)
 
 
-def file_digest(path: Path) -> str:
-    """Return SHA-256 of a file in hexadecimal digits; raises ValueError if it is not there."""
+def file_digests(paths: Sequence[Path]) -> list[str]:
+    """Return SHA-256 of files in hexadecimal digits; raises ValueError if one is not there."""
+    with ThreadPoolExecutor() as pool:  # reading and hashing are done outside Python's lock
+        return list(pool.map(_file_digest, paths))
+
+
+def _file_digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

@@ -18,7 +18,7 @@ from typing import Annotated
 import zipfile
 import zlib
 
-from embedding_cache import embeddings, file_digest
+from embedding_cache import embeddings, file_digests
 from image_index import image_files, Index, table, without_corrupt
 import numpy as np
 from queries import CountedText, NAMED, Queries
@@ -136,7 +136,8 @@ def import_files(files: Files, images: Path | None = None, teacher: str = '') ->
               f'{texts} of them new; {len(np.unique(found.image_digests, axis=0))} different '
               f'images, {pictures} of them new')
     if images is not None:
-        digests = {file: file_digest(images / file) for file in map(str, image_files(images))}
+        names = [str(file) for file in image_files(images)]
+        digests = dict(zip(names, file_digests([images / name for name in names])))
         lacking = [file for file, digest in digests.items() if digest not in answered]
         named = f' ({", ".join(lacking[:NAMED])}{", ..." if lacking[NAMED:] else ""})'
         print(f'{images}: {len(digests) - len(lacking)} of {len(digests)} images have an answer, '
@@ -190,8 +191,8 @@ def read_table(path: Path) -> dict[str, np.ndarray | list[str]]:
 
 def digests_of(paths: Sequence[Path]) -> np.ndarray:
     """Return (N, 32) uint8; raises ValueError for a file that is not there."""
-    return np.array([np.frombuffer(bytes.fromhex(file_digest(path)), np.uint8) for path in paths],
-                    np.uint8).reshape(-1, recording.DIGEST)
+    data = bytes.fromhex(''.join(file_digests(paths)))
+    return np.frombuffer(data, np.uint8).reshape(-1, recording.DIGEST)
 
 
 def write(found: Recording, out: Path) -> None:
