@@ -342,6 +342,13 @@ def test_table_of_no_use_is_refused(tmp_path: Path, columns: dict | None, messag
     assert not (tmp_path / 'it.safetensors').exists()
 
 
+def test_no_file_is_said() -> None:
+    assert command('import') == (
+        'failed recordings: expected at least one recording (*.safetensors), got none')
+    assert 'expected at least one table (*.npz) with answers, got none' in command(
+        'from-npz', '--identity', 'mine', '--licence', '', '--out', 'none.safetensors')
+
+
 @pytest.mark.parametrize(('arguments', 'message'), [
     ([], 'expected --images, --prompts or both, got none'),
     (['--images', 'none'], 'expected a folder with images, found none in none'),

@@ -73,7 +73,7 @@ def record(out: Path, licence: str, teacher: TeacherSource = TeacherSource(),
     print(f'asked of the teacher: {queries}')
 
 
-def from_npz(tables: Files, out: Path, identity: str, image_size: int, licence: str,
+def from_npz(tables: Files, out: Path, identity: str, licence: str, image_size: int = 0,
              root: Path | None = None, without: tuple[str, ...] = ()) -> None:
     """
     Make a recording of tables (*.npz) of answers that were computed elsewhere.
@@ -85,8 +85,8 @@ def from_npz(tables: Files, out: Path, identity: str, image_size: int, licence: 
     :param tables: one or several.
     :param out: the recording to write (*.safetensors).
     :param identity: the teacher's, as `record` would write it, such as ViT-L-14-quickgelu/openai.
-    :param image_size: side of the images the teacher was shown [px].
     :param licence: of the answers, and who made them.
+    :param image_size: side of the images the teacher was shown [px]; not needed without images.
     :param root: folder that `files` start from; by default that of their table.
     :param without: leave out files that begin so, such as images/blurred.
     """
@@ -123,6 +123,8 @@ def import_files(files: Files, images: Path | None = None, teacher: str = '') ->
     :param images: a folder of which to say how many images, at any depth, have an answer.
     :param teacher: identity that is expected; by default any.
     """
+    if not files:
+        raise ValueError('expected at least one recording (*.safetensors), got none')
     answered: set[str] = set()
     for path in files:
         found = recording.read(path)
