@@ -22,6 +22,7 @@ from embedding_cache import embeddings
 from evaluate import evaluate, show
 from lightning_fabric import Fabric
 import losses
+from queries import Queries
 from run_state import PASSING, STATE
 import task as tasks
 from task import Task
@@ -33,7 +34,7 @@ import tyro
 from vl2v_ros import checkpoint
 from vl2v_ros.files import replacing
 from vl2v_ros.spec import StudentSpec
-from vl2v_ros.text import default_cache_dir
+from vl2v_ros.text import default_cache_dir, TextEncoder
 
 import config
 from config import Recipe, TeacherSource
@@ -44,11 +45,10 @@ RESULT = 'result.json'
 def new_trainee(recipe: Recipe, task: Task, teacher: Teacher, folder: Path) -> Trainee:
     """Return a trainee with the first weights of the recipe; raises ValueError."""
     tower, normalisation = None, mean_and_std(recipe.student.backbone)
-    if isinstance(teacher, OpenClipTeacher):
+    if recipe.student.weights == 'teacher' and isinstance(teacher, OpenClipTeacher):
         tower = teacher.model.visual
-        if recipe.student.weights == 'teacher':
-            normalisation = {'mean': tuple(teacher.mean.flatten().tolist()),
-                             'std': tuple(teacher.std.flatten().tolist())}
+        normalisation = {'mean': tuple(teacher.mean.flatten().tolist()),
+                         'std': tuple(teacher.std.flatten().tolist())}
     spec = StudentSpec(
         recipe.student.backbone, teacher.width, recipe.student.image_size,
         tasks.tower_beside(recipe.teacher, teacher, folder), projector=recipe.student.projector,
@@ -88,7 +88,8 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
     else:
         task = tasks.read_task(recipe.data)
     teacher = tasks.open_teacher(recipe.teacher, str(fabric.device))
-    words = tasks.words(task.labels, recipe.data, tasks.cached(teacher))
+    queries = Queries()
+    words = tasks.words(task.labels, recipe.data, tasks.cached(teacher, queries))
     cache = default_cache_dir() / 'embeddings'
     prototypes = torch.tensor(words.prototypes[:task.trained])
     if shards:
@@ -96,9 +97,9 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
                                 task.class_names[:task.trained], folder / 'corrupt.txt')
     else:
         targets = embeddings(task.train, teacher, cache, recipe.views, recipe.augmentation,
-                             recipe.seed)
+                             recipe.seed, queries=queries)
         batches = index_batches(fabric, recipe, task.train, targets, prototypes,
-                                caption_rows(recipe, task, teacher))
+                                caption_rows(recipe, task, tasks.cached(teacher, queries)))
     trainee = new_trainee(recipe, task, teacher, folder)
     print(f'{recipe.name}: {size(task)}; student '
           f'{recipe.student.backbone} on {fabric.device}, {fabric.world_size} process(es)')
@@ -116,7 +117,9 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
         result |= evaluate(
             trainee, task, words, teacher, cache, folder, f'{recipe.name}, seed {recipe.seed}',
             {'backbone': recipe.student.backbone, 'teacher': teacher.identity,
-             'training': f'{seconds:.0f} s on {fabric.device}'}, progress.curves)
+             'training': f'{seconds:.0f} s on {fabric.device}'}, progress.curves, queries=queries)
+        print(f'asked of the teacher: {queries}')
+        result['queries'] = queries.plain()
         if not recipe.student.closed_set:
             # In half precision: half the file, and what a GPU computes in anyway.
             checkpoint.save(trainee.student.half(), folder / 'student.safetensors')
@@ -135,12 +138,12 @@ def peak_memory(fabric: Fabric) -> dict[str, int]:
     return peak
 
 
-def caption_rows(recipe: Recipe, task: Task, teacher: Teacher) -> torch.Tensor | None:
+def caption_rows(recipe: Recipe, task: Task, encoder: TextEncoder) -> torch.Tensor | None:
     """Return (N, D) embeddings of the training images' captions, if the loss has that term."""
     if not recipe.loss.caption:
         return None
     said = read_captions(recipe.data.captions, task.train)
-    return torch.from_numpy(tasks.cached(teacher).encode(said).rows)
+    return torch.from_numpy(encoder.encode(said).rows)
 
 
 def finished(recipe: Recipe, folder: Path) -> dict[str, object]:

@@ -20,7 +20,8 @@ import tempfile
 from image_index import Index
 from images import Augmentation, Images
 import numpy as np
-from teacher import Teacher, unit_rows
+from queries import missing_answers, Queries
+from teacher import CannotLoad, Teacher, unit_rows
 import torch
 from torch.utils.data import DataLoader, Dataset
 import torchvision
@@ -32,7 +33,8 @@ KEY = 16  # of a hash [bytes]
 
 def embeddings(index: Index, teacher: Teacher, folder: Path, views: int = 0,
                augmentation: Augmentation | None = None, seed: int = 0, batch: int = 64,
-               resize_mode: str = 'shortest', workers: int = 0) -> np.ndarray:
+               resize_mode: str = 'shortest', workers: int = 0,
+               queries: Queries | None = None) -> np.ndarray:
     """
     Embed the images of an index, except those that were embedded before.
 
@@ -46,10 +48,12 @@ def embeddings(index: Index, teacher: Teacher, folder: Path, views: int = 0,
     :param resize_mode: of the view that is not augmented.
     :param batch: images per query.
     :param workers: processes that read images; 0: none.
+    :param queries: counts what was asked; None: not counted.
     :return: (N, max(1, views), D) float16 unit rows, read-only and mapped into memory. They are
         the file of rows itself if it has them in this order, else a copy in an unnamed file.
     :raises ValueError: for views without augmentation, an image that cannot be read, a teacher
-        that answers something else than embeddings, or a folder with another width.
+        that answers something else than embeddings or cannot be loaded, or a folder with another
+        width.
     :raises OSError: if nothing can be written; what was is kept.
     """
     if views < 0 or (views and augmentation is None):
@@ -61,34 +65,55 @@ def embeddings(index: Index, teacher: Teacher, folder: Path, views: int = 0,
     for view, images in enumerate(sets):
         images.set_epoch(view)
     keys = _keys(index, teacher, len(sets), augmentation, seed, resize_mode)
-    store = Store(folder / hashlib.sha256(teacher.identity.encode()).hexdigest()[:16],
-                  teacher.identity, teacher.width)
+    store = open_store(folder, teacher.identity, teacher.width)
+    missing = 0
     if not all(key in store.positions for key in keys):
         with store.writing():  # for so long, lest another process pays for the same images
-            _embed(sets, keys, teacher, store, batch, workers)
+            missing = _embed(sets, keys, teacher, store, batch, workers)
+    if queries is not None:
+        queries.add('images', len(set(keys)), missing)
     return store.rows(keys).reshape(len(index), len(sets), teacher.width)
 
 
 def _keys(index: Index, teacher: Teacher, views: int, augmentation: Augmentation | None,
           seed: int, resize_mode: str) -> list[bytes]:
-    """Return the hash of all that the embedding of each view of each image depends on."""
+    """Return the key of each view of each image."""
     files = list(dict.fromkeys(index.files))
-    with ThreadPoolExecutor() as pool:  # reading and hashing are done outside Python's lock
-        hashes = pool.map(lambda file: _file_hash(index.root / file), files)
-        contents = dict(zip(files, hashes))
-    prepared = [resize_mode] if augmentation is None else [
+    contents = dict(zip(files, file_digests([index.root / file for file in files])))
+    prepared = None if augmentation is None else [
         repr(augmentation), seed, torchvision.__version__.partition('+')[0]]
     keys = []
     for row, file in enumerate(index.files):
         box = None if index.boxes is None else index.boxes[row].tolist()
         name = '' if augmentation is None else index.name(row)  # augmentation draws by the name
-        for view in range(views):
-            key = [teacher.identity, teacher.image_size, contents[file], box, name, view, prepared]
-            keys.append(hashlib.sha256(json.dumps(key).encode()).digest()[:KEY])
+        keys += [image_key(teacher.identity, teacher.image_size, contents[file], box, name, view,
+                           prepared or [resize_mode]) for view in range(views)]
     return keys
 
 
-def _file_hash(path: Path) -> str:
+def image_key(identity: str, image_size: int, digest: str, box: list[int] | None = None,
+              name: str = '', view: int = 0, prepared: Sequence[object] = ('shortest',)) -> bytes:
+    """
+    Return the hash of all that an embedding depends on; by default, of a whole plain image.
+
+    :param digest: SHA-256 of the image's file, in hexadecimal digits.
+    """
+    key = [identity, image_size, digest, box, name, view, list(prepared)]
+    return hashlib.sha256(json.dumps(key).encode()).digest()[:KEY]
+
+
+def open_store(folder: Path, identity: str, width: int) -> 'Store':
+    """Open a teacher's folder among those of all teachers; raises ValueError as Store does."""
+    return Store(folder / hashlib.sha256(identity.encode()).hexdigest()[:16], identity, width)
+
+
+def file_digests(paths: Sequence[Path]) -> list[str]:
+    """Return SHA-256 of files in hexadecimal digits; raises ValueError if one is not there."""
+    with ThreadPoolExecutor() as pool:  # reading and hashing are done outside Python's lock
+        return list(pool.map(_file_digest, paths))
+
+
+def _file_digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -111,14 +136,14 @@ class _Views(Dataset):
 
 
 def _embed(sets: Sequence[Images], keys: Sequence[bytes], teacher: Teacher, store: 'Store',
-           batch: int, workers: int) -> None:
-    """Embed what the store lacks, one batch after another."""
+           batch: int, workers: int) -> int:
+    """Embed what the store lacks, one batch after another; return how many these were."""
     numbers: dict[bytes, int] = {}  # equal images are embedded once
     for number, key in enumerate(keys):
         if key not in store.positions:
             numbers.setdefault(key, number)
     if not numbers:  # another process was faster
-        return
+        return 0
     missing, items = list(numbers), [divmod(number, len(sets)) for number in numbers.values()]
     changed = len({row for row, _ in items})
     tqdm.write(f'{changed} of {len(sets[0])} images are new or have changed: embedded now, by '
@@ -127,11 +152,19 @@ def _embed(sets: Sequence[Images], keys: Sequence[bytes], teacher: Teacher, stor
     done = 0
     with tqdm(total=len(items), desc='embedding', unit='view', disable=None) as progress:
         for images in loader:  # (B, 3, S, S)
-            rows = unit_rows(teacher.embed_images(images), len(images), teacher.width,
-                             f'teacher {teacher.identity}')
+            try:
+                answer = teacher.embed_images(images)
+            except CannotLoad as error:
+                what = 'images' if changed == len(items) else (
+                    f'augmented views (--views 0 needs plain images alone) of {changed} images')
+                names = dict.fromkeys(sets[0].index.name(row) for row, _ in items)
+                raise ValueError(missing_answers(teacher.identity, len(items), what, list(names),
+                                                 error)) from error
+            rows = unit_rows(answer, len(images), teacher.width, f'teacher {teacher.identity}')
             store.append(missing[done:done + len(images)], rows)
             done += len(images)
             progress.update(len(images))
+    return len(items)
 
 
 class Store:

@@ -20,6 +20,7 @@ from embedding_cache import embeddings
 from image_index import Index
 import metrics
 import numpy as np
+from queries import Queries
 import report
 from tables import confusion, in_domains, mistakes, scene_objects, table
 import task as tasks
@@ -74,12 +75,13 @@ class Rows(NamedTuple):
     guided: torch.Tensor
 
 
-def embed(trainee: Trainee, index: Index, words: Vocabulary, teacher: Teacher, cache: Path
-          ) -> Rows:
-    """Embed the plain images of an index by student and teacher."""
+def embed(trainee: Trainee, index: Index, words: Vocabulary, teacher: Teacher, cache: Path,
+          queries: Queries | None = None) -> Rows:
+    """Embed the plain images of an index by student and teacher; queries: counts the latter's."""
     prototypes = torch.tensor(words.prototypes)  # (C, D)
     student, logits = outputs(trainee, index)
-    guide = embeddings(index, teacher, cache, resize_mode=trainee.student.spec.resize_mode)[:, 0]
+    guide = embeddings(index, teacher, cache, resize_mode=trainee.student.spec.resize_mode,
+                       queries=queries)[:, 0]
     guide = torch.from_numpy(guide.astype(np.float32))
     return Rows(student, guide, student @ prototypes.T if logits is None else logits,
                 guide @ prototypes.T)
@@ -88,7 +90,7 @@ def embed(trainee: Trainee, index: Index, words: Vocabulary, teacher: Teacher, c
 def evaluate(trainee: Trainee, task: Task, words: Vocabulary, teacher: Teacher, cache: Path,
              folder: Path, title: str, facts: Mapping[str, str],
              curves: Mapping[str, Sequence[tuple[int, float]]] = {}, scenes: Path | None = None,
-             choose: bool = True) -> dict[str, object]:
+             choose: bool = True, queries: Queries | None = None) -> dict[str, object]:
     """
     Measure a student on the test images of a task, and write report.html.
 
@@ -99,18 +101,19 @@ def evaluate(trainee: Trainee, task: Task, words: Vocabulary, teacher: Teacher, 
     :param scenes: a `clutter` dataset of render.py, or None.
     :param choose: set the temperature and threshold chosen in the student's spec; else those that
         it has are measured.
+    :param queries: counts what was asked of the teacher.
     :return: table, teacher (its table), per_domain, figures, and what was left_out, as JSON can
         hold them.
     :raises ValueError: for scenes that do not fit the task.
     """
     labels, prototypes = torch.tensor(task.test.labels), torch.tensor(words.prototypes)
     seen = in_domains(task.test, task.seen_domains)
-    rows = embed(trainee, task.test, words, teacher, cache)
+    rows = embed(trainee, task.test, words, teacher, cache, queries)
     result: dict[str, object] = {'table': table(rows.similarities, task.test, task),
                                  'teacher': table(rows.guided, task.test, task)}
     if scenes is not None:
         objects, with_ood = scene_objects(scenes, task)
-        in_scenes = embed(trainee, objects, words, teacher, cache)
+        in_scenes = embed(trainee, objects, words, teacher, cache, queries)
         for name, found in (('table', in_scenes.similarities), ('teacher', in_scenes.guided)):
             result[name] += table(found, objects, task, with_ood, 'in scenes, ')
     known, new = (labels < task.trained) & seen, (labels >= task.trained) & seen

@@ -10,12 +10,13 @@ import unicodedata
 from http_teacher import HttpTeacher
 from image_index import Index, label_of, read_folders
 import numpy as np
+from queries import CountedText, Queries
 from shards import find_shards, Shards
 from splits import hold_out, ObjectSplit, read_object_split, select_classes
 from teacher import load_callable, OpenClipTeacher, Teacher
 from vl2v_ros import vocabulary, vocabulary_file
 from vl2v_ros.files import replacing
-from vl2v_ros.text import CachedText, default_cache_dir, TextEncoder, TextTower
+from vl2v_ros.text import default_cache_dir, TextEncoder, TextTower
 from vl2v_ros.vocabulary import Entry, Vocabulary
 import yaml
 
@@ -217,9 +218,9 @@ def open_teacher(source: TeacherSource, device: str = 'cpu') -> Teacher:
     return OpenClipTeacher(TextTower(source.model, source.pretrained), Path(), device)
 
 
-def cached(teacher: Teacher) -> TextEncoder:
-    """Return the teacher's text side, which no prompt is asked of twice."""
-    return CachedText(teacher.identity, teacher.width, lambda: teacher, default_cache_dir())
+def cached(teacher: Teacher, queries: Queries | None = None) -> TextEncoder:
+    """Return the teacher's text side, which no prompt is asked of twice; queries: counts them."""
+    return CountedText(teacher, default_cache_dir(), Queries() if queries is None else queries)
 
 
 def tower_beside(source: TeacherSource, teacher: Teacher, folder: Path) -> TextTower:

@@ -8,6 +8,7 @@ cached by `embedding_cache.py`.
 """
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 import importlib
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -16,6 +17,7 @@ import numpy as np
 import open_clip
 import torch
 from torch.nn import functional
+from vl2v_ros import open_clip_models
 from vl2v_ros.text import (
     CachedText,
     ClipText,
@@ -50,12 +52,18 @@ class Teacher(Protocol):
         """Embed N prompts."""
 
 
+class CannotLoad(ValueError):
+    """A teacher is asked what no cache knows, and its weights cannot be had."""
+
+
 class OpenClipTeacher:
     """
     Any open_clip model, frozen; normalises images by its own mean and std.
 
+    The weights of a model that open_clip lists are loaded when something is asked of it for the
+    first time; so with all answers in the caches they are never needed.
+
     identity: name and tag, or the digest of the local files; and the precision, if it is reduced.
-    model: the open_clip model.
     mean, std: (3, 1, 1) of RGB in [0, 1]; those of the pretrained tag or of a local
     open_clip_config.json, and CLIP's where any other local config is read.
     """
@@ -63,36 +71,62 @@ class OpenClipTeacher:
     def __init__(self, tower: TextTower, folder: Path = Path('.'), device: str = 'cpu',
                  precision: str = 'fp32') -> None:
         """
-        Load the model.
+        Find out what the model is, and load it if it is read from local files.
 
         :param tower: names the whole model, not its text tower alone.
         :param folder: where local files are looked up.
         :param precision: of the image tower, one of PRECISIONS; texts are always encoded in fp32.
-        :raises ValueError: for names, files or weights that do not fit, for weights without the
-            image tower, or when the hub that open_clip downloads from cannot be reached.
+        :raises ValueError: for names, files or weights that do not fit, or for weights without
+            the image tower.
         """
         if precision not in PRECISIONS:
             raise ValueError(f'teacher: expected a precision of {", ".join(PRECISIONS)}, got '
                              f'{precision!r}')
+        self._tower, self._folder = tower, folder
+        self._device, self._reduced = torch.device(device), PRECISIONS[precision]
         try:
-            model = load_clip(tower, folder, images=True)
             self.identity = identify(tower, folder)
+            if tower.is_local:
+                self.model = self._load()
+                self.width = self._text.width
+                about = open_clip.get_model_preprocess_cfg(self.model)
+                size, mean, std = self.model.visual.image_size, about['mean'], about['std']
+            else:
+                known = open_clip_models.find(tower.model, tower.pretrained)
+                self.width, size = known.width, known.image_size
+                mean, std = known.mean, known.std
         except ValueError as error:
             raise ValueError(f'teacher: {error}') from error
         if precision != 'fp32':
             self.identity += f' {precision}'
-        self.image_size = _side(model.visual.image_size)
-        self._device, self._reduced = torch.device(device), PRECISIONS[precision]
-        self.model = model.requires_grad_(False).to(self._device)
-        self.model.visual.to(memory_format=torch.channels_last)
-        self._text = ClipText(tower, folder, self.model)
-        self.width = self._text.width
-        values = open_clip.get_model_preprocess_cfg(model)
-        self.mean, self.std = (torch.tensor(values[name], device=self._device).view(3, 1, 1)
-                               for name in ('mean', 'std'))
+        self.image_size = _side(size)
+        self.mean, self.std = (torch.tensor(values, device=self._device).view(3, 1, 1)
+                               for values in (mean, std))
+
+    @cached_property
+    def model(self) -> torch.nn.Module:
+        """The open_clip model; raises CannotLoad when the hub cannot be reached."""
+        try:
+            return self._load()
+        except ValueError as error:
+            raise CannotLoad(f'teacher: {error}') from error
+
+    def _load(self) -> torch.nn.Module:
+        model = load_clip(self._tower, self._folder, images=True)
+        model = model.requires_grad_(False).to(self._device)
+        model.visual.to(memory_format=torch.channels_last)
+        return model
+
+    @cached_property
+    def _text(self) -> ClipText:
+        return ClipText(self._tower, self._folder, self.model)
 
     def embed_images(self, images: torch.Tensor) -> np.ndarray:
-        """Embed (B, 3, S, S) float32 RGB in [0, 1] as (B, D) float32 unit rows."""
+        """
+        Embed (B, 3, S, S) float32 RGB in [0, 1] as (B, D) float32 unit rows.
+
+        :raises CannotLoad: as `model` does.
+        """
         assert images.shape[1:] == (3, self.image_size, self.image_size), images.shape
         images = images.to(self._device, memory_format=torch.channels_last)
         reduced = nullcontext() if self._reduced is None else torch.autocast(
@@ -102,7 +136,11 @@ class OpenClipTeacher:
         return functional.normalize(rows.float(), dim=1).cpu().numpy()
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
-        """Embed N prompts; what exceeds the tower's context (77 tokens in CLIP) is cut."""
+        """
+        Embed N prompts; what exceeds the tower's context (77 tokens in CLIP) is cut.
+
+        :raises CannotLoad: as `model` does.
+        """
         return self._text.encode(prompts)
 
 

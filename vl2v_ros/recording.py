@@ -56,15 +56,23 @@ class Recording:
 
     def __post_init__(self) -> None:
         """Check that everything fits together; raises ValueError that names what does not."""
+        for what in ('prompt_rows', 'image_rows', 'image_digests'):
+            if getattr(self, what).ndim != 2:
+                raise ValueError(f'{what}: expected a table of rows, got '
+                                 f'{getattr(self, what).shape}')
         count, width = self.prompt_rows.shape
         for what, good, expected, got in (
             ('identity', self.identity.strip(), 'a name', repr(self.identity)),
             ('prompts', len(self.prompts) == count, f'{count}, one per row', len(self.prompts)),
+            ('prompts', all(isinstance(prompt, str) for prompt in self.prompts), 'texts',
+             self.prompts[:3]),
             ('names', len(self.names) == count, f'{count}, one per prompt', len(self.names)),
             ('image_rows', self.image_rows.shape[1:] == (width,), f'rows of width {width}, which '
              'prompts have', self.image_rows.shape),
             ('image_digests', self.image_digests.shape == (len(self.image_rows), DIGEST),
              (len(self.image_rows), DIGEST), self.image_digests.shape),
+            ('image_digests', self.image_digests.dtype == np.uint8, 'bytes (uint8)',
+             self.image_digests.dtype),
             ('image_size', self.image_size >= bool(len(self.image_rows)), 'at least 1 [px]',
              self.image_size),
         ):

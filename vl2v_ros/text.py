@@ -11,6 +11,7 @@ import sqlite3
 from typing import Protocol
 
 import numpy as np
+from vl2v_ros import open_clip_models
 
 # open_clip is imported only when a tower is really loaded: it costs seconds of a robot's start,
 # and with every prompt cached it is not needed at all.
@@ -48,10 +49,12 @@ def identify(tower: TextTower, folder: Path) -> str:
     """
     Return what tells this tower from others: name and tag, or the digest of the local files.
 
-    :raises ValueError: if a local file is missing.
+    The name says whether the tag's weights want QuickGELU, see open_clip_models.py.
+
+    :raises ValueError: if a local file is missing, or for a name or tag unknown to open_clip.
     """
     if not tower.is_local:
-        return f'{tower.model}/{tower.pretrained}'
+        return open_clip_models.find(tower.model, tower.pretrained).identity
     digest = hashlib.sha256()
     for name in (tower.model, tower.pretrained):
         digest.update(hashlib.sha256(_local_file(folder, name).read_bytes()).digest())
@@ -145,20 +148,17 @@ def _open_clip_name(tower: TextTower, folder: Path) -> str:
 
 
 def _load_hub(tower: TextTower) -> object:
-    import open_clip
-    if tower.model not in open_clip.list_models():
-        raise ValueError(f'text tower: expected a model name of open_clip or a local config '
-                         f'(*.json), got {tower.model!r}; open_clip.list_models() lists the names')
-    tags = open_clip.list_pretrained_tags_by_model(tower.model)
-    if tower.pretrained not in tags:
-        raise ValueError(f'text tower {tower.model}: expected a pretrained tag of {tags}, '
-                         f'got {tower.pretrained!r}')
+    model = open_clip_models.find(tower.model, tower.pretrained)
+    if tower.identity not in ('', model.identity):
+        raise ValueError(f'text tower: expected {tower.identity}, which the student was trained '
+                         f'with, but the name {tower.model} and the tag {tower.pretrained} are '
+                         f'{model.identity}; distil the student again')
     try:
-        return open_clip.create_model(tower.model, pretrained=tower.pretrained).eval()
+        return open_clip_models.create(model)
     except Exception as error:  # whatever the hub's client raises: there is no common base class
-        raise ValueError(f'text tower {tower.model}/{tower.pretrained}: its weights could not be '
-                         f'loaded from the hub ({type(error).__name__}: {error}); connect once to '
-                         'the network, or name a local config and weights file') from error
+        raise ValueError(f'text tower {model.identity}: its weights could not be loaded from the '
+                         f'hub ({type(error).__name__}: {error}); connect once to the network, or '
+                         'name a local config and weights file') from error
 
 
 def _load_local(tower: TextTower, folder: Path, images: bool) -> object:

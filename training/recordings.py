@@ -1,0 +1,219 @@
+"""
+Record a teacher's answers into one file, and put such a file into the caches of training.
+
+python training/recordings.py record --teacher.model ViT-L-14 --teacher.pretrained openai \
+    --images PHOTOS --prompts prompts.txt --licence 'CC BY 4.0, mine' --out answers.safetensors
+python training/recordings.py import answers.safetensors --images PHOTOS
+python training/recordings.py from-npz images.npz texts.npz --identity ViT-L-14-quickgelu/openai \
+    --image-size 224 --licence 'CC BY 4.0, mine' --out answers.safetensors
+
+After the import, training with the same teacher asks it for nothing that the file answers; an
+open_clip model is not even loaded. `record` goes through the caches, so that a command that was
+stopped goes on where it was. The format of the file stands in vl2v_ros/recording.py.
+"""
+from collections.abc import Sequence
+from pathlib import Path
+import sys
+from typing import Annotated
+import zipfile
+import zlib
+
+from embedding_cache import embeddings, file_digests
+from image_index import image_files, Index, table, without_corrupt
+import numpy as np
+from queries import CountedText, NAMED, Queries
+from recorded import check_identity, half, keep
+import task as tasks
+from teacher import unit_rows
+from tqdm import tqdm
+from trainee import open_device
+import tyro
+from vl2v_ros import recording
+from vl2v_ros.recording import Recording
+from vl2v_ros.text import default_cache_dir
+
+from config import TeacherSource
+
+Files = Annotated[tuple[Path, ...], tyro.conf.Positional]
+
+
+def record(out: Path, licence: str, teacher: TeacherSource = TeacherSource(),
+           images: Path | None = None, prompts: Path | None = None, device: str = 'auto',
+           batch: int = 64, workers: int = 1) -> None:
+    """
+    Ask a teacher, and write its answers.
+
+    :param out: the recording to write (*.safetensors).
+    :param licence: of the answers, and who made them.
+    :param images: folder of images, at any depth; they are resized as on the robot.
+    :param prompts: text file with a prompt per line, or with prompt, tab and the plain name of
+        what it is about.
+    :param device: as in a recipe.
+    :param batch: images per query.
+    :param workers: processes that read images.
+    """
+    if images is None and prompts is None:
+        raise ValueError('expected --images, --prompts or both, got none')
+    source, queries = tasks.open_teacher(teacher, str(open_device(device))), Queries()
+    said = {} if prompts is None else read_prompts(prompts)
+    with tqdm(total=len(said), desc='prompts', unit='prompt', disable=None) as bar:
+        texts = CountedText(source, default_cache_dir(), queries, bar.update).encode(tuple(said))
+        bar.update(len(said) - bar.n)  # what was cached
+    if cut := [prompt for prompt, much in zip(said, texts.truncated) if much]:
+        print(f'{len(cut)} prompts are longer than the teacher reads, and were cut: {cut[0]!r:.80}'
+              f'{" and others" if len(cut) > 1 else ""}')
+    files, rows = [], np.empty((0, source.width))
+    if images is not None:
+        index = read_images(images)
+        files = [images / file for file in index.files]
+        rows = embeddings(index, source, default_cache_dir() / 'embeddings', batch=batch,
+                          workers=workers, queries=queries)[:, 0]
+    write(Recording(source.identity, source.image_size if files else 0, licence, tuple(said),
+                    tuple(said.values()), half(texts.rows), digests_of(files), half(rows)), out)
+    print(f'asked of the teacher: {queries}')
+
+
+def from_npz(tables: Files, out: Path, identity: str, licence: str, image_size: int = 0,
+             root: Path | None = None, without: tuple[str, ...] = ()) -> None:
+    """
+    Make a recording of tables (*.npz) of answers that were computed elsewhere.
+
+    Each has `embeddings` (N, D), and either `prompts` (N,), with or without `names` (N,), or
+    `files` (N,), the images they were computed from. Only such images help: the answers are
+    found by the content of the files, which must look as the teacher was shown them.
+
+    :param tables: one or several.
+    :param out: the recording to write (*.safetensors).
+    :param identity: the teacher's, as `record` would write it, such as ViT-L-14-quickgelu/openai.
+    :param licence: of the answers, and who made them.
+    :param image_size: side of the images the teacher was shown [px]; not needed without images.
+    :param root: folder that `files` start from; by default that of their table.
+    :param without: leave out files that begin so, such as images/blurred.
+    """
+    prompts, names, files = [], [], []
+    texts, rows = [], []
+    for path in tables:
+        found = read_table(path)
+        if 'prompts' in found:
+            prompts += found['prompts']
+            names += found.get('names', [''] * len(found['prompts']))
+            texts.append(found['embeddings'])
+        else:
+            keep = [row for row, file in enumerate(found['files'])
+                    if not file.startswith(without or '/')]
+            files += [(root or path.parent) / found['files'][row] for row in keep]
+            rows.append(found['embeddings'][keep])
+    if not files and not prompts:
+        raise ValueError('expected at least one table (*.npz) with answers, got none')
+    if len({part.shape[1] for part in texts + rows}) > 1:
+        raise ValueError('expected tables of one width, got '
+                         f'{", ".join(str(part.shape[1]) for part in texts + rows)}')
+    empty = np.empty((0, (texts + rows)[0].shape[1]))
+    write(Recording(
+        identity, image_size if files else 0, licence, tuple(prompts), tuple(names),
+        half(np.concatenate([empty, *texts])), digests_of(files),
+        half(np.concatenate([empty, *rows]))), out)
+
+
+def import_files(files: Files, images: Path | None = None, teacher: str = '') -> None:
+    """
+    Put recordings into the caches of training; what is there already stays.
+
+    :param files: recordings (*.safetensors).
+    :param images: a folder of which to say how many images, at any depth, have an answer.
+    :param teacher: identity that is expected; by default any.
+    """
+    if not files:
+        raise ValueError('expected at least one recording (*.safetensors), got none')
+    answered: set[str] = set()
+    for path in files:
+        found = recording.read(path)
+        try:
+            check_identity(found, teacher)
+            texts, pictures = keep(found, default_cache_dir())
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from error
+        answered |= {row.tobytes().hex() for row in found.image_digests}
+        print(f'{path}: {found.identity}, width {found.width}: {len(set(found.prompts))} prompts, '
+              f'{texts} of them new; {len(np.unique(found.image_digests, axis=0))} different '
+              f'images, {pictures} of them new')
+    if images is not None:
+        names = [str(file) for file in image_files(images)]
+        digests = dict(zip(names, file_digests([images / name for name in names])))
+        lacking = [file for file, digest in digests.items() if digest not in answered]
+        named = f' ({", ".join(lacking[:NAMED])}{", ..." if lacking[NAMED:] else ""})'
+        print(f'{images}: {len(digests) - len(lacking)} of {len(digests)} images have an answer, '
+              f'{len(lacking)} have none{named if lacking else ""}; '
+              f'{len(answered - set(digests.values()))} answers fit no image here')
+
+
+def read_images(root: Path) -> Index:
+    """Return the images at any depth of a folder; raises ValueError if there is none."""
+    files = [str(file) for file in image_files(root)]
+    if not files:
+        raise ValueError(f'--images: expected a folder with images, found none in {root}')
+    index = without_corrupt(table(root, files, [''] * len(files), [''] * len(files)), check=True)
+    tasks.report_corrupt(index)
+    return index
+
+
+def read_prompts(path: Path) -> dict[str, str]:
+    """Return prompt -> name; raises ValueError for a file without prompts."""
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f'--prompts: {path}: expected a text file with a prompt per line: '
+                         f'{error}') from error
+    said = {prompt: name.strip() for prompt, _, name in (
+        line.partition('\t') for line in lines) if prompt.strip()}
+    if not said:
+        raise ValueError(f'--prompts: {path}: expected a prompt per line, found none')
+    return said
+
+
+def read_table(path: Path) -> dict[str, np.ndarray | list[str]]:
+    """Return the columns of a table of answers; raises ValueError for what is none."""
+    try:
+        with np.load(path) as file:
+            found = {name: file[name] for name in ('embeddings', 'prompts', 'names', 'files')
+                     if name in file}
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f'{path}: expected a table of numpy (*.npz), but it is missing, cut off '
+                         f'or of another format ({error}); copy it again') from error
+    embeddings = found.get('embeddings', np.empty(0))
+    if embeddings.ndim != 2 or not {'prompts', 'files'} & found.keys() or not all(
+            column.shape == (len(embeddings),) for name, column in found.items()
+            if name != 'embeddings'):
+        shapes = {name: column.shape for name, column in found.items()}
+        raise ValueError(f'{path}: expected embeddings (N, D), and prompts (N,) and names (N,), '
+                         f'or files (N,), found {shapes}')
+    return {**{name: [str(entry) for entry in column] for name, column in found.items()},
+            'embeddings': unit_rows(embeddings, *embeddings.shape, f'{path}: embeddings')}
+
+
+def digests_of(paths: Sequence[Path]) -> np.ndarray:
+    """Return (N, 32) uint8; raises ValueError for a file that is not there."""
+    data = bytes.fromhex(''.join(file_digests(paths)))
+    return np.frombuffer(data, np.uint8).reshape(-1, recording.DIGEST)
+
+
+def write(found: Recording, out: Path) -> None:
+    """Write a recording, and say what is in it."""
+    recording.write(found, out)
+    print(f'{out}: answers of {found.identity} to {len(found.prompts)} prompts and '
+          f'{len(found.image_rows)} images, {out.stat().st_size / 1e6:.1f} MB')
+
+
+def main() -> None:
+    """Do what the command line says."""
+    try:
+        tyro.extras.subcommand_cli_from_dict({'record': record, 'import': import_files,
+                                              'from-npz': from_npz}, description=__doc__)
+    except (ValueError, OSError) as error:
+        sys.exit(f'recordings: {error}')
+    except KeyboardInterrupt:
+        sys.exit('recordings: interrupted; what was answered is kept: the same command goes on')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,71 @@
+"""
+Models that open_clip lists: what their weights were trained as, told without loading them.
+
+open_clip builds 'ViT-L-14' without QuickGELU whatever its weights were trained with, and only
+warns where that does not fit; embeddings are wrong then. Here the pretrained tag decides, whether
+or not the name ends in '-quickgelu'.
+"""
+from dataclasses import dataclass
+
+QUICK = '-quickgelu'  # how open_clip calls the same architecture with the other activation
+
+
+@dataclass(frozen=True)
+class OpenClipModel:
+    """
+    A model of open_clip's list as its weights want it.
+
+    name: of the architecture, without '-quickgelu'.
+    tag: the pretrained tag.
+    quick_gelu: whether to build it with QuickGELU (towers of timm and Hugging Face have their own
+    activation all the same).
+    identity: what its embeddings are cached under; one for all names of the same model.
+    width: D.
+    image_size: side S, or height and width, of its images [px].
+    mean, std: of RGB in [0, 1].
+    """
+
+    name: str
+    tag: str
+    quick_gelu: bool
+    identity: str
+    width: int
+    image_size: int | tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def find(name: str, tag: str) -> OpenClipModel:
+    """
+    Find a model by its name and pretrained tag.
+
+    Where the tag says nothing of QuickGELU, the architecture's own activation stays.
+
+    :raises ValueError: for a name or tag that open_clip does not list, naming the known tags.
+    """
+    import open_clip  # here: it costs seconds
+    plain = name.removesuffix(QUICK)
+    if not {name, plain} <= set(open_clip.list_models()):
+        raise ValueError(f'text tower: expected a model name of open_clip or a local config '
+                         f'(*.json), got {name!r}; open_clip.list_models() lists the names')
+    tags = open_clip.list_pretrained_tags_by_model(plain)
+    if tag not in tags:
+        raise ValueError(f'text tower {name}: expected a pretrained tag of {tags}, got {tag!r}')
+    config, about = open_clip.get_model_config(plain), open_clip.get_pretrained_cfg(plain, tag)
+    wanted, own = about.get('quick_gelu', False), config.get('quick_gelu', False)
+    size = config['vision_cfg'].get('image_size', 224)
+    return OpenClipModel(
+        plain, tag, wanted or own, f'{plain}{QUICK if wanted and not own else ""}/{tag}',
+        config['embed_dim'], size if isinstance(size, int) else tuple(size),
+        tuple(about['mean']), tuple(about['std']))
+
+
+def create(model: OpenClipModel, **options: object) -> object:
+    """
+    Build a model with its weights, both towers with the activation that these want.
+
+    :param options: further ones of open_clip.create_model.
+    """
+    import open_clip
+    return open_clip.create_model(model.name, **{
+        'pretrained': model.tag, 'force_quick_gelu': model.quick_gelu, **options}).eval()
