@@ -125,7 +125,7 @@ from tiny_models import write_tower
 from vl2v_msgs.srv import SetVocabulary
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.vocabularies import Vocabularies
-from vl2v_ros.text import open_text_tower
+from vl2v_ros.cached_text import open_text_tower
 from vl2v_ros.vocabulary_file import parse
 
 folder, path = Path(sys.argv[1]), Path(sys.argv[1]) / 'kept.yaml'

@@ -28,8 +28,9 @@ from task import Task
 import torch
 from trainee import outputs, Trainee
 from vl2v_ros import checkpoint, vocabulary, vocabulary_file
+from vl2v_ros.cached_text import default_cache_dir, open_text_tower
 from vl2v_ros.files import replacing
-from vl2v_ros.text import default_cache_dir, open_text_tower, TextEncoder
+from vl2v_ros.text import TextEncoder
 from vl2v_ros.vocabulary import Entry, Vocabulary
 
 from config import Data, ROOT

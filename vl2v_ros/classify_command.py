@@ -14,7 +14,15 @@ import signal
 import sys
 
 from tqdm import tqdm
-from vl2v_ros import bags, checkpoint, outputs, sources, text, vocabulary, vocabulary_file
+from vl2v_ros import (
+    bags,
+    cached_text,
+    checkpoint,
+    outputs,
+    sources,
+    vocabulary,
+    vocabulary_file,
+)
 from vl2v_ros.classifier import Classifier, Prediction
 from vl2v_ros.share import share
 from vl2v_ros.sources import Picture, Source
@@ -117,11 +125,11 @@ def load(options: argparse.Namespace) -> tuple[Classifier, Vocabulary]:
     named = options.vocabulary if options.labels is None else options.labels
     file = vocabulary_file.parse(shipped if named is None else named)
     path = options.checkpoint or share() / 'models/student.safetensors'
-    classifier = Classifier(checkpoint.look(path, text.default_cache_dir() / 'graphs'),
+    classifier = Classifier(checkpoint.look(path, cached_text.default_cache_dir() / 'graphs'),
                             options.device)
     spec = classifier.spec
-    tower = text.open_text_tower(spec.text_tower, spec.width, path.parent,
-                                 text.default_cache_dir())
+    tower = cached_text.open_text_tower(spec.text_tower, spec.width, path.parent,
+                                 cached_text.default_cache_dir())
     return classifier, vocabulary.build(file.entries, tower, 1, file.templates, file.background)
 
 

@@ -7,7 +7,7 @@ import traceback
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from vl2v_msgs.srv import SetVocabulary
-from vl2v_ros import text
+from vl2v_ros import cached_text
 from vl2v_ros.files import replacing
 from vl2v_ros.language_model import (
     Answers,
@@ -18,6 +18,7 @@ from vl2v_ros.language_model import (
     LanguageModel,
 )
 from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.text import TextEncoder
 from vl2v_ros.vocabulary import add, build, check, check_texts, Entry, remove, Vocabulary
 from vl2v_ros.vocabulary_file import dump, parse, VocabularyFile
 
@@ -34,7 +35,7 @@ def check_parameters(parameters: ClassifierParameters) -> None:
 
 def cache_dir(parameters: ClassifierParameters) -> Path:
     """Return the folder in which prompts and answers are kept."""
-    return Path(parameters.cache_dir or text.default_cache_dir()).expanduser()
+    return Path(parameters.cache_dir or cached_text.default_cache_dir()).expanduser()
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Vocabularies:
     language model; who reads `in_force` never waits for them.
     """
 
-    def __init__(self, parameters: Callable[[], ClassifierParameters], encoder: text.TextEncoder,
+    def __init__(self, parameters: Callable[[], ClassifierParameters], encoder: TextEncoder,
                  versions: Iterator[int], announce: Callable[[Vocabulary], None],
                  logger: RcutilsLogger) -> None:
         """
