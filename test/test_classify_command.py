@@ -80,7 +80,9 @@ def load(student: str, file: VocabularyFile) -> tuple[Classifier, Vocabulary]:
     """Make with the package's own functions what the command makes."""
     classifier = Classifier(checkpoint.load(Path(student)), 'cpu')
     tower = text.ClipText(classifier.spec.text_tower, Path(student).parent)
-    return classifier, vocabulary.build(file.entries, tower, 1, file.templates, file.background)
+    return classifier, vocabulary.build(file.entries, tower, 1,
+                                        file.templates or classifier.spec.templates,
+                                        file.background)
 
 
 def rows(path: Path, rank: int = 1) -> list[dict[str, str]]:

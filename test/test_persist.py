@@ -132,8 +132,8 @@ folder, path = Path(sys.argv[1]), Path(sys.argv[1]) / 'kept.yaml'
 encoder = open_text_tower(write_tower(folder), 8, folder, folder)
 lists = [[f'{name} {number}' for number in range(300)] for name in ('old', 'new')]
 parameters = ClassifierParameters(vocabulary='mug', persist=str(path), cache_dir=str(folder))
-make = lambda: Vocabularies(lambda: parameters, encoder, itertools.count(1), lambda _: None,
-                            get_logger('test'))
+make = lambda: Vocabularies(lambda: parameters, encoder, ['{label}'], itertools.count(1),
+                            lambda _: None, get_logger('test'))
 vocabularies = make()
 for labels in lists:  # encoded and cached
     vocabularies.change(SetVocabulary.Request(labels=labels))

@@ -9,12 +9,14 @@ from pickle import UnpicklingError
 from typing import Protocol
 
 import numpy as np
+from vl2v_ros import hub
 
 # open_clip is imported only when a tower is really loaded: it costs seconds of a robot's start,
 # and with every prompt cached it is not needed at all.
 
 BATCH = 64  # prompts per pass; what is encoded is stored after each
 HUB_CONFIG = 'open_clip_config.json'  # as open_clip's models lie in a folder of their hub
+PREPROCESSING = ('mean', 'std', 'interpolation', 'resize_mode')  # of images, in a tag's settings
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ class ClipText:
         :param folder: where local files are looked up.
         :param model: what `load_clip` returned for them, used as it is and where it is; None:
             loaded here.
-        :raises ValueError: for names, files or weights that do not fit, or when the hub that
-            open_clip downloads from cannot be reached.
+        :raises hub.NotAtHand: if the weights would have to be fetched, and cannot be.
+        :raises ValueError: for names, files or weights that do not fit.
         """
         import open_clip
         self._model = model or load_clip(tower, folder)
@@ -150,12 +152,16 @@ def _load_hub(tower: TextTower) -> object:
     if tower.pretrained not in tags:
         raise ValueError(f'text tower {tower.model}: expected a pretrained tag of {tags}, '
                          f'got {tower.pretrained!r}')
-    try:
-        return open_clip.create_model(tower.model, pretrained=tower.pretrained).eval()
-    except Exception as error:  # whatever the hub's client raises: there is no common base class
-        raise ValueError(f'text tower {tower.model}/{tower.pretrained}: its weights could not be '
-                         f'loaded from the hub ({type(error).__name__}: {error}); connect once to '
-                         'the network, or name a local config and weights file') from error
+    file = hub.find(tower.model, tower.pretrained)
+    settings = open_clip.get_pretrained_cfg(tower.model, tower.pretrained)
+    images = {key: settings[key] for key in PREPROCESSING if key in settings}
+    try:  # from the file, because by its tag open_clip would ask the hub again
+        return open_clip.create_model(tower.model, pretrained=str(file),
+                                      force_preprocess_cfg=images).eval()
+    except Exception as error:  # of torch, safetensors or open_clip: what is in the file is open
+        raise ValueError(f'text tower {tower.model}/{tower.pretrained}: its weights {file} could '
+                         f'not be loaded ({type(error).__name__}: {error}); delete them, so that '
+                         'they are fetched again') from error
 
 
 def _load_local(tower: TextTower, folder: Path, images: bool) -> object:

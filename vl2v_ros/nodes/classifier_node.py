@@ -124,8 +124,8 @@ class ClassifierNode(LifecycleNode):
             self.set_parameters([Parameter('unknown_threshold', value=spec.unknown_threshold)])
         encoder = cached_text.open_text_tower(spec.text_tower, spec.width, path.parent,
                                        cache_dir(parameters))
-        self._vocabularies = Vocabularies(lambda: self._settings, encoder, self._versions,
-                                          self._announce, self.get_logger())
+        self._vocabularies = Vocabularies(lambda: self._settings, encoder, spec.templates,
+                                          self._versions, self._announce, self.get_logger())
         start = time.monotonic()
         for height, width in WARM_UP_SIZES:
             frame = Frame(np.zeros((height, width, 3), np.uint8))

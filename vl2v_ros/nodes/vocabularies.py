@@ -1,5 +1,5 @@
 """What the node does with vocabularies: it starts with one, changes, enriches and keeps it."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import threading
@@ -60,18 +60,19 @@ class Vocabularies:
     """
 
     def __init__(self, parameters: Callable[[], ClassifierParameters], encoder: TextEncoder,
-                 versions: Iterator[int], announce: Callable[[Vocabulary], None],
-                 logger: RcutilsLogger) -> None:
+                 templates: Sequence[str], versions: Iterator[int],
+                 announce: Callable[[Vocabulary], None], logger: RcutilsLogger) -> None:
         """
         Put the vocabulary in force that the node was kept with, or else configured with.
 
         :param parameters: gives those in force.
+        :param templates: the student's, for vocabularies that have none.
         :param versions: numbers of vocabularies; no number stands for two.
         :param announce: told of each vocabulary that comes in force.
         :raises ValueError: if the configured vocabulary is of no use.
         """
         self._parameters, self._encoder, self._versions = parameters, encoder, versions
-        self._announce, self._logger = announce, logger
+        self._templates, self._announce, self._logger = templates, announce, logger
         self._changing = threading.Lock()
         self._closed = False
         self._enrichment: Enrichment | None = None
@@ -94,20 +95,27 @@ class Vocabularies:
                 self._file = parse(str(self.persist))
                 vocabulary = self._build(self._file)
                 self._logger.info(f'goes on with the vocabulary kept in {self.persist}')
-                self._announce(vocabulary)
+                self._tell(vocabulary)
                 return vocabulary
             except ValueError as error:
                 self._warn('persist', f'{error}; the configured vocabulary is used instead')
         self._file = parse(self._parameters().vocabulary)
         vocabulary = self._build(self._file)
-        self._announce(vocabulary)
+        self._tell(vocabulary)
         return vocabulary
+
+    def _tell(self, vocabulary: Vocabulary) -> None:
+        """Announce what comes in force, and log which prompts it does with, if not with all."""
+        self._announce(vocabulary)
+        if vocabulary.note:
+            self._logger.warning(f'vocabulary: {vocabulary.note}')
+            self._logger.info('prompts in use: ' + ', '.join(map(repr, vocabulary.prompts)))
 
     def _build(self, file: VocabularyFile) -> Vocabulary:
         background = {prompt.casefold(): prompt for prompt in (*file.background,
                                                                *self._background)}
-        return build(file.entries, self._encoder, next(self._versions), file.templates,
-                     tuple(background.values()))
+        return build(file.entries, self._encoder, next(self._versions),
+                     file.templates or self._templates, tuple(background.values()))
 
     def close(self) -> None:
         """Change nothing any more; what is being asked for is not waited for."""
@@ -136,6 +144,8 @@ class Vocabularies:
             if vocabulary.truncated:
                 said.append('cut, because their prompt is longer than the text tower reads: '
                             + ', '.join(vocabulary.truncated))
+            if vocabulary.note:
+                said.append(vocabulary.note)
             if self._drop_enrichment():
                 said.append('the descriptions asked for before are not waited for any more')
             self.problems.clear()
@@ -161,7 +171,7 @@ class Vocabularies:
 
     def _adopt(self, file: VocabularyFile, vocabulary: Vocabulary, keep: bool = True) -> None:
         self._file, self.in_force = file, vocabulary
-        self._announce(vocabulary)
+        self._tell(vocabulary)
         if self.persist is None:
             return
         try:
