@@ -26,23 +26,23 @@ def record(prompts: Sequence[str], names: Sequence[str], rows: np.ndarray, path:
     return path
 
 
-def record_names(path: Path, identity: str = IDENTITY) -> Path:
+def record_names(path: Path, identity: str = IDENTITY, width: int = WIDTH) -> Path:
     """Write a recording of NAMES and ONLY_SHORT, worded as the real one is."""
     asked = [(f'{start}{a} {name}'.replace(name, name.replace(' ', '_')), name)
              for name in NAMES for a in ['an' if name[0] in 'aeiou' else 'a']
              for start in ('', 'a photo of ')]
     asked += [(f'a {name}', name) for name in ONLY_SHORT]
-    rows = np.random.default_rng(0).normal(size=(len(asked), WIDTH))
+    rows = np.random.default_rng(0).normal(size=(len(asked), width))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return record(*zip(*asked), rows, path, identity)
 
 
-def write(folder: Path, templates: Sequence[str] = (TEMPLATE,)) -> Path:
+def write(folder: Path, templates: Sequence[str] = (TEMPLATE,), width: int = WIDTH) -> Path:
     """Write a student and the recording beside it."""
-    record_names(folder / 'prompts.safetensors')
+    record_names(folder / 'prompts.safetensors', width=width)
     tower = TextTower(*IDENTITY.split('/'), IDENTITY, 'prompts.safetensors')
     path = folder / 'student.safetensors'
-    checkpoint.save(student(text_tower=tower, templates=tuple(templates)), path)
+    checkpoint.save(student(text_tower=tower, templates=tuple(templates), width=width), path)
     return path
 
 

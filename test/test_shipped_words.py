@@ -1,4 +1,4 @@
-"""The words that ship: known without a network, by the student that ships and by CLIP's answers."""
+"""The words that ship are known without a network, by the student that ships and by CLIP."""
 import os
 from pathlib import Path
 
