@@ -118,7 +118,7 @@ def test_what_ships_names_an_image_without_any_part_of_ros() -> None:
     first, *_, last = done.stdout.splitlines()
     assert first == f'{BANANA}: banana'
     assert last == '[]'
-    assert 'a photo of a banana. A long, curved yellow fruit with dark tips.' in done.stdout
+    assert re.search(r' a banana\.?\n', done.stdout)  # its prompt
 
 
 def test_an_image_is_explained_prompt_by_prompt_and_drawn(

@@ -6,15 +6,18 @@ import offline_student
 from offline_student import TEMPLATE
 import pytest
 from vl2v_ros import checkpoint, recording, vocabulary_file
+from vl2v_ros.nodes.demo import OTHER_LABELS
 from vl2v_ros.recording import Recording
 from vl2v_ros.vocabulary import prompt
 
 ROOT = Path(__file__).resolve().parent.parent
-LISTS = ('everyday', 'household', 'workshop')
+LISTS = ('everyday', 'household', 'workshop', 'demo')
 TEMPLATES = '{a} {label}', TEMPLATE
 
 
 def labels(name: str) -> list[str]:
+    if name == 'demo':
+        return OTHER_LABELS.split(', ')
     return list(vocabulary_file.parse(str(ROOT / f'config/vocabularies/{name}.yaml')).entries)
 
 

@@ -59,9 +59,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('input', nargs='*', type=Path, help='image, folder of images, video, *.mcap or bag folder')
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument('--labels', help='separated by commas: "mug, banana, red apple"')
-    labels.add_argument('--vocabulary', help='*.yaml file; by default the objects of YCB')
-    add('--checkpoint', type=Path, help='student, *.safetensors; by default the one that ships, '
-        'which knows YCB objects only')
+    labels.add_argument('--vocabulary', help='*.yaml file; by default everyday things')
+    add('--checkpoint', type=Path, help='student, *.safetensors; by default the one that ships')
     add('--known', nargs='?', const='', metavar='WORD', help='list the names that the checkpoint '
         'knows without a network, or those near to a word, and do nothing else')
     add('--device', default='auto', help='auto (CUDA, else CPU), cpu, cuda or cuda:N')
@@ -141,7 +140,7 @@ def print_known(word: str, encoder: CachedText) -> None:
 
 def load(options: argparse.Namespace) -> tuple[Classifier, Vocabulary]:
     """Load the student and encode the labels; raises ValueError."""
-    shipped = str(share() / 'config/vocabularies/ycb.yaml')
+    shipped = str(share() / 'config/vocabularies/everyday.yaml')
     named = options.vocabulary if options.labels is None else options.labels
     file = vocabulary_file.parse(shipped if named is None else named)
     student, encoder = open_student(options)
