@@ -34,9 +34,10 @@ setup(
         *shared_files(),
     ],
     install_requires=[
+        'huggingface_hub>=0.26',
         'matplotlib',
         'numpy',
-        'open_clip_torch>=2.24',
+        'open_clip_torch>=3.0',
         'openai>=1.40',
         'openvino>=2024.0',
         'pillow',

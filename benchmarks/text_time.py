@@ -16,7 +16,7 @@ import time
 import open_clip
 import torch
 import tyro
-from vl2v_ros import checkpoint, text
+from vl2v_ros import cached_text, checkpoint, text
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,8 +55,8 @@ def measure(options: Options) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for turn in range(-1, options.rounds):
         with TemporaryDirectory() as folder:
-            def cached() -> text.CachedText:
-                return text.CachedText('tower', spec.width, lambda: tower, Path(folder))
+            def cached() -> cached_text.CachedText:
+                return cached_text.CachedText('tower', spec.width, lambda: tower, Path(folder))
             times = {'not cached': per_label(cached().encode, options.labels),
                      'cached on disk': per_label(cached().encode, options.labels),
                      'ViT-B/32, not cached': per_label(encode_by_clip, options.labels // 40 or 1)}

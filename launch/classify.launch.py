@@ -23,11 +23,11 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             'checkpoint', default_value=PathJoinSubstitution([share, 'models',
                                                               'student.safetensors']),
-            description='Student, a *.safetensors file; the one that ships knows YCB objects'),
+            description='Student, a *.safetensors file; by default the one that ships'),
         DeclareLaunchArgument(
             'vocabulary',
-            default_value=PathJoinSubstitution([share, 'config', 'vocabularies', 'ycb.yaml']),
-            description='Labels separated by commas, or a *.yaml file'),
+            default_value=PathJoinSubstitution([share, 'config', 'vocabularies', 'everyday.yaml']),
+            description='Labels separated by commas, or a *.yaml file; by default 307 names'),
         DeclareLaunchArgument('device', default_value='auto',
                               description='auto (CUDA, else CPU), cpu, cuda or cuda:N'),
         DeclareLaunchArgument(

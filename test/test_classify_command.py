@@ -80,7 +80,9 @@ def load(student: str, file: VocabularyFile) -> tuple[Classifier, Vocabulary]:
     """Make with the package's own functions what the command makes."""
     classifier = Classifier(checkpoint.load(Path(student)), 'cpu')
     tower = text.ClipText(classifier.spec.text_tower, Path(student).parent)
-    return classifier, vocabulary.build(file.entries, tower, 1, file.templates, file.background)
+    return classifier, vocabulary.build(file.entries, tower, 1,
+                                        file.templates or classifier.spec.templates,
+                                        file.background)
 
 
 def rows(path: Path, rank: int = 1) -> list[dict[str, str]]:
@@ -116,7 +118,7 @@ def test_what_ships_names_an_image_without_any_part_of_ros() -> None:
     first, *_, last = done.stdout.splitlines()
     assert first == f'{BANANA}: banana'
     assert last == '[]'
-    assert 'a photo of a banana. A long, curved yellow fruit with dark tips.' in done.stdout
+    assert re.search(r' a banana\.?\n', done.stdout)  # its prompt
 
 
 def test_an_image_is_explained_prompt_by_prompt_and_drawn(

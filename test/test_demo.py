@@ -13,8 +13,8 @@ DEMO = Path(sys.executable).parent / 'vl2v_demo'
 ROOT = Path(__file__).parent.parent
 
 
-def ycb_labels() -> list[str]:
-    return list(vocabulary_file.parse(str(ROOT / 'config/vocabularies/ycb.yaml')).entries)
+def everyday_labels() -> list[str]:
+    return list(vocabulary_file.parse(str(ROOT / 'config/vocabularies/everyday.yaml')).entries)
 
 
 def test_the_demo_labels_changes_its_vocabulary_and_saves_pictures(ros: Ros, tmp_path: Path
@@ -23,7 +23,7 @@ def test_the_demo_labels_changes_its_vocabulary_and_saves_pictures(ros: Ros, tmp
                    env={'XDG_CACHE_HOME': str(tmp_path / 'cache')})
     assert demo.wait(180) == 0, demo.output
     first, then = demo.output.split('--- set_vocabulary', 1)
-    assert any(label in first for label in ycb_labels())
+    assert any(label in first for label in everyday_labels())
     shown = [line for line in then.splitlines()[1:] if 'vocabulary 2' in line]
     assert shown
     assert all(any(label in line for label in OTHER_LABELS.split(', ')) for line in shown)

@@ -27,9 +27,9 @@ from tiny_data import (
 from tiny_models import TEXT_CONFIG, WIDTH
 import torch
 from vl2v_ros import checkpoint, vocabulary
+from vl2v_ros.cached_text import open_text_tower
 from vl2v_ros.classifier import Classifier
 from vl2v_ros.frame import Frame
-from vl2v_ros.text import open_text_tower
 import yaml
 
 pytestmark = pytest.mark.usefixtures('cache_dir')

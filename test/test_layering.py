@@ -7,8 +7,9 @@ import sys
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CORE = {'cv2', 'matplotlib', 'numpy', 'open_clip', 'openai', 'openvino', 'PIL', 'rosbags',
-        'safetensors', 'timm', 'torch', 'tqdm', 'vl2v_ros', 'yaml'} | sys.stdlib_module_names
+CORE = {'cv2', 'huggingface_hub', 'matplotlib', 'numpy', 'open_clip', 'openai', 'openvino',
+        'PIL', 'rosbags', 'safetensors', 'timm', 'torch', 'tqdm', 'vl2v_ros',
+        'yaml'} | sys.stdlib_module_names
 ROS = {'ament_index_python', 'builtin_interfaces', 'cv_bridge', 'launch', 'launch_ros',
        'rcl_interfaces', 'rclpy', 'rosgraph_msgs', 'sensor_msgs', 'std_msgs', 'diagnostic_msgs',
        'lifecycle_msgs', 'vision_msgs', 'vl2v_msgs'}

@@ -125,15 +125,15 @@ from tiny_models import write_tower
 from vl2v_msgs.srv import SetVocabulary
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.vocabularies import Vocabularies
-from vl2v_ros.text import open_text_tower
+from vl2v_ros.cached_text import open_text_tower
 from vl2v_ros.vocabulary_file import parse
 
 folder, path = Path(sys.argv[1]), Path(sys.argv[1]) / 'kept.yaml'
 encoder = open_text_tower(write_tower(folder), 8, folder, folder)
 lists = [[f'{name} {number}' for number in range(300)] for name in ('old', 'new')]
 parameters = ClassifierParameters(vocabulary='mug', persist=str(path), cache_dir=str(folder))
-make = lambda: Vocabularies(lambda: parameters, encoder, itertools.count(1), lambda _: None,
-                            get_logger('test'))
+make = lambda: Vocabularies(lambda: parameters, encoder, ['{label}'], itertools.count(1),
+                            lambda _: None, get_logger('test'))
 vocabularies = make()
 for labels in lists:  # encoded and cached
     vocabularies.change(SetVocabulary.Request(labels=labels))

@@ -57,7 +57,7 @@ def read_video(path: Path) -> Iterator[Frame]:
 def read_words() -> Vocabulary:
     encoder = ClipText(checkpoint.load(STUDENT).spec.text_tower, STUDENT.parent)
     file = vocabulary_file.parse(str(ROOT / 'config' / 'vocabularies' / 'ycb.yaml'))
-    return vocabulary.build(file.entries, encoder, 1, file.templates, file.background)
+    return vocabulary.build(file.entries, encoder, 1, background=file.background)
 
 
 def match_as_on_a_gpu(student: Student, frames: list[Frame], words: Vocabulary) -> Matches:

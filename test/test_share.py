@@ -22,7 +22,7 @@ def installed(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_checkout_holds_all_that_is_looked_for() -> None:
-    for name in ('models/student.safetensors', 'config/vocabularies/ycb.yaml',
+    for name in ('models/student.safetensors', 'config/vocabularies/everyday.yaml',
                  'vl2v_msgs/msg/LabelArray.msg', 'tools/vision_msgs/msg/Classification.msg'):
         assert (share() / name).is_file()
 
@@ -45,7 +45,7 @@ def test_setup_py_installs_them_at_the_same_places() -> None:
          'print(*[folder + "/" + file.rsplit("/", 1)[-1] for folder, files in said["data_files"] '
          'for file in files], sep="\\n")\nexec(open("setup.py").read())'],
         cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    for name in ('models/student.safetensors', 'config/vocabularies/ycb.yaml',
+    for name in ('models/student.safetensors', 'config/vocabularies/everyday.yaml',
                  'vl2v_msgs/msg/LabelArray.msg', 'vl2v_msgs/msg/Label.msg',
                  'tools/vision_msgs/msg/Classification.msg'):
         assert f'share/vl2v_ros/{name}' in listed

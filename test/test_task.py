@@ -26,7 +26,8 @@ from tiny_data import (
 )
 from tiny_models import WIDTH, write_tower
 import torch
-from vl2v_ros.text import ClipText, open_text_tower, TextEmbeddings, TextTower
+from vl2v_ros.cached_text import open_text_tower
+from vl2v_ros.text import ClipText, TextEmbeddings, TextTower
 from vl2v_ros.vocabulary import Entry
 
 from config import Data, TeacherSource

@@ -12,7 +12,8 @@ from teacher import CallableTeacher, load_callable, OpenClipTeacher, Teacher, un
 from tiny_models import TEXT_CONFIG, WIDTH, write_tower
 import torch
 from torch.nn import functional
-from vl2v_ros.text import ClipText, identify, open_text_tower, TextEmbeddings, TextTower
+from vl2v_ros.cached_text import open_text_tower
+from vl2v_ros.text import ClipText, identify, TextEmbeddings, TextTower
 
 TOWER = TextTower('tiny.json', 'tiny.safetensors')
 PROMPTS = ['a photo of a cup.', 'a photo of a dog. It barks.', 'ein Foto von Äpfeln']

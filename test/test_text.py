@@ -15,15 +15,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tiny_models import python, TEXT_CONFIG, WIDTH, write_tower
 import torch
-from vl2v_ros.text import (
-    CachedText,
-    ClipText,
-    default_cache_dir,
-    identify,
-    open_text_tower,
-    TextEmbeddings,
-    TextTower,
-)
+from vl2v_ros.cached_text import CachedText, default_cache_dir, open_text_tower
+from vl2v_ros.text import ClipText, identify, TextEmbeddings, TextTower
 
 PROMPTS = ['a photo of a cup.', 'a photo of a dog. It barks.', 'ein Foto von Äpfeln', '一只猫']
 FITS = ' '.join(['cat'] * 75)  # with the marks of start and end it fills the 77 places
@@ -108,7 +101,8 @@ def test_truncation_is_remembered_by_the_cache(clip_text: ClipText, cache_dir: P
 SECOND_PROCESS = """
 import json, sys
 from pathlib import Path
-from vl2v_ros.text import default_cache_dir, open_text_tower, TextTower
+from vl2v_ros.cached_text import default_cache_dir, open_text_tower
+from vl2v_ros.text import TextTower
 tower, folder, prompts = json.loads(sys.argv[1])
 encoder = open_text_tower(TextTower(*tower), 8, Path(folder), default_cache_dir())
 print(encoder.encode(prompts).rows.tobytes().hex(), 'torch' in sys.modules)
@@ -309,7 +303,7 @@ except ValueError as error:
 
 def test_unreachable_hub_is_answered_with_what_to_do(tmp_path: Path) -> None:
     said = python(OFFLINE, HF_HUB_OFFLINE='1', HF_HOME=str(tmp_path))
-    assert said.startswith('text tower ViT-B-32/laion2b_s34b_b79k: ')
+    assert said.startswith('the text tower ViT-B-32/laion2b_s34b_b79k is not cached')
     assert 'connect once to the network, or name a local config and weights file' in said
 
 
@@ -374,7 +368,8 @@ WRITER = """
 from pathlib import Path
 import sys
 import numpy as np
-from vl2v_ros.text import CachedText, TextEmbeddings
+from vl2v_ros.cached_text import CachedText
+from vl2v_ros.text import TextEmbeddings
 
 class Encoder:
     width = 8

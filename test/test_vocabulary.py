@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from tiny_models import GivenText, WIDTH, write_tower
 from vl2v_ros import vocabulary
-from vl2v_ros.text import CachedText, ClipText
+from vl2v_ros.cached_text import CachedText
+from vl2v_ros.text import ClipText
 from vl2v_ros.vocabulary import (
     check_templates,
     Entry,
@@ -186,8 +187,7 @@ def test_only_the_places_of_the_template_are_filled(
 @pytest.mark.parametrize(('templates', 'message'), [
     ((), 'template: expected at least one, got none'),
     (('the {label}', 'a photo'), "template 2: expected the place {label} .*, got 'a photo'"),
-    (('{Label}',),
-     'template 1: expected the place {label} and, if wanted, {description} and {a}, got'),
+    (('{Label}',), 'template 1: expected the place {label} and, if wanted, {description} and'),
     (('{label} {desciption}',), "template 1: expected the place .*got '{label} {desciption}'"),
     (('{label} {}',), 'template 1: expected the place'),
     (('{label}', ' '), 'template 2: expected a sentence, got a blank'),

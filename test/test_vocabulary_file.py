@@ -87,9 +87,9 @@ def test_yaml_is_read_and_all_of_it_stays_text(
     ('templates: "the {label}"', ('the {label}',), ()),
     ('template:\n- "{label}"\n- a  {label}. {description}',
      ('{label}', 'a {label}. {description}'), ()),
-    ('background: an  empty table', (TEMPLATE,), ('an empty table',)),
-    ('background: [an empty table, no]', (TEMPLATE,), ('an empty table', 'no')),
-    ('background:', (TEMPLATE,), ()),
+    ('background: an  empty table', (), ('an empty table',)),
+    ('background: [an empty table, no]', (), ('an empty table', 'no')),
+    ('background:', (), ()),
     ('background: []\ntemplates: ["{label}"]', ('{label}',), ())])
 def test_templates_and_background_are_read(
         write: Callable[[str], str], content: str, templates: tuple[str, ...],
@@ -242,7 +242,7 @@ def test_whatever_is_written_is_read_as_the_same_value(write: Callable[[str], st
             if synonym.casefold() not in names)) for label in labels}
         templates = tuple(f'{text} {{label}}' for text in texts(99, 2) if not {*text} & {*'{}'})
         file = VocabularyFile(vocabulary.check_entries(tuple(entries.items())),
-                              templates or (TEMPLATE,), texts(2000, 2))
+                              templates, texts(2000, 2))
         read = parse(write(dump(file)))
         assert read == file and list(read.entries) == list(file.entries)
         seen += len(labels)
@@ -280,7 +280,7 @@ def test_the_ycb_list_builds_what_it_always_built(tmp_path: Path) -> None:
     content = yaml.safe_load((SHIPPED / 'ycb.yaml').read_text())['labels']
     encoder = ClipText(write_tower(tmp_path), tmp_path)
     file = parse(str(SHIPPED / 'ycb.yaml'))
-    built = vocabulary.build(file.entries, encoder, 1, file.templates, file.background)
+    built = vocabulary.build(file.entries, encoder, 1, background=file.background)
     assert built.labels == tuple(content) and len(content) == 51
     rows = encoder.encode([f'a photo of a {label}. {sentence}'
                            for label, sentence in content.items()]).rows

@@ -29,7 +29,7 @@ PINS = ROOT / 'constraints.txt'
 
 # constraints.txt has the versions; the bounds are for what a distribution's Python brings.
 LIBRARIES = [
-    'torch>=2.1', 'torchvision', 'timm>=1.0.22', 'open_clip_torch>=2.24', 'openvino>=2024.0',
+    'torch>=2.1', 'torchvision', 'timm>=1.0.22', 'open_clip_torch>=3.0', 'openvino>=2024.0',
     'numpy', 'safetensors>=0.4', 'pillow', 'PyYAML', 'tqdm', 'ruff',
     'pytest', 'pytest-xdist',  # the tests, over two processes: each mostly waits for others
     'openai>=1.40',  # descriptions of labels, from any server that speaks its protocol

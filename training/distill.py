@@ -32,9 +32,10 @@ from trainee import build, mean_and_std, Trainee
 import trainer
 import tyro
 from vl2v_ros import checkpoint
+from vl2v_ros.cached_text import default_cache_dir
 from vl2v_ros.files import replacing
 from vl2v_ros.spec import StudentSpec
-from vl2v_ros.text import default_cache_dir, TextEncoder
+from vl2v_ros.text import TextEncoder
 
 import config
 from config import Recipe, TeacherSource

@@ -16,7 +16,7 @@ from typing import Annotated
 
 from tqdm import tqdm
 import tyro
-from vl2v_ros import text
+from vl2v_ros import cached_text
 from vl2v_ros.files import replacing
 from vl2v_ros.language_model import describe, LanguageModel
 from vl2v_ros.vocabulary import add, check_entries, Entry
@@ -36,7 +36,7 @@ class Options:
     labels: Path
     out: Path
     llm: Annotated[LanguageModel, tyro.conf.arg(name='')]
-    cache_dir: Path = text.default_cache_dir()
+    cache_dir: Path = cached_text.default_cache_dir()
 
 
 def read(path: Path) -> VocabularyFile:

@@ -31,10 +31,10 @@ import torch
 from trainee import open_device, outputs, Trainee
 import tyro
 from vl2v_ros import checkpoint
+from vl2v_ros.cached_text import default_cache_dir
 from vl2v_ros.files import replacing
 from vl2v_ros.runtime import create
 from vl2v_ros.spec import StudentSpec
-from vl2v_ros.text import default_cache_dir
 from vl2v_ros.vocabulary import Vocabulary
 
 from config import Recipe

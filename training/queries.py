@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from teacher import CannotLoad, Teacher
-from vl2v_ros.text import CachedText, TextEmbeddings
+from vl2v_ros.cached_text import CachedText
+from vl2v_ros.text import TextEmbeddings
 
 NAMED = 5  # of the missing ones in an error
 
@@ -53,17 +54,20 @@ class CountedText:
     """A teacher's text side, which no prompt is asked of twice, and whose queries are counted."""
 
     def __init__(self, teacher: Teacher, cache_dir: Path, queries: Queries,
-                 done: Callable[[int], object] = lambda count: None) -> None:
+                 done: Callable[[int], object] = lambda count: None,
+                 recording: Path | None = None) -> None:
         """
         Do nothing yet but remember.
 
         :param cache_dir: folder of the cache of prompts.
+        :param recording: file of what the teacher has answered.
         :param done: is told how many prompts the teacher has just answered.
         """
         self.width = teacher.width
         self._teacher, self._cache_dir, self._queries = teacher, cache_dir, queries
         self._asked = _Asked(teacher, done)
-        self._cached = CachedText(teacher.identity, teacher.width, lambda: self._asked, cache_dir)
+        self._cached = CachedText(teacher.identity, teacher.width, lambda: self._asked, cache_dir,
+                                  recording)
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
         """

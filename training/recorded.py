@@ -6,8 +6,9 @@ from embedding_cache import image_key, open_store
 import numpy as np
 from queries import cached_rows
 from vl2v_ros import open_clip_models
+from vl2v_ros.cached_text import CachedText
 from vl2v_ros.recording import Recording
-from vl2v_ros.text import CachedText, TextEmbeddings
+from vl2v_ros.text import TextEmbeddings
 
 AGREE = 0.95  # least cosine of two answers of one teacher to one question
 

@@ -29,8 +29,8 @@ from tqdm import tqdm
 from trainee import open_device
 import tyro
 from vl2v_ros import recording
+from vl2v_ros.cached_text import default_cache_dir
 from vl2v_ros.recording import Recording
-from vl2v_ros.text import default_cache_dir
 
 from config import TeacherSource
 

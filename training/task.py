@@ -15,8 +15,9 @@ from shards import find_shards, Shards
 from splits import hold_out, ObjectSplit, read_object_split, select_classes
 from teacher import load_callable, OpenClipTeacher, Teacher
 from vl2v_ros import vocabulary, vocabulary_file
+from vl2v_ros.cached_text import default_cache_dir
 from vl2v_ros.files import replacing
-from vl2v_ros.text import default_cache_dir, TextEncoder, TextTower
+from vl2v_ros.text import TextEncoder, TextTower
 from vl2v_ros.vocabulary import Entry, Vocabulary
 import yaml
 

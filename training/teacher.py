@@ -18,15 +18,8 @@ import open_clip
 import torch
 from torch.nn import functional
 from vl2v_ros import open_clip_models
-from vl2v_ros.text import (
-    CachedText,
-    ClipText,
-    default_cache_dir,
-    identify,
-    load_clip,
-    TextEmbeddings,
-    TextTower,
-)
+from vl2v_ros.cached_text import CachedText, default_cache_dir
+from vl2v_ros.text import ClipText, identify, load_clip, TextEmbeddings, TextTower
 
 PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 

@@ -28,9 +28,10 @@ from task import Task
 import torch
 from trainee import outputs, Trainee
 from vl2v_ros import checkpoint, vocabulary, vocabulary_file
+from vl2v_ros.cached_text import default_cache_dir, open_text_tower
 from vl2v_ros.files import replacing
-from vl2v_ros.text import default_cache_dir, open_text_tower, TextEncoder
-from vl2v_ros.vocabulary import Entry, Vocabulary
+from vl2v_ros.text import TextEncoder
+from vl2v_ros.vocabulary import Entry, TEMPLATE, Vocabulary
 
 from config import Data, ROOT
 
@@ -39,12 +40,14 @@ NAME = 'text_space'  # of the page, its marks, the plot and the numbers
 ALONE, DESCRIBED = 'label alone', 'with descriptions'
 
 
-def spread(path: Path, encoder: TextEncoder) -> list[dict[str, object]]:
+def spread(path: Path, encoder: TextEncoder, templates: Sequence[str] = (TEMPLATE,)
+           ) -> list[dict[str, object]]:
     """
     Measure the prototypes of a vocabulary file, of the labels alone and with their descriptions.
 
-    The labels alone have no synonyms either. Templates are the file's.
+    The labels alone have no synonyms either.
 
+    :param templates: of files that have none of their own.
     :return: two rows, with the cosine in [-1, 1] and at most ten eigenvalues, falling.
     :raises ValueError: for a file that is no vocabulary, or of one label.
     """
@@ -52,7 +55,7 @@ def spread(path: Path, encoder: TextEncoder) -> list[dict[str, object]]:
     rows = []
     for prompts, entries in ((ALONE, dict.fromkeys(file.entries, Entry())),
                              (DESCRIBED, file.entries)):
-        words = vocabulary.build(entries, encoder, 1, file.templates)
+        words = vocabulary.build(entries, encoder, 1, file.templates or templates)
         try:
             cosine, eigenvalues = metrics.prototype_spread(torch.tensor(words.prototypes))
         except ValueError as error:
@@ -124,7 +127,8 @@ def run(path: Path, out: Path, data: Data, device: torch.device) -> str:
     student = checkpoint.load(path)
     spec = student.spec
     encoder = open_text_tower(spec.text_tower, spec.width, path.parent, default_cache_dir())
-    spreads = {name: spread(file, encoder) for name, file in vocabularies(data).items()}
+    spreads = {name: spread(file, encoder, spec.templates)
+               for name, file in vocabularies(data).items()}
     named, left_out = on_images(Trainee(student).to(device), data, encoder)
     tables = (f'Text tower: {encoder.identity}. Student: {spec.trained_on or path.name}.\n\n'
               f'{markdown_table(spread_rows(spreads))}\n\n![The largest eigenvalues of the '

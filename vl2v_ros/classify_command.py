@@ -14,7 +14,9 @@ import signal
 import sys
 
 from tqdm import tqdm
-from vl2v_ros import bags, checkpoint, outputs, sources, text, vocabulary, vocabulary_file
+from vl2v_ros import bags, checkpoint, offline, outputs, sources, vocabulary, vocabulary_file
+from vl2v_ros.cached_text import CachedText, default_cache_dir, open_text_tower
+from vl2v_ros.checkpoint import Stored
 from vl2v_ros.classifier import Classifier, Prediction
 from vl2v_ros.share import share
 from vl2v_ros.sources import Picture, Source
@@ -54,12 +56,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='vl2v_classify', description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add('input', nargs='+', type=Path, help='image, folder of images, video, *.mcap or bag folder')
+    add('input', nargs='*', type=Path, help='image, folder of images, video, *.mcap or bag folder')
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument('--labels', help='separated by commas: "mug, banana, red apple"')
-    labels.add_argument('--vocabulary', help='*.yaml file; by default the objects of YCB')
-    add('--checkpoint', type=Path, help='student, *.safetensors; by default the one that ships, '
-        'which knows YCB objects only')
+    labels.add_argument('--vocabulary', help='*.yaml file; by default everyday things')
+    add('--checkpoint', type=Path, help='student, *.safetensors; by default the one that ships')
+    add('--known', nargs='?', const='', metavar='WORD', help='list the names that the checkpoint '
+        'knows without a network, or those near to a word, and do nothing else')
     add('--device', default='auto', help='auto (CUDA, else CPU), cpu, cuda or cuda:N')
     add('--top-k', type=_number(int, 1, 1000), default=5, help='labels per picture')
     add('--unknown-threshold', type=_number(float, -1, 1),
@@ -72,7 +75,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="of a video that is written [Hz]; by default the input's, "
         f'{STILL_RATE:g} for still images')
     add('--plot', type=Path, help=f'PNG that shows why, of at most {MOST_IMAGES} images')
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.known is None and not options.input:
+        parser.error('expected an image, a folder of images, a video or a bag as input, got none')
+    return options
 
 
 def _number(kind: type, low: float, high: float) -> Callable[[str], float]:
@@ -111,18 +117,39 @@ def check(options: argparse.Namespace, inputs: Sequence[Source]) -> None:
             raise ValueError(f'--plot: expected at most {MOST_IMAGES} images, got {count}')
 
 
+def open_student(options: argparse.Namespace) -> tuple[Stored, CachedText]:
+    """Read a checkpoint's header, and offer its text tower; raises ValueError."""
+    path = options.checkpoint or share() / 'models/student.safetensors'
+    cache_dir = default_cache_dir()
+    student = checkpoint.look(path, cache_dir / 'graphs')
+    return student, open_text_tower(student.spec.text_tower, student.spec.width, path.parent,
+                                    cache_dir)
+
+
+def print_known(word: str, encoder: CachedText) -> None:
+    """Print the names that need no network, or those near a word; raises ValueError for none."""
+    if not encoder.names:
+        raise ValueError('--known: expected a checkpoint with recorded prompts, but this one has '
+                         'none; each word goes to its text tower')
+    found = offline.nearest(word, encoder.names) if word else encoder.names
+    if not found:
+        raise ValueError(f'--known: none of the {len(encoder.names)} known names is near '
+                         f'{word!r}; --known alone lists them all')
+    print('\n'.join(found))
+
+
 def load(options: argparse.Namespace) -> tuple[Classifier, Vocabulary]:
     """Load the student and encode the labels; raises ValueError."""
-    shipped = str(share() / 'config/vocabularies/ycb.yaml')
+    shipped = str(share() / 'config/vocabularies/everyday.yaml')
     named = options.vocabulary if options.labels is None else options.labels
     file = vocabulary_file.parse(shipped if named is None else named)
-    path = options.checkpoint or share() / 'models/student.safetensors'
-    classifier = Classifier(checkpoint.look(path, text.default_cache_dir() / 'graphs'),
-                            options.device)
-    spec = classifier.spec
-    tower = text.open_text_tower(spec.text_tower, spec.width, path.parent,
-                                 text.default_cache_dir())
-    return classifier, vocabulary.build(file.entries, tower, 1, file.templates, file.background)
+    student, encoder = open_student(options)
+    # Words come first: what is wrong with them is said before anything is waited for.
+    words = vocabulary.build(file.entries, encoder, 1, file.templates or student.spec.templates,
+                             file.background)
+    if words.note:
+        print(f'vl2v_classify: {words.note}', file=sys.stderr)
+    return Classifier(student, options.device), words
 
 
 def run(options: argparse.Namespace) -> None:
@@ -130,6 +157,9 @@ def run(options: argparse.Namespace) -> None:
     def skip(what: str) -> None:
         tqdm.write(f'skipped {what}', sys.stderr)
 
+    if options.known is not None:
+        print_known(options.known, open_student(options)[1])
+        return
     inputs = [open_input(path, options.topic, skip) for path in options.input]
     check(options, inputs)
     classifier, words = load(options)

@@ -1,24 +1,22 @@
-"""Text towers: prompts -> unit embeddings, each prompt encoded once and kept on disk."""
-from collections.abc import Callable, Sequence
+"""Text towers: prompts -> unit embeddings."""
+from collections.abc import Sequence
 from dataclasses import dataclass
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 from pickle import UnpicklingError
-import sqlite3
 from typing import Protocol
 
 import numpy as np
-from vl2v_ros import open_clip_models
+from vl2v_ros import hub, open_clip_models
 
 # open_clip is imported only when a tower is really loaded: it costs seconds of a robot's start,
 # and with every prompt cached it is not needed at all.
 
-logger = logging.getLogger(__name__)
 BATCH = 64  # prompts per pass; what is encoded is stored after each
 HUB_CONFIG = 'open_clip_config.json'  # as open_clip's models lie in a folder of their hub
+PREPROCESSING = ('mean', 'std', 'interpolation', 'resize_mode')  # of images, in a tag's settings
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,8 @@ class ClipText:
         :param folder: where local files are looked up.
         :param model: what `load_clip` returned for them, used as it is and where it is; None:
             loaded here.
-        :raises ValueError: for names, files or weights that do not fit, or when the hub that
-            open_clip downloads from cannot be reached.
+        :raises hub.NotAtHand: if the weights would have to be fetched, and cannot be.
+        :raises ValueError: for names, files or weights that do not fit.
         """
         import open_clip
         self._model = model or load_clip(tower, folder)
@@ -148,17 +146,21 @@ def _open_clip_name(tower: TextTower, folder: Path) -> str:
 
 
 def _load_hub(tower: TextTower) -> object:
+    import open_clip
     model = open_clip_models.find(tower.model, tower.pretrained)
     if tower.identity not in ('', model.identity):
         raise ValueError(f'text tower: expected {tower.identity}, which the student was trained '
                          f'with, but the name {tower.model} and the tag {tower.pretrained} are '
                          f'{model.identity}; distil the student again')
-    try:
-        return open_clip_models.create(model)
-    except Exception as error:  # whatever the hub's client raises: there is no common base class
-        raise ValueError(f'text tower {model.identity}: its weights could not be loaded from the '
-                         f'hub ({type(error).__name__}: {error}); connect once to the network, or '
-                         'name a local config and weights file') from error
+    file = hub.find(model)
+    settings = open_clip.get_pretrained_cfg(model.name, model.tag)
+    images = {key: settings[key] for key in PREPROCESSING if key in settings}
+    try:  # from the file, because by its tag open_clip would ask the hub again
+        return open_clip_models.create(model, pretrained=str(file), force_preprocess_cfg=images)
+    except Exception as error:  # of torch, safetensors or open_clip: what is in the file is open
+        raise ValueError(f'text tower {model.identity}: its weights {file} could not be loaded '
+                         f'({type(error).__name__}: {error}); delete them, so that they are '
+                         'fetched again') from error
 
 
 def _load_local(tower: TextTower, folder: Path, images: bool) -> object:
@@ -188,121 +190,3 @@ def _load_local(tower: TextTower, folder: Path, images: bool) -> object:
         raise ValueError(f'text tower: {weights} does not fit {config}: missing or unexpected '
                          f'weights {wrong[:4]}')
     return model.eval()
-
-
-class CachedText:
-    """
-    A text tower that is loaded only for prompts never seen before.
-
-    The cache is one SQLite file, keyed by tower identity and prompt, shared by all processes.
-    When it cannot be used, a warning says so and prompts are encoded each time.
-    """
-
-    def __init__(self, identity: str, width: int, load: Callable[[], TextEncoder],
-                 cache_dir: Path) -> None:
-        """
-        Do nothing yet but remember where things are.
-
-        :param identity: of the tower, see `identify`.
-        :param width: D the embeddings must have.
-        :param load: makes the tower when it is needed.
-        :param cache_dir: folder of the cache, made when first written.
-        """
-        self.identity, self.width = identity, width
-        self._load, self._path = load, cache_dir / 'prompts.sqlite'
-        self._encoder: TextEncoder | None = None
-
-    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
-        """
-        Embed N prompts, from the cache where they are in it.
-
-        :raises ValueError: if the tower cannot be loaded or has another width.
-        """
-        known = self._read(prompts)
-        missing = list(dict.fromkeys(prompt for prompt in prompts if prompt not in known))
-        for start in range(0, len(missing), BATCH):
-            part = missing[start:start + BATCH]
-            fresh = self._tower().encode(part)
-            encoded = dict(zip(part, zip(fresh.rows, fresh.truncated.tolist())))
-            self._write(encoded)
-            known.update(encoded)
-        rows = np.empty((len(prompts), self.width), np.float32)
-        for row, prompt in zip(rows, prompts):
-            row[:] = known[prompt][0]
-        return TextEmbeddings(rows, np.array([known[prompt][1] for prompt in prompts], bool))
-
-    def _tower(self) -> TextEncoder:
-        if self._encoder is None:
-            encoder = self._load()
-            if encoder.width != self.width:
-                raise ValueError(f'text tower {self.identity}: expected width {self.width}, which '
-                                 f'the student has, got {encoder.width}; use the text tower the '
-                                 'student was distilled with')
-            self._encoder = encoder
-        return self._encoder
-
-    def _connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._path, timeout=10)
-        connection.execute('CREATE TABLE IF NOT EXISTS prompts (tower TEXT, prompt TEXT, '
-                           'embedding BLOB, truncated INTEGER, PRIMARY KEY (tower, prompt))')
-        return connection
-
-    def _read(self, prompts: Sequence[str]) -> dict[str, tuple[np.ndarray, bool]]:
-        known = {}
-        try:
-            connection = self._connect()
-            try:
-                for prompt in prompts:
-                    found = connection.execute(
-                        'SELECT embedding, truncated FROM prompts WHERE tower = ? AND prompt = ?',
-                        (self.identity, prompt)).fetchone()
-                    if found and len(found[0]) == 4 * self.width:
-                        known[prompt] = np.frombuffer(found[0], np.float32), bool(found[1])
-            finally:
-                connection.close()
-        except (OSError, sqlite3.Error) as error:
-            logger.warning('prompt cache %s is not used: %s; delete it if it is damaged',
-                           self._path, error)
-        return known
-
-    def _write(self, encoded: dict[str, tuple[np.ndarray, bool]]) -> None:
-        try:
-            connection = self._connect()
-            try:
-                with connection:
-                    connection.executemany(
-                        'INSERT OR REPLACE INTO prompts VALUES (?, ?, ?, ?)',
-                        [(self.identity, prompt, row.tobytes(), truncated)
-                         for prompt, (row, truncated) in encoded.items()])
-            finally:
-                connection.close()
-        except (OSError, sqlite3.Error) as error:
-            logger.warning('prompt cache %s is not written: %s', self._path, error)
-
-
-def default_cache_dir() -> Path:
-    """Return $XDG_CACHE_HOME/vl2v_ros, by default ~/.cache/vl2v_ros."""
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'vl2v_ros'
-
-
-def open_text_tower(tower: TextTower, width: int, folder: Path, cache_dir: Path) -> CachedText:
-    """
-    Return the cached encoder for a student of the given width.
-
-    :param folder: where local files are looked up.
-    :raises ValueError: at once, if a local config says another width.
-    """
-    if tower.is_local and (folder / tower.model).is_file():
-        try:
-            config = json.loads((folder / tower.model).read_text())
-            found = (config['model_cfg'] if 'model_cfg' in config else config)['embed_dim']
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f'text tower: expected an open_clip config with embed_dim in '
-                             f'{folder / tower.model}, got {error!r}') from error
-        if found != width:
-            raise ValueError(f'text tower {folder / tower.model}: expected width {width}, which '
-                             f'the student has, got {found}; use the text tower the student was '
-                             'distilled with')
-    identity = tower.identity or identify(tower, folder)
-    return CachedText(identity, width, lambda: ClipText(tower, folder), cache_dir)

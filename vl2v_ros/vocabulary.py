@@ -6,6 +6,8 @@ import re
 import unicodedata
 
 import numpy as np
+from vl2v_ros.cached_text import NoTower
+from vl2v_ros.offline import fall_back, PLAIN, Wording
 from vl2v_ros.text import TextEncoder
 
 MAX_LABELS = 10_000
@@ -52,6 +54,7 @@ class Vocabulary:
     background.
     background: K prompts of what is no label, such as 'an empty table'.
     background_rows: (K, D) float32 unit rows.
+    note: which prompts are in use instead of others that no text tower was at hand for; or ''.
     """
 
     labels: tuple[str, ...]
@@ -64,6 +67,7 @@ class Vocabulary:
     prompt_labels: np.ndarray
     background: tuple[str, ...]
     background_rows: np.ndarray
+    note: str = ''
 
 
 def build(entries: Entries, encoder: TextEncoder, version: int,
@@ -78,28 +82,34 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
     :param entries: as `check` returns them.
     :param templates: as `prompt` takes them.
     :param background: prompts, given to the text tower as they are.
-    :raises ValueError: for no label, too many prompts, a template without {label}, or if the text
-        tower cannot be loaded.
+    :raises ValueError: for no label, too many prompts, a template without {label}, for labels of
+        which no prompt is known while no text tower is at hand, or if that cannot be loaded.
     """
     if not entries:
         raise ValueError('expected at least one label, got none')
     templates = check_templates(templates)
-    wordings = [(number, name, description)
+    wordings = [Wording(number, name, tuple(prompt(template, name, description)
+                                            for template in templates))
                 for number, (label, entry) in enumerate(entries.items())
                 for name, description in product((label, *entry.synonyms),
                                                  entry.descriptions or ('',))]
     if len(wordings) * len(templates) > MAX_PROMPTS:
         raise ValueError(f'expected at most {MAX_PROMPTS} prompts, got {len(templates)} templates '
                          f'for {len(wordings)} wordings of {len(entries)} labels; leave some out')
-    # One prompt may serve several wordings, as a template need not have a place for descriptions.
-    places: dict[tuple[int, str], int] = {}
-    uses = np.array([[places.setdefault((number, prompt(template, name, description)), len(places))
-                      for template in templates] for number, name, description in wordings])
-    numbers, prompts = zip(*places, *enumerate(background, len(entries)))
-    embeddings = encoder.encode(prompts)
+    note = ''
+    try:
+        prompts, numbers, uses = _lay_out(wordings, background, len(entries))
+        embeddings = encoder.encode(prompts)
+    except NoTower as error:
+        def plain(name: str) -> list[str]:
+            return [prompt(template, name) for template in (*templates, *PLAIN)]
+        wordings, note = fall_back(wordings, tuple(entries), background, plain, error)
+        prompts, numbers, uses = _lay_out(wordings, background, len(entries))
+        embeddings = encoder.encode(prompts)
     rows, labels = _unit(embeddings.rows), np.array(numbers, np.int64)  # (P, D), (P,)
-    of_wordings = _unit(rows[uses].mean(1))
-    first = np.unique([number for number, _, _ in wordings], return_index=True)[1]  # of each label
+    starts = np.cumsum([0, *(len(wording.prompts) for wording in wordings)])[:-1]
+    of_wordings = _unit(np.add.reduceat(rows[uses], starts))  # the mean's direction
+    first = np.unique([wording.label for wording in wordings], return_index=True)[1]
     prototypes = _unit(np.add.reduceat(of_wordings, first))  # (C, D)
     for array in (rows, labels, prototypes):
         array.flags.writeable = False
@@ -107,7 +117,18 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
     return Vocabulary(
         tuple(entries), tuple(entry.descriptions for entry in entries.values()), prototypes,
         version, tuple(dict.fromkeys(names[number] for number in labels[embeddings.truncated])),
-        prompts, rows, labels, tuple(background), rows[len(places):])
+        prompts, rows, labels, tuple(background), rows[len(rows) - len(background):], note)
+
+
+def _lay_out(wordings: Sequence[Wording], background: Sequence[str], labels: int
+             ) -> tuple[tuple[str, ...], tuple[int, ...], list[int]]:
+    """Return all prompts, their labels' numbers, and the place of each prompt of each wording."""
+    # One prompt may serve several wordings, as a template need not have a place for descriptions.
+    places: dict[tuple[int, str], int] = {}
+    uses = [places.setdefault((wording.label, text), len(places))
+            for wording in wordings for text in wording.prompts]
+    numbers, prompts = zip(*places, *enumerate(background, labels))
+    return prompts, numbers, uses
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

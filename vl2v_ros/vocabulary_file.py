@@ -11,7 +11,6 @@ from vl2v_ros.vocabulary import (
     check_texts,
     Entries,
     Entry,
-    TEMPLATE,
 )
 import yaml
 
@@ -25,10 +24,14 @@ DUMPER = getattr(yaml, 'CSafeDumper', yaml.SafeDumper)
 
 @dataclass(frozen=True)
 class VocabularyFile:
-    """What `vocabulary.build` is given."""
+    """
+    What a user says in a file.
+
+    templates: none given means those of the student, see spec.StudentSpec.
+    """
 
     entries: Entries
-    templates: tuple[str, ...] = (TEMPLATE,)
+    templates: tuple[str, ...] = ()
     background: tuple[str, ...] = ()
 
 
@@ -59,7 +62,7 @@ def dump(file: VocabularyFile) -> str:
     content: dict[str, Any] = {'labels': list(file.entries)}
     if any(entry != Entry() for entry in file.entries.values()):
         content['labels'] = {label: _shortest(entry) for label, entry in file.entries.items()}
-    if file.templates != (TEMPLATE,):
+    if file.templates:
         content['templates'] = list(file.templates)
     if file.background:
         content['background'] = list(file.background)

@@ -28,7 +28,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import LabelInfo, VisionInfo
 from vl2v_msgs.msg import Vocabulary as VocabularyMessage
 from vl2v_msgs.srv import ClassifyImage, SetVocabulary
-from vl2v_ros import checkpoint, stages, text, why
+from vl2v_ros import cached_text, checkpoint, stages, why
 from vl2v_ros.classifier import Classifier, Prediction
 from vl2v_ros.frame import Frame
 from vl2v_ros.nodes import messages
@@ -122,10 +122,10 @@ class ClassifierNode(LifecycleNode):
         log(f'runs on {self._classifier.runtime.description}')
         if parameters.unknown_threshold is None:
             self.set_parameters([Parameter('unknown_threshold', value=spec.unknown_threshold)])
-        encoder = text.open_text_tower(spec.text_tower, spec.width, path.parent,
+        encoder = cached_text.open_text_tower(spec.text_tower, spec.width, path.parent,
                                        cache_dir(parameters))
-        self._vocabularies = Vocabularies(lambda: self._settings, encoder, self._versions,
-                                          self._announce, self.get_logger())
+        self._vocabularies = Vocabularies(lambda: self._settings, encoder, spec.templates,
+                                          self._versions, self._announce, self.get_logger())
         start = time.monotonic()
         for height, width in WARM_UP_SIZES:
             frame = Frame(np.zeros((height, width, 3), np.uint8))

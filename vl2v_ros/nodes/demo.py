@@ -28,9 +28,8 @@ from vl2v_ros.nodes.transport import environment
 NAMESPACE = '/demo'
 START_TIMEOUT = 120.0  # to the first label [s]; a first start encodes prompts and compiles
 VIDEO_RATE = 15.0  # [Hz]
-# What it changes to half way: other words for what the video shows.
-OTHER_LABELS = ('yellow bottle, yellow fruit, red fruit, red dish, power tool, yellow ball, '
-                'red box, orange fruit, white bottle, claw hammer, puzzle cube')
+# What it changes to half way: kinds of what the video shows, in words that need no network.
+OTHER_LABELS = 'bottle, fruit, dish, drill, ball, box, mallet, cube'
 
 
 class Viewer(Node):
@@ -135,8 +134,8 @@ def main() -> None:
                         help='folder of images, video file or webcam (0); by default renders of '
                         'YCB objects')
     parser.add_argument('--checkpoint', type=Path, default=share / 'models/student.safetensors',
-                        help='by default the student that ships, which knows YCB objects only')
-    parser.add_argument('--vocabulary', default=share / 'config/vocabularies/ycb.yaml',
+                        help='by default the student that ships')
+    parser.add_argument('--vocabulary', default=share / 'config/vocabularies/everyday.yaml',
                         help='labels of the first half, or a *.yaml file')
     parser.add_argument('--then', default=OTHER_LABELS, help='labels of the second half')
     arguments = parser.parse_args()

@@ -60,6 +60,7 @@ def vocabulary_status(node_name: str, vocabularies: Vocabularies) -> DiagnosticS
         'labels': len(vocabulary.labels),
         'labels with descriptions': sum(map(bool, vocabulary.descriptions)),
         'background prompts': len(vocabulary.background),
+        'prompts': vocabulary.note or f'all {len(vocabulary.prompts)} are in use',
         'descriptions asked for': vocabularies.enrichment,
         'kept in': vocabularies.persist or 'no file',
     }

@@ -1,5 +1,5 @@
 """What the node does with vocabularies: it starts with one, changes, enriches and keeps it."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import threading
@@ -7,7 +7,7 @@ import traceback
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from vl2v_msgs.srv import SetVocabulary
-from vl2v_ros import text
+from vl2v_ros import cached_text
 from vl2v_ros.files import replacing
 from vl2v_ros.language_model import (
     Answers,
@@ -18,6 +18,7 @@ from vl2v_ros.language_model import (
     LanguageModel,
 )
 from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.text import TextEncoder
 from vl2v_ros.vocabulary import add, build, check, check_texts, Entry, remove, Vocabulary
 from vl2v_ros.vocabulary_file import dump, parse, VocabularyFile
 
@@ -34,7 +35,7 @@ def check_parameters(parameters: ClassifierParameters) -> None:
 
 def cache_dir(parameters: ClassifierParameters) -> Path:
     """Return the folder in which prompts and answers are kept."""
-    return Path(parameters.cache_dir or text.default_cache_dir()).expanduser()
+    return Path(parameters.cache_dir or cached_text.default_cache_dir()).expanduser()
 
 
 @dataclass
@@ -58,19 +59,20 @@ class Vocabularies:
     language model; who reads `in_force` never waits for them.
     """
 
-    def __init__(self, parameters: Callable[[], ClassifierParameters], encoder: text.TextEncoder,
-                 versions: Iterator[int], announce: Callable[[Vocabulary], None],
-                 logger: RcutilsLogger) -> None:
+    def __init__(self, parameters: Callable[[], ClassifierParameters], encoder: TextEncoder,
+                 templates: Sequence[str], versions: Iterator[int],
+                 announce: Callable[[Vocabulary], None], logger: RcutilsLogger) -> None:
         """
         Put the vocabulary in force that the node was kept with, or else configured with.
 
         :param parameters: gives those in force.
+        :param templates: the student's, for vocabularies that have none.
         :param versions: numbers of vocabularies; no number stands for two.
         :param announce: told of each vocabulary that comes in force.
         :raises ValueError: if the configured vocabulary is of no use.
         """
         self._parameters, self._encoder, self._versions = parameters, encoder, versions
-        self._announce, self._logger = announce, logger
+        self._templates, self._announce, self._logger = templates, announce, logger
         self._changing = threading.Lock()
         self._closed = False
         self._enrichment: Enrichment | None = None
@@ -93,20 +95,27 @@ class Vocabularies:
                 self._file = parse(str(self.persist))
                 vocabulary = self._build(self._file)
                 self._logger.info(f'goes on with the vocabulary kept in {self.persist}')
-                self._announce(vocabulary)
+                self._tell(vocabulary)
                 return vocabulary
             except ValueError as error:
                 self._warn('persist', f'{error}; the configured vocabulary is used instead')
         self._file = parse(self._parameters().vocabulary)
         vocabulary = self._build(self._file)
-        self._announce(vocabulary)
+        self._tell(vocabulary)
         return vocabulary
+
+    def _tell(self, vocabulary: Vocabulary) -> None:
+        """Announce what comes in force, and log which prompts it does with, if not with all."""
+        self._announce(vocabulary)
+        if vocabulary.note:
+            self._logger.warning(f'vocabulary: {vocabulary.note}')
+            self._logger.info('prompts in use: ' + ', '.join(map(repr, vocabulary.prompts)))
 
     def _build(self, file: VocabularyFile) -> Vocabulary:
         background = {prompt.casefold(): prompt for prompt in (*file.background,
                                                                *self._background)}
-        return build(file.entries, self._encoder, next(self._versions), file.templates,
-                     tuple(background.values()))
+        return build(file.entries, self._encoder, next(self._versions),
+                     file.templates or self._templates, tuple(background.values()))
 
     def close(self) -> None:
         """Change nothing any more; what is being asked for is not waited for."""
@@ -135,6 +144,8 @@ class Vocabularies:
             if vocabulary.truncated:
                 said.append('cut, because their prompt is longer than the text tower reads: '
                             + ', '.join(vocabulary.truncated))
+            if vocabulary.note:
+                said.append(vocabulary.note)
             if self._drop_enrichment():
                 said.append('the descriptions asked for before are not waited for any more')
             self.problems.clear()
@@ -160,7 +171,7 @@ class Vocabularies:
 
     def _adopt(self, file: VocabularyFile, vocabulary: Vocabulary, keep: bool = True) -> None:
         self._file, self.in_force = file, vocabulary
-        self._announce(vocabulary)
+        self._tell(vocabulary)
         if self.persist is None:
             return
         try:
