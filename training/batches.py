@@ -59,7 +59,7 @@ def quiet_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _on_device(fabric: Fabric, images: torch.Tensor) -> torch.Tensor:
+def on_device(fabric: Fabric, images: torch.Tensor) -> torch.Tensor:
     return images.to(fabric.device, non_blocking=True, memory_format=torch.channels_last)
 
 
@@ -113,7 +113,7 @@ def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndar
                     'teacher': functional.normalize(teacher, dim=1).to(fabric.device)}
                 if captions is not None:
                     parts['captions'] = captions[wanted].to(fabric.device)
-                yield _on_device(fabric, sample.image), parts
+                yield on_device(fabric, sample.image), parts
             epoch, step = epoch + 1, 0
 
     return Batches(len(index) // batch, draw)
@@ -201,7 +201,7 @@ def shard_batches(fabric: Fabric, recipe: Recipe, shards: Shards, teacher: Teach
                                 worker_init_fn=quiet_worker,
                                 pin_memory=fabric.device.type == 'cuda')
             for sample in itertools.islice(loader, step, per_epoch):
-                batch = _on_device(fabric, sample.image)
+                batch = on_device(fabric, sample.image)
                 yield batch, {'labels': sample.label.to(fabric.device), 'prototypes': prototypes,
                               'teacher': ask(teacher, batch)}
             epoch, step = epoch + 1, 0

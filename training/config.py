@@ -21,6 +21,30 @@ PRECISIONS = ('32-true', 'bf16-mixed', '16-mixed')
 
 
 @dataclass(frozen=True)
+class Source:
+    """A folder of images beside others, with what is known of them; see mixture.py."""
+
+    images: Path
+    """Folder of images, at any depth."""
+    names: Path | None = None
+    """YAML that maps class folders to names; images of others, or without it, have no name."""
+    teacher: str = ''
+    """all: its embeddings are learnt from, and asked for where they are missing; known: of those
+    images alone whose embedding is in the caches, the others are left out; '': never."""
+    part: float = 1.0
+    """Of each batch, relative to the other sources."""
+    without: tuple[str, ...] = ()
+    """Folders below `images` that are left out."""
+
+    def __post_init__(self) -> None:
+        """Check ranges; raises ValueError that names the field."""
+        if self.teacher not in ('', 'known', 'all'):
+            raise ValueError(f"teacher: expected '', known or all, got {self.teacher!r}")
+        if not 0 < self.part < math.inf:
+            raise ValueError(f'part: expected a positive number, got {self.part!r}')
+
+
+@dataclass(frozen=True)
 class Data:
     """Which images, and the words for their classes."""
 
@@ -42,6 +66,9 @@ class Data:
     enrich: bool = True
     """Use these descriptions; else labels alone."""
     templates: tuple[str, ...] = (TEMPLATE,)
+    sources: tuple[Source, ...] = ()
+    """Learn from a mixture of these instead of `images`; then nothing is tested (see naming.py)
+    and labels have no descriptions."""
     captions: Path | None = None
     """CSV with the columns file and caption: what a captioner says of each image to train on,
     for the loss term of that name; files as below `images`."""
@@ -55,6 +82,9 @@ class TeacherSource:
     """open_clip name, local open_clip config (*.json), http(s) address or module:callable."""
     pretrained: str = str(ROOT / 'models/mini_clip.safetensors')
     """open_clip pretrained tag, or the local config's weights file."""
+    recording: Path | None = None
+    """File of answers that are known already, see recordings.py; a student takes its prompts
+    along."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +100,11 @@ class StudentSource:
     """Side of its input [px]."""
     projector: str = 'linear'
     """linear or mlp."""
+    dropout: float = 0.0
+    """Part of the features that is replaced by their mean while the projector learns."""
+    classes: Path | None = None
+    """YAML list of the names of the classes that the classifier in the weights file tells apart,
+    in its order; for the loss terms keep and stand_in. An mlp projector begins with it."""
     freeze_batch_norm: bool = True
     """Keep the statistics of batch norms as they are."""
     closed_set: bool = False
@@ -96,9 +131,12 @@ class Loss:
     im_cst: float = 0.0
     vlprox: float = 0.0
     img_cos: float = 0.0
+    centred: float = 0.0
     txt_cos: float = 0.0
     kd: float = 0.0
     caption: float = 0.0
+    keep: float = 0.0
+    stand_in: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -130,6 +168,8 @@ class Recipe:
     device: str = 'auto'
     workers: int = 1
     """Processes that load images."""
+    resident: bool = False
+    """Of sources: decode all images once and keep them on the device, see resident.py."""
     out: Path = ROOT / 'runs'
     """A folder <name>_seed<seed> is made in it."""
     save_every: int = 100
@@ -154,6 +194,9 @@ class Recipe:
             ('workers', self.workers >= 0, '0 or more'),
             ('save_every', self.save_every >= 1, 'at least 1'),
             ('student.image_size', self.student.image_size >= 1, 'at least 1'),
+            ('student.dropout', 0 <= self.student.dropout < 1, 'a part of 1'),
+            ('student.classes', self.student.classes or not (
+                self.loss.keep or self.loss.stand_in), 'a file, for loss.keep and loss.stand_in'),
             ('student.projector', self.student.projector in ('linear', 'mlp'), 'linear or mlp'),
             ('data.hold_out', 0 < self.data.hold_out < 1, 'a part of 1'),
         ):

@@ -8,6 +8,7 @@ torchrun --nproc-per-node 4 training/distill.py --config config/distill/ood.yaml
 Writes student.safetensors, result.json, report.html and TensorBoard logs into
 <out>/<name>_seed<seed>; a run that was stopped goes on when it is started again.
 """
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 import json
 import os
@@ -16,12 +17,14 @@ import resource
 import sys
 import time
 
-from batches import index_batches, shard_batches
+from batches import Batches, index_batches, shard_batches
 from captions import read_captions
 from embedding_cache import embeddings
 from evaluate import evaluate, show
 from lightning_fabric import Fabric
 import losses
+from memory import Memory, prototypes_of, remember
+import mixture
 from queries import Queries
 from run_state import PASSING, STATE
 import task as tasks
@@ -31,8 +34,8 @@ import torch
 from trainee import build, mean_and_std, Trainee
 import trainer
 import tyro
-from vl2v_ros import checkpoint
-from vl2v_ros.cached_text import default_cache_dir
+from vl2v_ros import checkpoint, vocabulary
+from vl2v_ros.cached_text import default_cache_dir, open_text_tower
 from vl2v_ros.files import replacing
 from vl2v_ros.spec import StudentSpec
 from vl2v_ros.text import TextEncoder
@@ -43,8 +46,14 @@ from config import Recipe, TeacherSource
 RESULT = 'result.json'
 
 
-def new_trainee(recipe: Recipe, task: Task, teacher: Teacher, folder: Path) -> Trainee:
-    """Return a trainee with the first weights of the recipe; raises ValueError."""
+def new_trainee(recipe: Recipe, trained: int, what: str, teacher: Teacher, folder: Path
+                ) -> Trainee:
+    """
+    Return a trainee with the first weights of the recipe; raises ValueError.
+
+    :param trained: how many classes are trained on.
+    :param what: says what there is to train on.
+    """
     tower, normalisation = None, mean_and_std(recipe.student.backbone)
     if recipe.student.weights == 'teacher' and isinstance(teacher, OpenClipTeacher):
         tower = teacher.model.visual
@@ -53,10 +62,10 @@ def new_trainee(recipe: Recipe, task: Task, teacher: Teacher, folder: Path) -> T
     spec = StudentSpec(
         recipe.student.backbone, teacher.width, recipe.student.image_size,
         tasks.tower_beside(recipe.teacher, teacher, folder), projector=recipe.student.projector,
-        temperature=recipe.temperature, teacher=teacher.identity,
-        trained_on=f'{size(task)}, recipe {recipe.name}, seed {recipe.seed}', **normalisation)
+        temperature=recipe.temperature, templates=recipe.data.templates, teacher=teacher.identity,
+        trained_on=f'{what}, recipe {recipe.name}, seed {recipe.seed}', **normalisation)
     torch.manual_seed(recipe.seed)
-    return build(recipe.student, spec, task.trained if recipe.student.closed_set else None, tower)
+    return build(recipe.student, spec, trained if recipe.student.closed_set else None, tower)
 
 
 def size(task: Task) -> str:
@@ -83,6 +92,8 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / RESULT).is_file():
         return finished(recipe, folder)
+    if recipe.data.sources:
+        return distill_mixture(recipe, fabric, folder)
     shards = None
     if recipe.data.shards:
         task, shards = tasks.shard_task(recipe.data)
@@ -101,34 +112,82 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
                              recipe.seed, queries=queries)
         batches = index_batches(fabric, recipe, task.train, targets, prototypes,
                                 caption_rows(recipe, task, tasks.cached(teacher, queries)))
-    trainee = new_trainee(recipe, task, teacher, folder)
-    print(f'{recipe.name}: {size(task)}; student '
-          f'{recipe.student.backbone} on {fabric.device}, {fabric.world_size} process(es)')
-    start, anew = time.monotonic(), not (folder / STATE).is_file()
-    # What a run is told from others by is the teacher, not where its files lie.
-    shared = replace(recipe, teacher=TeacherSource(teacher.identity, ''))
-    progress = trainer.train(fabric, trainee, shared, batches, folder)
-    seconds = time.monotonic() - start
-    result = {'recipe': config.plain(recipe), 'training_seconds': round(seconds, 1)}
-    if anew:
-        batch = min(recipe.batch, len(task.train) or recipe.batch)
-        count = sum(stage.epochs for stage in recipe.stages) * batches.per_epoch * batch
-        result['cost'] = {'images/s': round(count / seconds, 1), **peak_memory(fabric)}
+    trainee = new_trainee(recipe, task.trained, size(task), teacher, folder)
+    batch = min(recipe.batch, len(task.train) or recipe.batch)
+    result, curves = learn(recipe, fabric, trainee, teacher, batches, batch, size(task), folder)
     if fabric.is_global_zero:
         result |= evaluate(
             trainee, task, words, teacher, cache, folder, f'{recipe.name}, seed {recipe.seed}',
             {'backbone': recipe.student.backbone, 'teacher': teacher.identity,
-             'training': f'{seconds:.0f} s on {fabric.device}'}, progress.curves, queries=queries)
-        print(f'asked of the teacher: {queries}')
-        result['queries'] = queries.plain()
-        if not recipe.student.closed_set:
-            # In half precision: half the file, and what a GPU computes in anyway.
-            checkpoint.save(trainee.student.half(), folder / 'student.safetensors')
-        with replacing(folder / RESULT) as temporary:
-            temporary.write_text(json.dumps(result, indent=1))
-        (folder / STATE).unlink(missing_ok=True)
+             'training': f"{result['training_seconds']:.0f} s on {fabric.device}"}, curves,
+            queries=queries)
+        finish(recipe, trainee, queries, result, folder)
     fabric.barrier()
     return result
+
+
+def distill_mixture(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, object]:
+    """Do the same for a recipe with sources; nothing is tested, see naming.py."""
+    teacher = tasks.open_teacher(recipe.teacher, str(fabric.device))
+    queries, cache = Queries(), default_cache_dir()
+    classes = mixture.read_classes(recipe.student.classes) if recipe.student.classes else ()
+    names = tuple(dict.fromkeys((*mixture.labels_of(recipe.data.sources), *classes)))
+    tower = tasks.tower_beside(recipe.teacher, teacher, folder)
+    words = vocabulary.build(vocabulary.check(names), open_text_tower(
+        tower, teacher.width, folder, cache), 1, recipe.data.templates)
+    prototypes = torch.tensor(words.prototypes)
+    known = mixture.read_sources(recipe, names, teacher, cache / 'embeddings', queries)
+    batches = mixture.mixture_batches(fabric, recipe, known, prototypes)
+    what = ', '.join(f'{len(one.index)} of {one.index.root.name}' for one in known)
+    trainee = new_trainee(recipe, len(names), f'images: {what}', teacher, folder)
+    memory = None
+    if classes:
+        memory = Memory(trainee, Path(recipe.student.weights),
+                        prototypes_of(classes, names, prototypes))
+        if recipe.student.projector == 'mlp':
+            remember(trainee, memory)
+    result, _ = learn(recipe, fabric, trainee, teacher, batches, recipe.batch, what, folder,
+                      memory)
+    if fabric.is_global_zero:
+        finish(recipe, trainee, queries, result, folder)
+    fabric.barrier()
+    return result
+
+
+def learn(recipe: Recipe, fabric: Fabric, trainee: Trainee, teacher: Teacher, batches: Batches,
+          batch: int, what: str, folder: Path, memory: Memory | None = None
+          ) -> tuple[dict[str, object], Mapping[str, Sequence[tuple[int, float]]]]:
+    """
+    Train, and return what it cost and the curves of the loss.
+
+    :param batch: images per step.
+    :param what: says what there is to train on.
+    """
+    print(f'{recipe.name}: {what}; student {recipe.student.backbone} on {fabric.device}, '
+          f'{fabric.world_size} process(es)')
+    start, anew = time.monotonic(), not (folder / STATE).is_file()
+    # What a run is told from others by is the teacher, not where its files lie.
+    shared = replace(recipe, teacher=TeacherSource(teacher.identity, ''))
+    progress = trainer.train(fabric, trainee, shared, batches, folder, memory)
+    seconds = time.monotonic() - start
+    result = {'recipe': config.plain(recipe), 'training_seconds': round(seconds, 1)}
+    if anew:
+        count = sum(stage.epochs for stage in recipe.stages) * batches.per_epoch * batch
+        result['cost'] = {'images/s': round(count / seconds, 1), **peak_memory(fabric)}
+    return result, progress.curves
+
+
+def finish(recipe: Recipe, trainee: Trainee, queries: Queries, result: dict[str, object],
+           folder: Path) -> None:
+    """Write the student and the results; the state of the run goes."""
+    print(f'asked of the teacher: {queries}')
+    result['queries'] = queries.plain()
+    if not recipe.student.closed_set:
+        # In half precision: half the file, and what a GPU computes in anyway.
+        checkpoint.save(trainee.student.half(), folder / 'student.safetensors')
+    with replacing(folder / RESULT) as temporary:
+        temporary.write_text(json.dumps(result, indent=1))
+    (folder / STATE).unlink(missing_ok=True)
 
 
 def peak_memory(fabric: Fabric) -> dict[str, int]:
@@ -195,7 +254,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit('distill: interrupted; what was saved is whole: the same command goes on')
     if fabric.is_global_zero:
-        show(result)
+        if 'table' in result:
+            show(result)
         print(', '.join(f'{name} {value}' for name, value in {
             'training [s]': result['training_seconds'], **result.get('cost', {})}.items()))
 

@@ -75,6 +75,23 @@ def embeddings(index: Index, teacher: Teacher, folder: Path, views: int = 0,
     return store.rows(keys).reshape(len(index), len(sets), teacher.width)
 
 
+def known_embeddings(index: Index, teacher: Teacher, folder: Path, queries: Queries
+                     ) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return the plain embeddings that are cached already; the teacher is asked nothing.
+
+    :return: (N, D) float16 unit rows, zeros where there is none, and (N,) bool where there is one.
+    """
+    keys = _keys(index, teacher, 1, None, 0, 'shortest')
+    store = open_store(folder, teacher.identity, teacher.width)
+    known = np.array([key in store.positions for key in keys], bool)
+    rows = np.zeros((len(index), teacher.width), np.float16)
+    if known.any():
+        rows[known] = store.rows([key for key in keys if key in store.positions])
+    queries.add('images', int(known.sum()), 0)
+    return rows, known
+
+
 def _keys(index: Index, teacher: Teacher, views: int, augmentation: Augmentation | None,
           seed: int, resize_mode: str) -> list[bytes]:
     """Return the key of each view of each image."""

@@ -8,7 +8,7 @@ A method is a dictionary of weights, not a class. VL2V-ADiP (Addepalli et al., C
 Every term is a mean over the batch and is computed in float32, under autocast too.
 """
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 
 import torch
@@ -24,6 +24,23 @@ def identity(rows: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class Recalled:
+    """
+    What a backbone knew of a batch before it was distilled, see memory.py.
+
+    scores: (B, K) probabilities of the classes it tells apart.
+    prototypes: (K, D) of these.
+    stand_ins: (M, D) embeddings of features that stand in for images; M may be 0.
+    stand_in_scores: (M, K).
+    """
+
+    scores: Tensor
+    prototypes: Tensor
+    stand_ins: Tensor
+    stand_in_scores: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """
     What the terms are computed from; a term says if it misses something.
@@ -34,6 +51,10 @@ class Batch:
     prototypes: (C, D).
     logits: (B, C) of a closed-set linear head; cls and kd use them instead of similarities.
     captions: (B, D) text embeddings of a caption of each image.
+    told: (B,) bool, the images whose `teacher` row is one; None: all.
+    memory: what the backbone knew before.
+
+    Images without a label have a negative one, and are in no term that needs labels.
     """
 
     labels: Tensor
@@ -42,6 +63,8 @@ class Batch:
     prototypes: Tensor | None = None
     logits: Tensor | None = None
     captions: Tensor | None = None
+    told: Tensor | None = None
+    memory: 'Recalled | None' = None
 
     def __post_init__(self) -> None:
         """Check that the shapes fit together."""
@@ -56,6 +79,12 @@ class Batch:
             self.logits.shape[1] == len(self.prototypes)), (
             self.logits.shape, self.prototypes.shape)
         assert self.teacher is None or not self.teacher.requires_grad, 'the teacher is frozen'
+
+    def take(self, rows: Tensor) -> 'Batch':
+        """Return the part of some images, an (B,) mask."""
+        return replace(self, **{name: value[rows] for name in (
+            'labels', 'student', 'teacher', 'logits', 'captions', 'told')
+            if (value := getattr(self, name)) is not None})
 
 
 @dataclass(frozen=True)
@@ -103,9 +132,20 @@ def total(weights: Mapping[str, float], batch: Batch, settings: LossSettings,
     :raises ValueError: for weights out of range, or if the batch misses what a term needs.
     """
     check_weights(weights)
-    terms = {name: TERMS[name](batch, settings, gather) for name in weights}
+    parts = {name: _of_use(name, batch) for name in weights}
+    terms = {name: TERMS[name](part, settings, gather) if len(part.labels)
+             else batch.student.sum() * 0 for name, part in parts.items()}
     loss = sum(weight * terms[name] for name, weight in weights.items())
     return loss, {name: term.detach() for name, term in terms.items()}
+
+
+def _of_use(term: str, batch: Batch) -> Batch:
+    """Return the images that a term can learn from: those with a label, with a teacher's row."""
+    if term in NEED_TEACHER and batch.told is not None:
+        batch = batch.take(batch.told)
+    if term in NEED_LABELS and bool((batch.labels < 0).any()):
+        batch = batch.take(batch.labels >= 0)
+    return batch
 
 
 def check_weights(weights: Mapping[str, float]) -> None:
@@ -223,6 +263,46 @@ def img_cos(batch: Batch, settings: LossSettings, gather: Gather = identity) -> 
     return -(student * teacher).sum(dim=1).mean()
 
 
+def centred(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+    """
+    -cos(s - m, t - m), m the mean of the batch's t.
+
+    CLIP's embeddings lie in a narrow cone, so that m alone has a high cosine to any image; this
+    asks for what tells an image from the others.
+    """
+    student, teacher = _needed(batch, 'centred', 'student', 'teacher')
+    mean = teacher.mean(dim=0)
+    return -functional.cosine_similarity(student - mean, teacher - mean).mean()
+
+
+def keep(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+    """KL(what the backbone's classifier said || softmax(cos(s, w) / tau)) over its classes."""
+    memory = _recalled(batch, 'keep')
+    return _divergence(batch.student.float(), memory.scores, memory.prototypes, settings)
+
+
+def stand_in(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+    """Do the same as `keep` for features that stand in for images of all classes."""
+    memory = _recalled(batch, 'stand_in')
+    if not len(memory.stand_ins):  # the projector does not learn
+        return batch.student.sum() * 0
+    return _divergence(memory.stand_ins.float(), memory.stand_in_scores, memory.prototypes,
+                       settings)
+
+
+def _recalled(batch: Batch, term: str) -> Recalled:
+    if batch.memory is None:
+        raise ValueError(f'loss: {term} needs a backbone with a classifier; name its classes as '
+                         f'student.classes, or leave {term} out')
+    return batch.memory
+
+
+def _divergence(student: Tensor, scores: Tensor, prototypes: Tensor, settings: LossSettings
+                ) -> Tensor:
+    found = functional.log_softmax(_similarities(student, prototypes) / settings.temperature, 1)
+    return functional.kl_div(found, scores.float(), reduction='batchmean')
+
+
 def txt_cos(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
     """-cos(s, w_y): the text part of VL2V's loss."""
     student, prototypes = _needed(batch, 'txt_cos', 'student', 'prototypes')
@@ -242,4 +322,7 @@ def kd(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tenso
 # Each returns (): how far the batch is from what the term asks for.
 TERMS: dict[str, Callable[[Batch, LossSettings, Gather], Tensor]] = {
     'cls': cls, 'mse': mse, 'im_cst': im_cst, 'vlprox': vlprox, 'img_cos': img_cos,
-    'txt_cos': txt_cos, 'kd': kd, 'caption': caption}
+    'txt_cos': txt_cos, 'kd': kd, 'caption': caption, 'centred': centred, 'keep': keep,
+    'stand_in': stand_in}
+NEED_TEACHER = {'mse', 'im_cst', 'vlprox', 'img_cos', 'centred', 'kd'}
+NEED_LABELS = {'cls', 'txt_cos', 'vlprox'}

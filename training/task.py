@@ -1,7 +1,7 @@
 """Task: the images of a recipe, the words for their classes, and what the teacher says of both."""
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import os
 from pathlib import Path
 import shutil
@@ -11,10 +11,11 @@ from http_teacher import HttpTeacher
 from image_index import Index, label_of, read_folders
 import numpy as np
 from queries import CountedText, Queries
+from recorded import check_identity, keep
 from shards import find_shards, Shards
 from splits import hold_out, ObjectSplit, read_object_split, select_classes
 from teacher import load_callable, OpenClipTeacher, Teacher
-from vl2v_ros import vocabulary, vocabulary_file
+from vl2v_ros import recording, vocabulary, vocabulary_file
 from vl2v_ros.cached_text import default_cache_dir
 from vl2v_ros.files import replacing
 from vl2v_ros.text import TextEncoder, TextTower
@@ -23,6 +24,7 @@ import yaml
 
 from config import Data, read, Recipe, ROOT, TeacherSource
 
+PROMPTS = 'known_prompts.safetensors'  # beside a student, of its teacher's recording
 DEFAULT = ROOT / 'config/distill/ood.yaml'
 
 
@@ -213,10 +215,16 @@ def is_black_box(source: TeacherSource) -> bool:
 def open_teacher(source: TeacherSource, device: str = 'cpu') -> Teacher:
     """Open the teacher that a recipe names; raises ValueError if it cannot be had."""
     if source.model.startswith(('http://', 'https://')):
-        return HttpTeacher(source.model)
-    if is_black_box(source):
-        return load_callable(source.model)
-    return OpenClipTeacher(TextTower(source.model, source.pretrained), Path(), device)
+        teacher = HttpTeacher(source.model)
+    elif is_black_box(source):
+        teacher = load_callable(source.model)
+    else:
+        teacher = OpenClipTeacher(TextTower(source.model, source.pretrained), Path(), device)
+    if source.recording:
+        found = recording.read(source.recording)
+        check_identity(found, teacher.identity)
+        keep(found, default_cache_dir())
+    return teacher
 
 
 def cached(teacher: Teacher, queries: Queries | None = None) -> TextEncoder:
@@ -229,12 +237,17 @@ def tower_beside(source: TeacherSource, teacher: Teacher, folder: Path) -> TextT
     Return what a student's checkpoint names as its text tower.
 
     A local one's files are put beside the checkpoint, where it looks for them: linked where the
-    disk allows it, else copied. A black box's prompts are on the robot only as far as its cache
-    has them.
+    disk allows it, else copied; and so are the prompts of a recording. A black box's prompts are
+    on the robot only as far as its cache has them.
     """
     if is_black_box(source):
         return TextTower(source.model, '', teacher.identity)
-    tower = TextTower(source.model, source.pretrained, teacher.identity)
+    known = ''
+    if source.recording:
+        found, known = recording.read(source.recording), PROMPTS
+        recording.write(replace(found, image_size=0, image_digests=found.image_digests[:0],
+                                image_rows=found.image_rows[:0]), folder / known)
+    tower = TextTower(source.model, source.pretrained, teacher.identity, known)
     if not tower.is_local:
         return tower
     for name in (tower.model, tower.pretrained):
@@ -246,4 +259,4 @@ def tower_beside(source: TeacherSource, teacher: Teacher, folder: Path) -> TextT
                 os.link(name, temporary)
             except OSError:
                 shutil.copyfile(name, temporary)
-    return TextTower(Path(tower.model).name, Path(tower.pretrained).name, tower.identity)
+    return TextTower(Path(tower.model).name, Path(tower.pretrained).name, tower.identity, known)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 import timm
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.utils.data import DataLoader
 from vl2v_ros.frame import Frame
 from vl2v_ros.runtime import Runtime
@@ -25,20 +26,34 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 class Trainee(nn.Module):
     """A student, and the closed-set head of the baselines if it has one."""
 
-    def __init__(self, student: Student, classes: int | None = None) -> None:
+    def __init__(self, student: Student, classes: int | None = None, dropout: float = 0.0
+                 ) -> None:
         """
         Set up.
 
         :param classes: outputs of the closed-set head; None: there is none.
+        :param dropout: part of the features that is replaced by their mean over the batch, while
+            the projector learns.
         """
         super().__init__()
-        self.student = student
+        self.student, self.dropout = student, dropout
         self.runtime: Runtime | None = None  # tests embed by it, if there is one
         self.head = None if classes is None else nn.Linear(student.num_features, classes)
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return (B, D) unit embeddings, and (B, C) logits if there is a head."""
-        features = self.student.features(images)  # (B, F)
+    def forward(self, images: torch.Tensor | None, more: torch.Tensor | None = None
+                ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        Return (B, D) unit embeddings, and (B, C) logits if there is a head.
+
+        :param images: None: only `more` is embedded.
+        :param more: (M, F) features that are embedded as well, after those of the images.
+        """
+        features = more if images is None else self.student.features(images)  # (B, F)
+        if images is not None and more is not None:
+            features = torch.cat([features, more.to(features.dtype)])
+        if self.dropout and self.student.projector.training:
+            mean = features.mean(0, keepdim=True).detach()
+            features = mean + functional.dropout(features - mean, self.dropout)
         logits = None if self.head is None else self.head(features)  # (B, C)
         return self.student.project(features), logits
 
@@ -112,7 +127,7 @@ def build(source: StudentSource, spec: StudentSpec, classes: int | None,
     elif source.weights:
         _copy_file(student, Path(source.weights))
     # Faster on a CPU, and what tensor cores like.
-    return Trainee(student, classes).to(memory_format=torch.channels_last)
+    return Trainee(student, classes, source.dropout).to(memory_format=torch.channels_last)
 
 
 def _copy_hub(student: Student, backbone: str) -> None:

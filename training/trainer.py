@@ -19,6 +19,7 @@ import frozen_norms
 from kept_memory import keep_memory
 from lightning_fabric import Fabric
 import losses
+from memory import Memory
 import run_state
 from run_state import Progress, save
 from timm.optim import create_optimizer_v2
@@ -51,6 +52,7 @@ class Run:
     trainee: Trainee
     recipe: Recipe
     batches: Batches
+    memory: Memory | None
     folder: Path
     shared: dict[str, object]
     progress: Progress
@@ -67,11 +69,12 @@ def rate_at(peak: float, step: int, steps: int) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def train(fabric: Fabric, trainee: Trainee, recipe: Recipe, batches: Batches, folder: Path
-          ) -> Progress:
+def train(fabric: Fabric, trainee: Trainee, recipe: Recipe, batches: Batches, folder: Path,
+          memory: Memory | None = None) -> Progress:
     """
     Train through all stages that are not done yet; TensorBoard logs go into folder/tensorboard.
 
+    :param memory: what the backbone knew before, for the terms keep and stand_in.
     :raises ValueError: if the folder holds the state of another recipe, or a damaged one.
     :raises Stopped: for a loss that is not finite, naming step and term, or when interrupted (by
         SIGINT or SIGTERM, after the step in hand); what was saved last stays.
@@ -79,6 +82,8 @@ def train(fabric: Fabric, trainee: Trainee, recipe: Recipe, batches: Batches, fo
     """
     keep_memory()
     trainee.to(fabric.device)  # before its optimizer's state is loaded
+    if memory:
+        memory.to(fabric.device, memory_format=torch.channels_last)
     shared = run_state.identity(recipe, batches.per_epoch)
     progress, kept = run_state.load(fabric, folder, shared, trainee)
     lengths = [stage.epochs * batches.per_epoch for stage in recipe.stages]
@@ -89,8 +94,8 @@ def train(fabric: Fabric, trainee: Trainee, recipe: Recipe, batches: Batches, fo
     try:
         with _signals() as signals, tqdm(total=sum(lengths), initial=done, unit='step',
                                          disable=not first, desc=recipe.name) as bar:
-            run = Run(fabric, trainee, recipe, batches, folder, shared, progress, signals, bar,
-                      log)
+            run = Run(fabric, trainee, recipe, batches, memory, folder, shared, progress, signals,
+                      bar, log)
             while progress.stage < len(recipe.stages):
                 try:
                     _stage(run, kept)
@@ -198,7 +203,11 @@ def _step(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
           images: torch.Tensor, parts: Mapping[str, torch.Tensor]
           ) -> tuple[bool, dict[str, float]]:
     """Learn from a batch; return if a process was asked to stop, and the terms over all."""
-    embeddings, logits = model(images)
+    if run.memory:
+        embeddings, logits, recalled = _recall(run, model, images)
+        parts = {**parts, 'memory': recalled}
+    else:
+        embeddings, logits = model(images)
     loss, terms = losses.total(
         weights(run.recipe), losses.Batch(student=embeddings, logits=logits, **parts),
         losses.LossSettings(run.recipe.temperature, run.recipe.k),
@@ -213,6 +222,24 @@ def _step(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
     run.fabric.backward(loss)
     optimizer.step()
     return stop > 0, named
+
+
+def _recall(run: Run, model: torch.nn.Module, images: torch.Tensor
+            ) -> tuple[torch.Tensor, None, losses.Recalled]:
+    """Return the embeddings of a batch, no logits, and what the backbone knew before of it."""
+    memory = run.memory
+    with run.fabric.autocast():
+        features = memory.features(images)
+    # Only a projector can learn from them, as no image of them goes through the backbone.
+    more = memory.stand_ins(features) if (
+        run.recipe.loss.stand_in and run.trainee.student.projector.training) else features[:0]
+    if all(stage.train == 'projector' for stage in run.recipe.stages[:run.progress.stage + 1]):
+        rows, _ = model(None, torch.cat([features, more]))  # the backbone is still what it was
+    else:
+        rows, _ = model(images, more)
+    embeddings, stand_ins = rows.split([len(images), len(more)])
+    return embeddings, None, losses.Recalled(memory.scores(features), memory.prototypes,
+                                             stand_ins, memory.scores(more))
 
 
 def weights(recipe: Recipe) -> dict[str, float]:

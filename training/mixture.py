@@ -1,0 +1,234 @@
+"""
+Mixtures: images of several sources in one training, each with what is known of its images.
+
+A source may have names for what its images show, embeddings by the teacher, both or neither (then
+it serves the loss term `keep` alone). Every batch has the same part of each source.
+"""
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+import itertools
+from pathlib import Path, PurePosixPath
+import unicodedata
+
+from batches import Batches, on_device, part_of, quiet_worker, RowBatches, Step
+from embedding_cache import embeddings, known_embeddings
+from image_index import image_files, Index, table, without_corrupt
+from images import Images, Sample
+from lightning_fabric import Fabric
+import numpy as np
+from queries import Queries
+import resident
+from teacher import Teacher
+import torch
+from torch.nn import functional
+from torch.utils.data import ConcatDataset, DataLoader
+import yaml
+
+from config import Recipe, Source
+
+NO_NAME = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """
+    The images of a source and what is known of them.
+
+    labels: (N,) int64, numbers of names, or NO_NAME.
+    targets: (N, D) float16 unit rows of the teacher, or None.
+    part: of each batch, relative to the other sources.
+    """
+
+    index: Index
+    labels: np.ndarray
+    targets: np.ndarray | None
+    part: float
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """
+    Read which name each class folder goes by.
+
+    :raises ValueError: for a file that is no YAML mapping of texts to texts.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f'names {path}: expected a YAML file: {error}') from error
+    if not isinstance(content, dict) or not content or not all(
+            isinstance(text, str) for entry in content.items() for text in entry):
+        raise ValueError(f'names {path}: expected a mapping of class folders to names, got '
+                         f'{content!r:.80}')
+    return content
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """
+    Read the names of a classifier's classes, in its order; a name may occur more than once.
+
+    :raises ValueError: for a file that is no YAML list of texts.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f'classes {path}: expected a YAML file: {error}') from error
+    if not isinstance(content, list) or not all(isinstance(text, str) for text in content):
+        raise ValueError(f'classes {path}: expected a list of names, got {content!r:.80}')
+    return tuple(content)
+
+
+def read_images(source: Source) -> Index:
+    """
+    Read the images of a source, at any depth; their class is the folder they lie in.
+
+    :raises ValueError: if there is none, or a folder to leave out is not there.
+    """
+    for name in source.without:
+        if not (source.images / name).is_dir():
+            raise ValueError(f'data.sources: {source.images} has no folder {name} to leave out')
+    files = [str(file) for file in image_files(source.images)
+             if not any(PurePosixPath(name) in file.parents for name in source.without)]
+    if not files:
+        raise ValueError(f'data.sources: expected images in {source.images}, found none')
+    classes = [unicodedata.normalize('NFC', Path(file).parent.name) for file in files]
+    return without_corrupt(table(source.images, files, classes, [''] * len(files)), check=True)
+
+
+def labels_of(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Return the names that the sources' class folders go by, each once, in order."""
+    return tuple(dict.fromkeys(name for source in sources if source.names
+                               for name in read_names(source.names).values()))
+
+
+def read_sources(recipe: Recipe, names: Sequence[str], teacher: Teacher, cache: Path,
+                 queries: Queries) -> list[Known]:
+    """
+    Read all sources of a recipe, and ask the teacher where a source wants its answers.
+
+    :param names: what labels count.
+    :raises ValueError: for folders or files that do not fit, or answers that cannot be had.
+    """
+    numbers = {name: number for number, name in enumerate(names)}
+    known = []
+    for source in recipe.data.sources:
+        index = read_images(source)
+        if source.teacher == 'known':
+            targets, told = known_embeddings(index, teacher, cache, queries)
+            if not told.any():
+                raise ValueError(f'data.sources: the caches have no answer of {teacher.identity} '
+                                 f'to an image in {source.images}; import a recording of them '
+                                 '(training/recordings.py)')
+            index, targets = index.take(told), targets[told]
+        else:
+            targets = embeddings(index, teacher, cache, queries=queries)[:, 0] if (
+                source.teacher == 'all') else None
+        called = read_names(source.names) if source.names else {}
+        by_class = np.array([numbers.get(called.get(name, ''), NO_NAME)
+                             for name in index.class_names])
+        known.append(Known(index, by_class[index.labels], targets, source.part))
+    return known
+
+
+def shares(parts: Sequence[float], batch: int) -> list[int]:
+    """Return how many images of a batch each source has: by parts, at least one each."""
+    ends = np.round(np.cumsum(parts) / sum(parts) * batch).astype(int)
+    counts = np.diff(ends, prepend=0)
+    if counts.min() < 1:
+        raise ValueError(f'batch: expected enough images for each of {len(parts)} sources, got '
+                         f'{batch}; raise it, or the smallest part')
+    return counts.tolist()
+
+
+def rows_between(count: int, start: int, stop: int, seed: Sequence[int]) -> np.ndarray:
+    """Return rows `start` to `stop` of endless passes over `count` rows, each in another order."""
+    passes = range(start // count, -(-stop // count))
+    rows = np.concatenate([np.random.default_rng([*seed, number]).permutation(count)
+                           for number in passes])
+    return rows[start - passes.start * count:stop - passes.start * count]
+
+
+class Mixed(ConcatDataset):
+    """The images of all sources, one after the other; labels count names."""
+
+    def __init__(self, known: Sequence[Known], recipe: Recipe) -> None:
+        """Set up."""
+        super().__init__([Images(source.index, recipe.student.image_size, recipe.augmentation,
+                                 seed=recipe.seed) for source in known])
+        self._labels = np.concatenate([source.labels for source in known])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let images vary otherwise from now on."""
+        for images in self.datasets:
+            images.set_epoch(epoch)
+
+    def __getitem__(self, row: int) -> Sample:
+        return super().__getitem__(row)._replace(label=torch.tensor(self._labels[row]))
+
+
+def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
+                    prototypes: torch.Tensor) -> Batches:
+    """
+    Return batches with a fixed part of each source; an epoch has as many images as there are.
+
+    :param prototypes: (C, D) of the names.
+    :raises ValueError: for a batch too small for the sources, or that processes cannot share.
+    """
+    images = Mixed(known, recipe)
+    part = part_of(fabric, recipe.batch)
+    counts = shares([source.part for source in known], part)
+    per_epoch = max(1, len(images) // recipe.batch)
+    offsets = np.cumsum([0, *(len(source.index) for source in known)])
+    width = prototypes.shape[1]
+    targets = np.concatenate([np.zeros((len(source.index), width), np.float16)
+                              if source.targets is None else source.targets for source in known])
+    told = np.concatenate([np.full(len(source.index), source.targets is not None)
+                           for source in known])
+    prototypes = prototypes.to(fabric.device)
+
+    def rows_of(epoch: int) -> np.ndarray:
+        """Return the (steps, part) rows of this process in an epoch."""
+        columns = []
+        for number, (source, count) in enumerate(zip(known, counts)):
+            world = count * fabric.world_size
+            rows = rows_between(len(source.index), epoch * per_epoch * world,
+                                (epoch + 1) * per_epoch * world, [recipe.seed, number])
+            mine = rows.reshape(per_epoch, fabric.world_size, count)[:, fabric.global_rank]
+            columns.append(mine + offsets[number])
+        return np.concatenate(columns, axis=1)
+
+    def known_of(rows: Sequence[int], labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        teacher = functional.normalize(torch.from_numpy(targets[rows]).float(), dim=1)
+        return {'labels': labels.to(fabric.device), 'prototypes': prototypes,
+                'teacher': teacher.to(fabric.device),
+                'told': torch.from_numpy(told[rows]).to(fabric.device)}
+
+    @cache
+    def decoded() -> torch.Tensor:
+        return resident.decode_all([source.index for source in known], recipe.student.image_size,
+                                   fabric.device)
+
+    def draw_resident(epoch: int, step: int) -> Iterator[Step]:
+        pixels = decoded()
+        labels = torch.from_numpy(np.concatenate([source.labels for source in known]))
+        for epoch in itertools.count(epoch):
+            for number, rows in enumerate(rows_of(epoch)[step:], step):
+                seed = [recipe.seed, epoch, number, fabric.global_rank]
+                chosen = pixels[torch.from_numpy(rows).to(fabric.device)]
+                yield (resident.augment(chosen, recipe.augmentation, seed),
+                       known_of(rows, labels[rows]))
+            step = 0
+
+    def draw(epoch: int, step: int) -> Iterator[Step]:
+        chosen = RowBatches()
+        loader = DataLoader(images, batch_sampler=chosen, num_workers=recipe.workers,
+                            persistent_workers=recipe.workers > 0, worker_init_fn=quiet_worker,
+                            pin_memory=fabric.device.type == 'cuda')
+        for epoch in itertools.count(epoch):
+            chosen.rows = rows_of(epoch)[step:].tolist()
+            images.set_epoch(epoch)
+            for rows, sample in zip(chosen.rows, loader):
+                yield on_device(fabric, sample.image), known_of(rows, sample.label)
+            step = 0
+
+    return Batches(per_epoch, draw_resident if recipe.resident else draw)
