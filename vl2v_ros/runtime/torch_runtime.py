@@ -1,5 +1,6 @@
 """A student on a CUDA GPU, by torch; also the fall-back on a CPU without OpenVINO."""
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 import copy
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,17 @@ class _Captured:
     embeddings: torch.Tensor
 
 
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Let convolutions in float32 compute in it; a captured graph keeps that."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 class TorchRuntime:
     """
     Channels-last; on CUDA also in half precision (unless told not to) and as CUDA graphs.
@@ -36,7 +48,11 @@ class TorchRuntime:
     launches per size of camera, would need a graph for each combination of sizes; the similarity
     after it, one for each vocabulary, and it is launched while the student still runs.
 
-    The one wait for the GPU is that for the result, at the end of `embed` and `match`.
+    Float32 is float32: convolutions do not compute in TF32, torch's default, which rounds to the
+    10 bits of half precision.
+
+    The one wait for the GPU is that for the result, at the end of `embed` and `match`; new
+    prototypes or another background, told by their identity, cost one more.
     """
 
     def __init__(self, student: Student, device: torch.device, half: bool, why: str) -> None:
@@ -82,7 +98,7 @@ class TorchRuntime:
             return rows
         batch = next((size for size in BATCH_SIZES if size >= len(frames)), None)
         if batch is None:
-            rows = self._student(self._resize(frames))
+            rows = self._on_cuda(self._resize(frames))
         else:
             captured = self._capture(batch)
             self._resize(frames, captured.images[:len(frames)])
@@ -90,6 +106,10 @@ class TorchRuntime:
             rows = captured.embeddings[:len(frames)]
         mark('model', self._device)
         return rows
+
+    @_without_tf32()
+    def _on_cuda(self, images: torch.Tensor) -> torch.Tensor:
+        return self._student(images)
 
     def _capture(self, batch: int) -> _Captured:
         if batch not in self._captured:
@@ -100,12 +120,12 @@ class TorchRuntime:
             stream.wait_stream(torch.cuda.current_stream(self._device))
             with torch.cuda.stream(stream):  # libraries set themselves up outside of the capture
                 for _ in range(3):
-                    self._student(images)
+                    self._on_cuda(images)
             torch.cuda.current_stream(self._device).wait_stream(stream)
             # Of this thread alone: what others do on the GPU meanwhile is no error.
             with torch.cuda.device(self._device), torch.cuda.graph(
                     graph, stream=stream, capture_error_mode='thread_local'):
-                embeddings = self._student(images)
+                embeddings = self._on_cuda(images)
             self._captured[batch] = _Captured(graph, images, embeddings)
         return self._captured[batch]
 
