@@ -11,7 +11,9 @@ is measured. The models take turns round by round, so that whatever else the mac
 all of them.
 """
 from collections.abc import Callable, Iterator, Sequence
+import copy
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import cycle
 import json
 import logging
@@ -110,7 +112,7 @@ def as_commonly_done(model: nn.Module, transform: Callable[[Image.Image], torch.
                      width: int, options: Options, device: str) -> Label:
     """Return what labels frames by PIL, an open_clip model of embeddings (D,), and PyTorch."""
     dtype = torch.float32 if device == 'cpu' else torch.float16
-    model = model.to(device, dtype)
+    model = copy.deepcopy(model).to(device, dtype)
     words = vocabulary(options.labels, width)
     prototypes = torch.from_numpy(words.prototypes).to(device, dtype)
 
@@ -148,9 +150,14 @@ def contenders(options: Options, device: str) -> dict[str, Callable[[], tuple[La
         model = checkpoint.load(options.checkpoint)
         return by_our_runtime(model, options, device), count(model)
 
-    def tower(name: str, ours: bool) -> tuple[Label, int]:
+    @cache  # seconds, for random weights
+    def made(name: str) -> tuple[nn.Module, Callable[[Image.Image], torch.Tensor]]:
         model, _, transform = open_clip.create_model_and_transforms(name)
-        model, weights = model.eval(), count(model.visual)
+        return model.eval(), transform
+
+    def tower(name: str, ours: bool) -> tuple[Label, int]:
+        model, transform = made(name)
+        weights = count(model.visual)
         width = open_clip.get_model_config(name)['embed_dim']
         label = (by_our_runtime(Tower(model.visual, name, width), options, device) if ours else
                  as_commonly_done(model, transform, width, options, device))
@@ -201,8 +208,10 @@ def measure(options: Options, device: str) -> dict[str, object]:
         for name, label in list(models.items()):
             try:
                 for size in options.batches:
-                    passed = milliseconds(label, batches[size], options.seconds)
-                    if turn >= 0:  # the first is for warming up
+                    # The first turn is for warming up.
+                    seconds = options.seconds if turn >= 0 else options.seconds / 4
+                    passed = milliseconds(label, batches[size], seconds)
+                    if turn >= 0:
                         times[name][size].append(passed)
             except Exception as error:  # noqa: BLE001 the same
                 leave_out(name, error)

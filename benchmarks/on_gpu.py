@@ -3,16 +3,20 @@ Run the CUDA tests and the benchmarks of the core; write one JSON and one page.
 
 benchmarks/on_gpu.sh, which also provides what Python lacks.
 
-Each part is a process of its own and runs whatever became of those before it. The exit code is 1
-if one of them failed.
+Each part is a process of its own and runs whatever became of those before it. All of them begin as
+copies of one that has imported the packages, which takes some machines 15 s. The exit code is 1 if
+one part failed.
 """
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 import json
+import multiprocessing
+from multiprocessing.process import BaseProcess
 import os
 from pathlib import Path
+import runpy
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,9 +28,16 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / 'benchmarks'
 TITLES = {'profile': 'One frame', 'tests': 'CUDA tests', 'component': 'Beside others',
           'training': 'Training', 'step': 'Training step'}
-# [s] on a GPU; together under 5 minutes
+QUICK = ('profile', 'tests', 'step')
+# [s] on a GPU; one in good health takes half of it, and 20 s before all to import packages
 LIMITS = {'profile': 40, 'tests': 110, 'component': 65, 'training': 55, 'step': 20}
 SLOWER = 12  # times as long may a rehearsal on a CPU take
+# Imported once for all parts. None of them may start CUDA: no copy of the process could use it.
+PACKAGES = ['torch', 'torchvision', 'timm', 'timm.optim', 'cv2', 'open_clip', 'tyro', 'pytest',
+            'lightning_fabric', 'webdataset', 'torch.profiler', 'torch.utils.tensorboard',
+            'vl2v_ros.classifier', 'vl2v_ros.runtime.torch_runtime']
+CORES = 8  # from here on the tests' toy student is trained beside the first tests
+TOY = 'SHAPES_FOLDER'  # environment variable: where tests find it, see test/conftest.py
 
 
 @dataclass(frozen=True)
@@ -50,8 +61,10 @@ def commands(device: str, quick: bool, folder: Path) -> dict[str, list[object]]:
     """Return the command of each part; it writes <part>.json, or .xml for the tests."""
     # Where there is no GPU: the same code, as small as it can be.
     small, cuda = quick or device == 'cpu', device != 'cpu'
-    files = [path for path in sorted((ROOT / 'test').glob('test_*.py'))
-             if 'mark.cuda' in path.read_text(encoding='utf-8')]
+    texts = {path: path.read_text(encoding='utf-8')
+             for path in sorted((ROOT / 'test').glob('test_*.py'))}
+    files = sorted((path for path, text in texts.items() if 'mark.cuda' in text),
+                   key=lambda path: 'shapes_student' in texts[path])  # the toy's last
     few = [] if cuda else ['--width', 320, '--height', 240]
 
     def measured(script: str, part: str, *options: object) -> list[object]:
@@ -64,35 +77,70 @@ def commands(device: str, quick: bool, folder: Path) -> dict[str, list[object]]:
         'tests': ['-m', 'pytest', '-m', 'cuda', '-p', 'no:cacheprovider', '--durations', 5, '-q',
                   f'--junitxml={folder / "tests.xml"}', *files],
         'component': measured('component.py', 'component', '--batches', 1, 4, *(
-            [16] if cuda else []), '--rounds', 1 if small else 3, '--seconds',
+            [16] if cuda else []), '--rounds', 1 if small else 2, '--seconds',
             0.2 if cuda else 0, *few),
         'training': measured('training_rate.py', 'training', *(
-            [] if cuda else ['--batch', 8, '--image-size', 64, '--steps', 8]), *(
-            ['--steps', 60] if cuda and quick else [])),
-        'step': measured('training_step.py', 'step', '--rounds', 1 if small else 5, *(
-            ['--batch', 256, '--steps', 20] if cuda else ['--batch', 4, '--steps', 1]))}
+            ['--steps', 20 if quick else 40] if cuda else
+            ['--batch', 8, '--image-size', 64, '--steps', 8])),
+        'step': measured('training_step.py', 'step', '--rounds', 1 if small else 4, *(
+            ['--batch', 256, '--steps', 10] if cuda else ['--batch', 4, '--steps', 1]))}
 
 
-def run(command: list[object], limit: float, device: str, log: Path) -> Done:
-    """Run Python with some arguments, for so long at most; it and all it started end then."""
-    environment = os.environ | ({'CUDA_VISIBLE_DEVICES': ''} if device == 'cpu' else {})
-    start = time.monotonic()
+def perform(command: list[str], log: Path) -> None:
+    """Run a script, or -m and a module, with arguments, as Python does; log what it says."""
+    os.setsid()  # so that it ends with all that it starts
     with log.open('w', encoding='utf-8') as out:
-        process = subprocess.Popen([sys.executable, *map(str, command)], stdout=out, cwd=ROOT,
-                                   stderr=subprocess.STDOUT, env=environment,
-                                   start_new_session=True)
-        try:
-            code, ended = process.wait(limit), []
-        except subprocess.TimeoutExpired:
-            code, ended = 124, [f'stopped: it took more than {limit:.0f} s']
-        finally:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:  # nothing is left of it
-                pass
-            process.wait()
+        for stream in (1, 2):
+            os.dup2(out.fileno(), stream)
+    os.chdir(ROOT)
+    if command[0] == '-m':
+        sys.argv = command[1:]
+        sys.path.insert(0, str(ROOT))
+        runpy.run_module(command[1], run_name='__main__', alter_sys=True)
+    else:
+        sys.argv = command
+        sys.path.insert(0, str(Path(command[0]).parent))
+        runpy.run_path(command[0], run_name='__main__')
+
+
+def expect_cuda() -> None:
+    import torch
+    if not torch.cuda.is_available():
+        sys.exit(f'on_gpu: expected a CUDA device, torch {torch.__version__} finds none; repair '
+                 'the driver, or rehearse on the CPU with --device cpu')
+
+
+def begin(do: Callable[..., None], *arguments: object) -> BaseProcess:
+    """Start a function in a copy of the process that has imported the packages."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(PACKAGES)
+    process = context.Process(target=do, args=arguments)
+    process.start()
+    return process
+
+
+def end(process: BaseProcess) -> None:
+    """End a process and all that it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # nothing is left of it, or it has just begun
+        process.kill()
+    process.join()
+
+
+def run(command: list[object], limit: float, log: Path) -> Done:
+    """Run Python with some arguments, for so long at most; it and all it started end then."""
+    start = time.monotonic()
+    process = begin(perform, [*map(str, command)], log)
+    try:
+        process.join(limit)
+        late = process.exitcode is None
+    finally:
+        end(process)
     said = log.read_text(encoding='utf-8', errors='replace').replace('\r', '\n').strip()
-    return Done(code, time.monotonic() - start, '\n'.join([said, *ended]))
+    if late:
+        said += f'\nstopped: it took more than {limit:.0f} s'
+    return Done(124 if late else process.exitcode, time.monotonic() - start, said)
 
 
 def read_tests(path: Path) -> dict[str, object]:
@@ -140,43 +188,63 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser('on_gpu.sh', description=__doc__)
     parser.add_argument('--device', default='cuda', choices=['cuda', 'cpu'],
                         help='cpu: rehearse all of it, small')
-    parser.add_argument('--quick', action='store_true', help='fewer rounds')
-    parser.add_argument('--parts', nargs='+', choices=list(TITLES), default=list(TITLES))
+    parser.add_argument('--quick', action='store_true',
+                        help=f'fewer rounds, and by default only {" ".join(QUICK)}')
+    parser.add_argument('--parts', nargs='+', choices=list(TITLES), help='default: all')
     parser.add_argument('--out', type=Path, help='folder of the results; default: a new one')
     return parser.parse_args(arguments)
+
+
+def run_parts(options: argparse.Namespace, folder: Path, whole_log: Path) -> dict[str, object]:
+    """Run the parts, say how each ended, and write into one file what they said."""
+    parts, wanted = {}, options.parts or (QUICK if options.quick else TITLES)
+    with whole_log.open('w', encoding='utf-8') as whole:
+        for part, command in commands(options.device, options.quick, folder).items():
+            if part not in wanted:
+                continue
+            print(f'on_gpu: {TITLES[part]} ...', flush=True)
+            limit = LIMITS[part] * (SLOWER if options.device == 'cpu' else 1)
+            toy = begin(perform, [str(ROOT / 'test/shapes.py'), os.environ[TOY]],
+                        folder / 'toy.log') if TOY in os.environ and part == 'tests' else None
+            try:
+                done = run(command, limit, folder / f'{part}.log')
+            finally:
+                if toy:
+                    end(toy)
+            found = read_result(part, folder)
+            parts[part] = {'state': state(done.code, found), 'seconds': round(done.seconds, 1),
+                           'said': done.said, 'result': found}
+            print(f'== {TITLES[part]}\n\n{done.said}\n', file=whole, flush=True)
+            print(f'on_gpu: {TITLES[part]}: {parts[part]["state"]}, {done.seconds:.0f} s',
+                  flush=True)
+    return parts
 
 
 def main() -> None:
     """Run all parts, say how each ended, and write what they found."""
     options = parse(sys.argv[1:])
-    if options.device == 'cuda':
-        import torch
-        if not torch.cuda.is_available():
-            sys.exit(f'on_gpu: expected a CUDA device, torch {torch.__version__} finds none; '
-                     'repair the driver, or rehearse on the CPU with --device cpu')
     out = (options.out or Path(tempfile.mkdtemp(prefix='on_gpu_'))).resolve()
-    folder = out / 'parts'
-    folder.mkdir(parents=True, exist_ok=True)
-    start, parts = time.monotonic(), {}
-    for part, command in commands(options.device, options.quick, folder).items():
-        if part not in options.parts:
-            continue
-        print(f'on_gpu: {TITLES[part]} ...', flush=True)
-        for old in folder.glob(f'{part}.*'):
-            old.unlink()
-        limit = LIMITS[part] * (SLOWER if options.device == 'cpu' else 1)
-        done = run(command, limit, options.device, folder / f'{part}.log')
-        found = read_result(part, folder)
-        parts[part] = {'state': state(done.code, found), 'seconds': round(done.seconds, 1),
-                       'said': done.said, 'result': found}
-        print(f'on_gpu: {TITLES[part]}: {parts[part]["state"]}, {done.seconds:.0f} s', flush=True)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        # What the environment holds, it has to hold before the first process.
+        if options.device == 'cpu':
+            os.environ['CUDA_VISIBLE_DEVICES'] = ''
+        elif os.cpu_count() >= CORES:
+            os.environ[TOY] = str(Path(folder, 'toy'))
+        if options.device == 'cuda':
+            check = begin(expect_cuda)
+            check.join()
+            if check.exitcode:
+                sys.exit(1)
+        out.mkdir(parents=True, exist_ok=True)
+        parts = run_parts(options, Path(folder), out / 'on_gpu.log')
     found = machine.describe() | machine.gpu()
     result = {'device': found['gpu'] if options.device == 'cuda' else 'CPU, a rehearsal',
               'machine': found, 'quick': options.quick, 'parts': parts,
               'seconds': round(time.monotonic() - start, 1)}
     (out / 'on_gpu.json').write_text(json.dumps(result, indent=1))
     (out / 'on_gpu.md').write_text(page(result), encoding='utf-8')
-    print(f'\n{page(result)}\non_gpu: wrote {out / "on_gpu.json"} and {out / "on_gpu.md"}')
+    print(f'\n{page(result)}\non_gpu: wrote on_gpu.json, on_gpu.md and on_gpu.log in {out}')
     sys.exit(any(found['state'] != 'ok' for found in parts.values()))
 
 

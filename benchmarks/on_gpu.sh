@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All CUDA tests and measurements of the core in one go, in under 5 minutes, without ROS, OpenVINO
-# or network: writes on_gpu.json and on_gpu.md.
+# All CUDA tests and measurements of the core in one go, in minutes, without ROS, OpenVINO
+# or network: writes on_gpu.json, on_gpu.md and on_gpu.log.
 #
 #   benchmarks/on_gpu.sh [--wheels FOLDER] [--out FOLDER] [--quick] [--device cpu] [--parts ...]
 #

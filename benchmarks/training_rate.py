@@ -48,7 +48,7 @@ class Options:
     batch: int = 256
     steps: int = 100
     """Of each run; the second half of them is timed."""
-    workers: tuple[int, ...] = tuple(sorted({min(8, os.cpu_count()), os.cpu_count()}))
+    workers: tuple[int, ...] = tuple(sorted({min(8, os.cpu_count()), max(1, os.cpu_count() - 1)}))
     device: str = 'auto'
     out: Path = ROOT / 'docs/results/training_rate.json'
 

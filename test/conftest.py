@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
 import pytest
 import shapes
 import torch
@@ -23,14 +22,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope='session')
 def shapes_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the checkpoint of a toy student, trained once; its text tower lies beside it."""
+    """
+    Return the checkpoint of a toy student, trained once; its text tower lies beside it.
+
+    SHAPES_FOLDER names a folder where another process may have trained it, or is about to.
+    """
+    if 'SHAPES_FOLDER' in os.environ:
+        return shapes.trained(Path(os.environ['SHAPES_FOLDER']))
     if 'PYTEST_XDIST_WORKER' not in os.environ:
         return shapes.train(tmp_path_factory.mktemp('shapes'))
-    folder = tmp_path_factory.getbasetemp().parent / 'shapes'  # of all processes of this run
-    with FileLock(folder.with_suffix('.lock')):
-        folder.mkdir(exist_ok=True)
-        student = folder / 'shapes.safetensors'
-        return student if student.is_file() else shapes.train(folder)
+    return shapes.trained(tmp_path_factory.getbasetemp().parent / 'shapes')  # of all processes
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 import json
 from pathlib import Path
+import sys
 
 import cv2
+from filelock import FileLock
 import numpy as np
 import open_clip
 from safetensors.torch import save
@@ -116,6 +118,14 @@ def draw_sequence(folder: Path, labels: Sequence[str] = LABELS[::3], frames: int
             picture = draw(label, width, height, np.random.default_rng(number),
                            (float(np.cos(angle)), float(np.sin(angle))))
             cv2.imwrite(str(folder / f'{number:02d}_{frame:02d}.jpg'), picture[..., ::-1])
+
+
+def trained(folder: Path) -> Path:
+    """Return the checkpoint that `train` writes; of several processes one trains it, once."""
+    with FileLock(folder.with_suffix('.lock')):
+        folder.mkdir(exist_ok=True)
+        student = folder / 'shapes.safetensors'
+        return student if student.is_file() else train(folder)
 
 
 def train(folder: Path, seed: int = 0) -> Path:
@@ -243,3 +253,7 @@ def _step(loss: torch.Tensor, optimizer: torch.optim.Optimizer,
     optimizer.step()
     schedule.step()
     progress.update()
+
+
+if __name__ == '__main__':
+    trained(Path(sys.argv[1]))

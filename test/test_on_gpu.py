@@ -36,7 +36,7 @@ def test_a_part_is_rehearsed_without_a_gpu(tmp_path: Path) -> None:
     done = start('--wheels', wheels, '--device', 'cpu', '--parts', 'profile', '--out', out)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f'takes from {wheels}: not_there_yet-1.0-py3-none-any.whl\n' in done.stdout
-    assert {path.name for path in out.iterdir()} == {'on_gpu.json', 'on_gpu.md', 'parts'}
+    assert {path.name for path in out.iterdir()} == {'on_gpu.json', 'on_gpu.md', 'on_gpu.log'}
     result = json.loads((out / 'on_gpu.json').read_text())
     found = result['parts']['profile']['result']
     assert 0 < found['frame [ms]']['least'] <= found['frame [ms]']['p50']
@@ -60,17 +60,24 @@ def test_a_part_that_fails_or_hangs_is_reported(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / 'benchmarks')
     import on_gpu
-    done = on_gpu.run(['-c', 'print("begun", flush=True); import time; time.sleep(600)'], 1,
-                      'cpu', tmp_path / 'log')
+    monkeypatch.setattr(on_gpu, 'PACKAGES', [])
+    script, log = tmp_path / 'part.py', tmp_path / 'log'
+    script.write_text('import sys, time\nprint("begun", flush=True)\ntime.sleep(1 / int('
+                      'sys.argv[1]))\nsys.exit(int(sys.argv[2]))')
+    assert on_gpu.run([script, 1000, 0], 60, log).code == 0
+    assert on_gpu.run([script, 1000, 3], 60, log).code == 3
+    done = on_gpu.run([script, 0, 0], 60, log)
+    assert done.code == 1 and 'ZeroDivisionError' in done.said
+    script.write_text('import time\nprint("begun", flush=True)\ntime.sleep(600)')
+    done = on_gpu.run([script], 2, log)
     assert done.code == 124 and done.said.splitlines() == [
-        'begun', 'stopped: it took more than 1 s']
-    assert on_gpu.run(['-c', '1 / 0'], 60, 'cpu', tmp_path / 'log').code == 1
+        'begun', 'stopped: it took more than 2 s']
     assert on_gpu.state(1, {}) == 'FAILED (exit code 1)'
     assert on_gpu.state(0, {'left out': {'ViT': 'no memory'}}) == 'FAILED (left out: ViT)'
     case = tmp_path / 'test_case.py'
     case.write_text('def test_right(): pass\ndef test_wrong(): assert 1 == 2\n')
-    done = on_gpu.run(['-m', 'pytest', f'--junitxml={tmp_path / "tests.xml"}', case], 60, 'cpu',
-                      tmp_path / 'log')
+    done = on_gpu.run(['-m', 'pytest', f'--junitxml={tmp_path / "tests.xml"}', case], 60,
+                      log)
     assert done.code == 1
     found = on_gpu.read_result('tests', tmp_path)
     assert found['tests'] == 2 and 'test_wrong: assert 1 == 2' in found['failed'][0]

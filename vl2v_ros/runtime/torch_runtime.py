@@ -1,6 +1,6 @@
 """A student on a CUDA GPU, by torch; also the fall-back on a CPU without OpenVINO."""
-from collections.abc import Sequence
-import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,6 +12,7 @@ from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import preprocess
 from vl2v_ros.runtime import Matches
 from vl2v_ros.runtime.device_resize import DeviceResize, mark
+from vl2v_ros.runtime.folded import fold_batch_norms
 from vl2v_ros.student import Student
 
 # A captured graph runs at one batch size only; a batch is filled up to the next of these. Above
@@ -28,15 +29,32 @@ class _Captured:
     embeddings: torch.Tensor
 
 
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Let convolutions in float32 compute in it; a captured graph keeps that."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 class TorchRuntime:
     """
     Channels-last; on CUDA also in half precision (unless told not to) and as CUDA graphs.
+
+    Convolutions do the work of batch norms: on a GPU those took half of the student's time.
 
     A graph holds the student alone, a hundred kernels and more. The resize before it, four
     launches per size of camera, would need a graph for each combination of sizes; the similarity
     after it, one for each vocabulary, and it is launched while the student still runs.
 
-    The one wait for the GPU is that for the result, at the end of `embed` and `match`.
+    Float32 is float32: convolutions do not compute in TF32, torch's default, which rounds to the
+    10 bits of half precision.
+
+    The one wait for the GPU is that for the result, at the end of `embed` and `match`; new
+    prototypes or another background, told by their identity, cost one more.
     """
 
     def __init__(self, student: Student, device: torch.device, half: bool, why: str) -> None:
@@ -47,7 +65,9 @@ class TorchRuntime:
         """
         self._spec, self._device = student.spec, device
         self._dtype = torch.float16 if half else torch.float32
-        self._student = copy.deepcopy(student).eval().requires_grad_(False).to(
+        size = self._spec.image_size
+        example = torch.linspace(0, 1, 3 * size * size).view(1, 3, size, size)
+        self._student = fold_batch_norms(student, example).requires_grad_(False).to(
             device, self._dtype, memory_format=torch.channels_last)
         self._resize = DeviceResize(self._spec.image_size, self._spec.resize_mode, device,
                                     self._dtype)
@@ -82,7 +102,7 @@ class TorchRuntime:
             return rows
         batch = next((size for size in BATCH_SIZES if size >= len(frames)), None)
         if batch is None:
-            rows = self._student(self._resize(frames))
+            rows = self._on_cuda(self._resize(frames))
         else:
             captured = self._capture(batch)
             self._resize(frames, captured.images[:len(frames)])
@@ -90,6 +110,10 @@ class TorchRuntime:
             rows = captured.embeddings[:len(frames)]
         mark('model', self._device)
         return rows
+
+    @_without_tf32()
+    def _on_cuda(self, images: torch.Tensor) -> torch.Tensor:
+        return self._student(images)
 
     def _capture(self, batch: int) -> _Captured:
         if batch not in self._captured:
@@ -100,12 +124,12 @@ class TorchRuntime:
             stream.wait_stream(torch.cuda.current_stream(self._device))
             with torch.cuda.stream(stream):  # libraries set themselves up outside of the capture
                 for _ in range(3):
-                    self._student(images)
+                    self._on_cuda(images)
             torch.cuda.current_stream(self._device).wait_stream(stream)
             # Of this thread alone: what others do on the GPU meanwhile is no error.
             with torch.cuda.device(self._device), torch.cuda.graph(
                     graph, stream=stream, capture_error_mode='thread_local'):
-                embeddings = self._student(images)
+                embeddings = self._on_cuda(images)
             self._captured[batch] = _Captured(graph, images, embeddings)
         return self._captured[batch]
 
