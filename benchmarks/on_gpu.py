@@ -8,6 +8,7 @@ copies of one that has imported the packages, which takes some machines 15 s. Th
 one part failed.
 """
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 import json
 import multiprocessing
@@ -102,11 +103,18 @@ def perform(command: list[str], log: Path) -> None:
         runpy.run_path(command[0], run_name='__main__')
 
 
-def begin(command: list[object], log: Path) -> BaseProcess:
-    """Start Python in a copy of the process that has imported the packages."""
+def expect_cuda() -> None:
+    import torch
+    if not torch.cuda.is_available():
+        sys.exit(f'on_gpu: expected a CUDA device, torch {torch.__version__} finds none; repair '
+                 'the driver, or rehearse on the CPU with --device cpu')
+
+
+def begin(do: Callable[..., None], *arguments: object) -> BaseProcess:
+    """Start a function in a copy of the process that has imported the packages."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(PACKAGES)
-    process = context.Process(target=perform, args=([*map(str, command)], log))
+    process = context.Process(target=do, args=arguments)
     process.start()
     return process
 
@@ -123,7 +131,7 @@ def end(process: BaseProcess) -> None:
 def run(command: list[object], limit: float, log: Path) -> Done:
     """Run Python with some arguments, for so long at most; it and all it started end then."""
     start = time.monotonic()
-    process = begin(command, log)
+    process = begin(perform, [*map(str, command)], log)
     try:
         process.join(limit)
         late = process.exitcode is None
@@ -190,17 +198,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def run_parts(options: argparse.Namespace, folder: Path, whole_log: Path) -> dict[str, object]:
     """Run the parts, say how each ended, and write into one file what they said."""
     parts, wanted = {}, options.parts or (QUICK if options.quick else TITLES)
-    early = options.device == 'cuda' and (os.cpu_count() or 1) >= CORES
-    if early:
-        os.environ[TOY] = str(folder / 'toy')  # before the first process
     with whole_log.open('w', encoding='utf-8') as whole:
         for part, command in commands(options.device, options.quick, folder).items():
             if part not in wanted:
                 continue
             print(f'on_gpu: {TITLES[part]} ...', flush=True)
             limit = LIMITS[part] * (SLOWER if options.device == 'cpu' else 1)
-            toy = begin([ROOT / 'test/shapes.py', folder / 'toy'], folder / 'toy.log'
-                        ) if early and part == 'tests' else None
+            toy = begin(perform, [str(ROOT / 'test/shapes.py'), os.environ[TOY]],
+                        folder / 'toy.log') if TOY in os.environ and part == 'tests' else None
             try:
                 done = run(command, limit, folder / f'{part}.log')
             finally:
@@ -218,17 +223,20 @@ def run_parts(options: argparse.Namespace, folder: Path, whole_log: Path) -> dic
 def main() -> None:
     """Run all parts, say how each ended, and write what they found."""
     options = parse(sys.argv[1:])
-    if options.device == 'cuda':
-        import torch
-        if not torch.cuda.is_available():
-            sys.exit(f'on_gpu: expected a CUDA device, torch {torch.__version__} finds none; '
-                     'repair the driver, or rehearse on the CPU with --device cpu')
-    else:
-        os.environ['CUDA_VISIBLE_DEVICES'] = ''
     out = (options.out or Path(tempfile.mkdtemp(prefix='on_gpu_'))).resolve()
-    out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
+        # What the environment holds, it has to hold before the first process.
+        if options.device == 'cpu':
+            os.environ['CUDA_VISIBLE_DEVICES'] = ''
+        elif os.cpu_count() >= CORES:
+            os.environ[TOY] = str(Path(folder, 'toy'))
+        if options.device == 'cuda':
+            check = begin(expect_cuda)
+            check.join()
+            if check.exitcode:
+                sys.exit(1)
+        out.mkdir(parents=True, exist_ok=True)
         parts = run_parts(options, Path(folder), out / 'on_gpu.log')
     found = machine.describe() | machine.gpu()
     result = {'device': found['gpu'] if options.device == 'cuda' else 'CPU, a rehearsal',
