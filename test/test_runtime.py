@@ -379,8 +379,8 @@ print(runtime.create(student, 'cpu').description)
 
 
 @pytest.mark.cuda
-# uint8 on the CPU rounds what a GPU does not: frames that are resized differ by up to 1.1e-3, others
-# by 1e-7.
+# uint8 on the CPU rounds what a GPU does not: frames that are resized differ by up to 1.1e-3,
+# others by 1e-7.
 @pytest.mark.parametrize('half, closeness', [(True, 1e-2), (False, 2e-3)])
 def test_cuda_and_cpu_agree(
         student: Student, on_cpu: Runtime, half: bool, closeness: float) -> None:
