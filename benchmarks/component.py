@@ -50,7 +50,7 @@ class Options:
     """What is measured."""
 
     checkpoint: Path = ROOT / 'models/student.safetensors'
-    teacher: Path = ROOT / 'models/mini_clip.json'
+    teacher: Path = ROOT / 'data/mini/mini_clip.json'
     """open_clip config of the teacher."""
     width: int = 1280
     height: int = 720

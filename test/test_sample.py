@@ -24,7 +24,7 @@ from vl2v_ros.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / 'data' / 'ycb_sample'
-STUDENT = ROOT / 'models' / 'student.safetensors'
+STUDENT = ROOT / 'data' / 'mini' / 'student.safetensors'
 SPLIT = read_object_split(ROOT / 'config' / 'splits' / 'ycb_robot.yaml')
 
 
