@@ -1,18 +1,22 @@
 """Naming: labelled photos by their names, and recorded answers, by a checkpoint as it runs."""
+from dataclasses import replace
 from hashlib import sha256
 import json
 from pathlib import Path
 import sys
 
+from answers import against_teacher
 import naming
 import numpy as np
 from offline_student import IDENTITY, NAMES, ONLY_SHORT, TEMPLATE, write
 from photo_sets import known_names, PhotoSet, read_photos, read_set, read_sets
 import pytest
+from robot import Robot
+import rules
 from tiny_data import draw, ROOT, write_png
 from tiny_models import given
 import torch
-from vl2v_ros import recording
+from vl2v_ros import checkpoint, recording
 from vl2v_ros.cached_text import CachedText
 from vl2v_ros.recording import Recording
 import yaml
@@ -32,7 +36,7 @@ def student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def encoder(student: Path) -> CachedText:
-    return naming.Robot(student, 'cpu', ()).encoder
+    return Robot(student, 'cpu', ()).encoder
 
 
 def photos(root: Path, *files: str) -> Path:
@@ -141,7 +145,7 @@ def answers(root: Path, rows: np.ndarray, path: Path, identity: str = IDENTITY) 
 
 def test_recorded_answers_are_compared(student: Path, tmp_path: Path) -> None:
     root = photos(tmp_path / 'mine', '0.png', '1.png')
-    rows = naming.Robot(student, 'cpu', ()).embed(read_photos(root)).numpy()
+    rows = Robot(student, 'cpu', ()).embed(read_photos(root)).numpy()
     file = answers(root, np.concatenate([rows, np.eye(1, 8)]), tmp_path / 'answers.safetensors')
     write_png(root / '2.png', draw('green_star', 'day', 8))  # which has no answer
     in_turn = student.parent.rename(tmp_path / 'mine_left_out') / student.name
@@ -171,7 +175,81 @@ def test_answers_that_do_not_fit_are_refused(student: Path, tmp_path: Path) -> N
 def test_mean_is_taken_off_both() -> None:
     student, guide = torch.eye(4)[[0, 1]], torch.eye(4)[[0, 2]]
     words = torch.eye(4)[[0, 1, 2, 3, 0]]
-    found = naming.against_teacher(student, guide, words, torch.tensor([0.0, 0, 0, 1]))
+    found = against_teacher(student, guide, words, torch.tensor([0.0, 0, 0, 1]))
     assert found['cosine'] == 0.5
     assert found['centred'] == pytest.approx(0.75)
     assert found['mse'] == pytest.approx(1)
+
+
+# Unknown
+
+def known(count: int = 400, names: int = 30, clear: float = 0.5) -> rules.Known:
+    """Return photos of which each is nearest to its name."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % names
+    similarities = 0.2 * torch.rand(count, names, generator=generator)
+    similarities[torch.arange(count), labels] += clear
+    return rules.Known(similarities, labels, torch.eye(names, dtype=torch.bool))
+
+
+def test_lists_have_the_name_of_known_photos_alone() -> None:
+    photos = known()
+    photos.near[0, 1] = True  # photos of name 0 are not to be told from name 1
+    for drawn in rules.draw(photos, 10, 2, seed=1):
+        assert drawn.similarities.shape == (400, 10)
+        own = drawn.similarities[torch.arange(400), drawn.own]
+        mine = photos.similarities[torch.arange(400), photos.labels]
+        assert torch.equal(own[drawn.known], mine[drawn.known])
+        assert drawn.similarities[~drawn.known].amax() < 0.2
+        assert 100 < drawn.known.sum() < 300
+    for drawn in rules.draw(photos, 30, 1, seed=1):
+        lacking = drawn.similarities.isinf().sum(1)
+        assert set(lacking[~drawn.known & (photos.labels == 0)].tolist()) == {2}
+        assert set(lacking[~drawn.known & (photos.labels == 1)].tolist()) == {1}
+        assert not lacking[drawn.known].any()
+
+
+def test_rules_tell_clear_photos_and_hold_what_is_asked_for() -> None:
+    found = rules.gather(known(), [5, 30], 4, 0, temperature=0.05)
+    chosen = rules.thresholds(found, 0.9, 30)
+    rows = {row['rule']: row for row in rules.table(found, chosen, 30)}
+    assert rows[rules.BEST]['AUROC'] == pytest.approx([1, 1])
+    assert rows[rules.BEST]['FPR95'] == [0, 0]
+    assert rows[rules.BEST]['kept'][1] == pytest.approx(90, abs=1)
+    assert rows[rules.BEST]['caught'] == [100, 100]
+    assert set(rows) == {rules.BEST, rules.BY_LENGTH, rules.SCORE, rules.LISTED, rules.ALL,
+                         rules.TEN, rules.UNHEARD}
+    # An offset that all similarities of a photo share is taken off by the rules that compare.
+    shifted = known()._replace(similarities=known().similarities + torch.arange(400)[:, None])
+    found = rules.gather(shifted, [30], 1, 0, temperature=0.05)
+    rows = {row['rule']: row for row in rules.table(found, rules.thresholds(found, 0.9, 30), 30)}
+    assert rows[rules.BEST]['AUROC'][0] < 0.7
+    assert rows[rules.ALL]['AUROC'] + rows[rules.LISTED]['AUROC'] == pytest.approx([1, 1])
+
+
+def test_threshold_by_log_of_the_length_follows_it() -> None:
+    of = {length: rules.Both(torch.full((9,), 0.1 * length), torch.zeros(9)) for length in (1, 3)}
+    found = {rules.BEST: of, rules.BY_LENGTH: of}
+    chosen = rules.thresholds(found, 0.9, 1)
+    assert chosen[rules.BEST] == (pytest.approx(0.1), 0)
+    assert chosen[rules.BY_LENGTH] == pytest.approx((0.1, 0.2 / np.log(3)))
+    assert rules.table(found, chosen, 1)[1]['kept'][0] == 100
+
+
+def test_threshold_and_temperature_come_into_the_checkpoint(
+        student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = photos(tmp_path / 'mine', *(f'{name}/{n}.png' for name in NAMES[:4] for n in range(4)))
+    arguments = ('unknown', '--checkpoint', student, '--out', tmp_path / 'out', '--photos', root,
+                 '--lengths', 4, 8, '--at')
+    before = checkpoint.load(student)
+    with pytest.raises(SystemExit, match=r'expected --at among the lengths \[4, 8, 12\]'):
+        command(*arguments, 300)
+    command(*arguments, 8)
+    assert checkpoint.load(student).spec == before.spec
+    command(*arguments, 8, '--calibrate')
+    after, result = checkpoint.load(student), json.loads(
+        (tmp_path / 'out/result.json').read_text())
+    assert after.spec.unknown_threshold == result['table'][0]['threshold'] != 0
+    assert after.spec.temperature == result['temperatures']['8']
+    assert replace(after.spec, unknown_threshold=0.0, temperature=0.07) == before.spec
+    assert '| mine | 8 | best cosine |' in capsys.readouterr().out

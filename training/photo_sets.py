@@ -13,6 +13,7 @@ import unicodedata
 from image_index import image_files, Index, label_of, table, without_corrupt
 from mixture import read_classes, read_names
 import numpy as np
+from robot import Command
 from timm.data import ImageNetInfo
 from vl2v_ros import vocabulary
 from vl2v_ros.cached_text import CachedText
@@ -40,6 +41,23 @@ class PhotoSet:
     images: Path
     names: Path | None = None
     descriptions: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sets(Command):
+    """Which photos are measured."""
+
+    sets: Path = ROOT / 'config/photo_sets.yaml'
+    """The sets of photos; see there."""
+    data: Path = Path()
+    """The folder that the sets' images lie below."""
+    photos: Path | None = None
+    """Measure these instead of the sets: a folder with photos, at any depth."""
+    names: Path | None = None
+    """What --photos show: a YAML file that maps their folders to names; by default the folders'
+    own names."""
+    only: tuple[str, ...] = ()
+    """The names of the sets that are measured, in this order; by default all."""
 
 
 class Shown(NamedTuple):
@@ -79,6 +97,18 @@ def read_sets(path: Path, data: Path) -> dict[str, PhotoSet]:
     return {str(name): PhotoSet(**{
         what: (ROOT if what == 'names' else data) / value for what, value in one.items()})
         for name, one in content.items()}
+
+
+def sets_of(command: Sets) -> dict[str, PhotoSet]:
+    """Return the sets of photos that are to be measured; raises ValueError for unknown ones."""
+    if command.photos is not None:
+        return {command.photos.name: PhotoSet(command.photos, command.names)}
+    if command.names is not None:
+        raise ValueError('--names: expected --photos too, which it is the names of')
+    sets = read_sets(command.sets, command.data)
+    if wrong := [name for name in command.only if name not in sets]:
+        raise ValueError(f'--only: expected some of {", ".join(sets)}, got {", ".join(wrong)}')
+    return {name: sets[name] for name in command.only or sets}
 
 
 def read_set(found: PhotoSet, encoder: CachedText, templates: Sequence[str]) -> Shown:
