@@ -83,10 +83,9 @@ def accuracies(similarities: torch.Tensor, labels: torch.Tensor, index: Index
 
 def shortly(value: object) -> object:
     """Return numbers for lists of several lengths as one text, anything else as it is."""
-    values = list(value.values()) if isinstance(value, dict) else value
-    if not isinstance(values, list):
+    if not isinstance(value, list):
         return value
-    return ' '.join(f'{one:.0f}' if max(values) > 1 else f'{one:.2f}' for one in values)
+    return ' '.join(f'{one:.0f}' if max(value) > 1.5 else f'{one:.2f}' for one in value)
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
 """Unknown: the command that measures how frames that show none of the labels are told."""
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from photo_sets import known_names, read_set, Sets, sets_of
@@ -14,7 +15,7 @@ class Unknown(Sets):
 
     calibrate: bool = False
     """Write the threshold of the best cosine, and the temperature, into the checkpoint."""
-    keep: float = 0.9
+    keep: float = 0.925
     """The part of the known photos that a threshold lets pass, at the length of --at."""
     lengths: tuple[int, ...] = (10, 50, 300)
     """Numbers of names in a list; a list of all names that are known is measured, too."""
@@ -38,7 +39,7 @@ def unknown(command: Unknown) -> dict[str, object]:
     :raises ValueError: for what cannot be read or encoded, and for lengths that do not fit.
     """
     robot = Robot(command.checkpoint, command.device, command.templates)
-    total, rows, chosen = len(prototypes(robot)), [], {}
+    total, rows, chosen, errors = len(prototypes(robot)), [], {}, {}
     lengths = [length for length in command.lengths if length < total] + [total]
     if command.at not in lengths or not 0 < command.keep <= 1 or min(lengths) < 2:
         raise ValueError(f'expected --at among the lengths {lengths}, all at least 2, and --keep '
@@ -59,12 +60,19 @@ def unknown(command: Unknown) -> dict[str, object]:
                                       command.keep, command.at)
         rows += [{'photos': name, 'count': len(photos.labels), **row} for row in rules.table(
             rules.gather(photos, lengths, *draws, warmth), chosen, command.at)]
-        rows[-1]['ECE'] = rules.calibration_errors(photos, lengths, *draws, warmth)
+        errors[name] = rules.calibration_errors(photos, lengths, *draws, warmth)
     student, best = robot.student, chosen[rules.BEST][0]
     if command.calibrate:
         student.spec = replace(student.spec, temperature=warmth, unknown_threshold=best)
         checkpoint.save(student.half(), command.checkpoint, student.int8)  # its weights stayed
+    notes = [f'lists of {", ".join(map(str, lengths))} names; chosen at {command.at}: threshold '
+             f'{best:.4f}, temperature {warmth:.4f}',
+             f'temperatures that fit: {joined(fitting)}',
+             *(f'{name}: expected calibration error {joined(of)}' for name, of in errors.items())]
     return {**facts(command, robot), 'lengths': lengths, 'table': rows, 'temperatures': fitting,
-            'notes': [f'lists of {", ".join(map(str, lengths))} names; chosen at {command.at}: '
-                      f'threshold {best:.4f}, temperature {warmth:.4f}; temperatures that fit: '
-                      f'{", ".join(f"{value:.4f}" for value in fitting.values())}']}
+            'ECE': errors, 'notes': notes}
+
+
+def joined(values: Mapping[int, float]) -> str:
+    """Return the values as one text."""
+    return ', '.join(f'{value:.4f}' for value in values.values())
