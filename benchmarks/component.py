@@ -3,12 +3,12 @@ From frames in host memory to labels in host memory: the student beside CLIP's i
 
 python benchmarks/component.py
 
-Needs no ROS. The student runs as the robot runs it. open_clip's ViT-B/32, which is its
-teacher, and ViT-B/16 run as nodes commonly do: open_clip's own transform on PIL images, then PyTorch, in half
-precision on a GPU. The rows 'our runtime' give those ViTs what the student has instead, resize,
-engine and all, so that they differ by the model alone. Weights of the towers are random: only time
-is measured. The models take turns round by round, so that whatever else the machine does falls on
-all of them.
+Needs no ROS. The student runs as the robot runs it. open_clip's ViT-B/32, which is its teacher,
+and ViT-B/16 run as nodes commonly do: open_clip's own transform on PIL images, then PyTorch, in
+half precision on a GPU. The rows 'our runtime' give those ViTs what the student has instead,
+resize, engine and all, so that they differ by the model alone. Weights of the towers are random:
+only time is measured. The models take turns round by round, so that whatever else the machine does
+falls on all of them.
 """
 from collections.abc import Callable, Iterator, Sequence
 import copy
