@@ -204,6 +204,10 @@ def main() -> None:
     parser.add_argument('--vocabulary', default=share / 'config/vocabularies/everyday.yaml',
                         help='labels of the first half, or a *.yaml file')
     parser.add_argument('--then', default=OTHER_LABELS, help='labels of the second half')
+    parser.add_argument('--unknown-threshold', type=float, default=0.0,
+                        help='cosine below which a frame is unknown. By default none is: kinds of '
+                        'things are less like a photo than names are, so one threshold does not '
+                        'fit both lists')
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     os.environ.update(environment())  # for the two nodes, and for what this process receives
@@ -212,7 +216,9 @@ def main() -> None:
     viewer = Viewer(arguments.out, arguments.rate, half)
     try:
         with running('classifier_node', {'checkpoint': arguments.checkpoint,
-                                         'vocabulary': arguments.vocabulary}) as classifier:
+                                         'vocabulary': arguments.vocabulary,
+                                         'unknown_threshold': arguments.unknown_threshold
+                                         }) as classifier:
             spin(viewer, [classifier], START_TIMEOUT, lambda: viewer.vocabularies, 'vocabulary')
             with running('camera_node', {'source': arguments.source, 'rate': arguments.rate,
                                          'listeners': LISTENERS}) as camera:
