@@ -19,6 +19,7 @@ from lightning_fabric import Fabric
 import numpy as np
 from queries import Queries
 import resident
+from task import report_corrupt
 from teacher import Teacher
 import torch
 from torch.nn import functional
@@ -52,15 +53,12 @@ def read_names(path: Path) -> dict[str, str]:
 
     :raises ValueError: for a file that is no YAML mapping of texts to texts.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f'names {path}: expected a YAML file: {error}') from error
+    content = _read_yaml(path, 'names')
     if not isinstance(content, dict) or not content or not all(
-            isinstance(text, str) for entry in content.items() for text in entry):
+            isinstance(text, str) and text for entry in content.items() for text in entry):
         raise ValueError(f'names {path}: expected a mapping of class folders to names, got '
                          f'{content!r:.80}')
-    return content
+    return {unicodedata.normalize('NFC', folder): name for folder, name in content.items()}
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -69,13 +67,18 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
     :raises ValueError: for a file that is no YAML list of texts.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f'classes {path}: expected a YAML file: {error}') from error
-    if not isinstance(content, list) or not all(isinstance(text, str) for text in content):
+    content = _read_yaml(path, 'classes')
+    if not isinstance(content, list) or not content or not all(
+            isinstance(text, str) for text in content):
         raise ValueError(f'classes {path}: expected a list of names, got {content!r:.80}')
     return tuple(content)
+
+
+def _read_yaml(path: Path, what: str) -> object:
+    try:
+        return yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f'{what} {path}: expected a YAML file: {error}') from error
 
 
 def read_images(source: Source) -> Index:
@@ -90,9 +93,12 @@ def read_images(source: Source) -> Index:
     files = [str(file) for file in image_files(source.images)
              if not any(PurePosixPath(name) in file.parents for name in source.without)]
     if not files:
-        raise ValueError(f'data.sources: expected images in {source.images}, found none')
+        raise ValueError(f'data.sources: expected images in {source.images}, found none'
+                         + ('' if source.images.is_dir() else '; there is no such folder'))
     classes = [unicodedata.normalize('NFC', Path(file).parent.name) for file in files]
-    return without_corrupt(table(source.images, files, classes, [''] * len(files)), check=True)
+    index = without_corrupt(table(source.images, files, classes, [''] * len(files)), check=True)
+    report_corrupt(index)
+    return index
 
 
 def labels_of(sources: Sequence[Source]) -> tuple[str, ...]:
@@ -124,8 +130,11 @@ def read_sources(recipe: Recipe, names: Sequence[str], teacher: Teacher, cache: 
             targets = embeddings(index, teacher, cache, queries=queries)[:, 0] if (
                 source.teacher == 'all') else None
         called = read_names(source.names) if source.names else {}
-        by_class = np.array([numbers.get(called.get(name, ''), NO_NAME)
-                             for name in index.class_names])
+        if called and not called.keys() & set(index.class_names):
+            raise ValueError(f'data.sources: {source.names} names none of the folders of images '
+                             f'in {source.images}, such as {index.class_names[0]!r}')
+        by_class = np.array([numbers[called[name]] if name in called else NO_NAME
+                             for name in index.class_names], np.int64)
         known.append(Known(index, by_class[index.labels], targets, source.part))
     return known
 
@@ -135,13 +144,15 @@ def shares(parts: Sequence[float], batch: int) -> list[int]:
     ends = np.round(np.cumsum(parts) / sum(parts) * batch).astype(int)
     counts = np.diff(ends, prepend=0)
     if counts.min() < 1:
-        raise ValueError(f'batch: expected enough images for each of {len(parts)} sources, got '
-                         f'{batch}; raise it, or the smallest part')
+        raise ValueError(f'batch: expected an image of each of {len(parts)} sources in it, got '
+                         f'room for {batch} by parts of {", ".join(map(str, parts))}; raise it, '
+                         'or the smallest part')
     return counts.tolist()
 
 
 def rows_between(count: int, start: int, stop: int, seed: Sequence[int]) -> np.ndarray:
     """Return rows `start` to `stop` of endless passes over `count` rows, each in another order."""
+    assert 0 <= start < stop, (start, stop)
     passes = range(start // count, -(-stop // count))
     rows = np.concatenate([np.random.default_rng([*seed, number]).permutation(count)
                            for number in passes])
@@ -170,6 +181,9 @@ def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
                     prototypes: torch.Tensor) -> Batches:
     """
     Return batches with a fixed part of each source; an epoch has as many images as there are.
+
+    Together, all processes see the same images as one would, if their parts of a batch hold as
+    many of each source.
 
     :param prototypes: (C, D) of the names.
     :raises ValueError: for a batch too small for the sources, or that processes cannot share.
