@@ -6,7 +6,7 @@ it serves the loss term `keep` alone). Every batch has the same part of each sou
 """
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 import itertools
 from pathlib import Path, PurePosixPath
 import unicodedata
@@ -177,6 +177,26 @@ class Mixed(ConcatDataset):
         return super().__getitem__(row)._replace(label=torch.tensor(self._labels[row]))
 
 
+def _answers(known: Sequence[Known], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return all rows of the teacher, zeros where there is none, and (N,) bool where there is."""
+    return (np.concatenate([np.zeros((len(source.index), width), np.float16)
+                            if source.targets is None else source.targets for source in known]),
+            np.repeat([source.targets is not None for source in known],
+                      [len(source.index) for source in known]))
+
+
+def _rows_of_epoch(sizes: Sequence[int], counts: Sequence[int], per_epoch: int, seed: int,
+                   rank: int, world: int, epoch: int) -> np.ndarray:
+    """Return the (steps, part) rows that a process has in an epoch, `counts` of each source."""
+    columns, offset = [], 0
+    for number, (size, count) in enumerate(zip(sizes, counts)):
+        images = per_epoch * world * count
+        rows = rows_between(size, epoch * images, (epoch + 1) * images, [seed, number])
+        columns.append(rows.reshape(per_epoch, world, count)[:, rank] + offset)
+        offset += size
+    return np.concatenate(columns, axis=1)
+
+
 def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
                     prototypes: torch.Tensor) -> Batches:
     """
@@ -192,24 +212,11 @@ def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
     part = part_of(fabric, recipe.batch)
     counts = shares([source.part for source in known], part)
     per_epoch = max(1, len(images) // recipe.batch)
-    offsets = np.cumsum([0, *(len(source.index) for source in known)])
-    width = prototypes.shape[1]
-    targets = np.concatenate([np.zeros((len(source.index), width), np.float16)
-                              if source.targets is None else source.targets for source in known])
-    told = np.concatenate([np.full(len(source.index), source.targets is not None)
-                           for source in known])
+    targets, told = _answers(known, prototypes.shape[1])
     prototypes = prototypes.to(fabric.device)
 
-    def rows_of(epoch: int) -> np.ndarray:
-        """Return the (steps, part) rows of this process in an epoch."""
-        columns = []
-        for number, (source, count) in enumerate(zip(known, counts)):
-            world = count * fabric.world_size
-            rows = rows_between(len(source.index), epoch * per_epoch * world,
-                                (epoch + 1) * per_epoch * world, [recipe.seed, number])
-            mine = rows.reshape(per_epoch, fabric.world_size, count)[:, fabric.global_rank]
-            columns.append(mine + offsets[number])
-        return np.concatenate(columns, axis=1)
+    rows_of = partial(_rows_of_epoch, [len(source.index) for source in known], counts, per_epoch,
+                      recipe.seed, fabric.global_rank, fabric.world_size)
 
     def known_of(rows: Sequence[int], labels: torch.Tensor) -> dict[str, torch.Tensor]:
         teacher = functional.normalize(torch.from_numpy(targets[rows]).float(), dim=1)
