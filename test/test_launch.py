@@ -105,6 +105,7 @@ def test_the_arguments_people_change_have_defaults_and_descriptions(name: str) -
     for argument in ('vocabulary', 'checkpoint', *(['source'] if name == DEMO else [])):
         assert Path(defaults.pop(argument)).is_file()
     assert defaults.pop('rate', '30.0') == '30.0'
+    assert defaults.pop('profile') == ''
     assert defaults == {'image': 'image', 'device': 'auto', 'namespace': '',
                         'overlay': 'true', 'fast_transport': 'true'}
     assert all(launched.descriptions.values())
