@@ -137,9 +137,10 @@ def distill_mixture(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, o
         tower, teacher.width, folder, cache), 1, recipe.data.templates)
     prototypes = torch.tensor(words.prototypes)
     known = mixture.read_sources(recipe, names, teacher, cache / 'embeddings', queries)
-    batches = mixture.mixture_batches(fabric, recipe, known, prototypes)
     what = ', '.join(f'{len(one.index)} of {one.index.root.name}' for one in known)
     trainee = new_trainee(recipe, len(names), f'images: {what}', teacher, folder)
+    known = mixture.with_start(known, recipe, trainee)
+    batches = mixture.mixture_batches(fabric, recipe, known, prototypes)
     memory = None
     if classes:
         memory = Memory(trainee, Path(recipe.student.weights),
