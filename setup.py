@@ -15,7 +15,7 @@ def shared_files() -> list[tuple[str, list[str]]]:
     # Of the messages that vl2v_classify writes into bags.
     files += sorted(path for folder in ('vl2v_msgs/msg', 'tools/vision_msgs/msg')
                     for path in Path(folder).glob('*.msg'))
-    files.append(Path('data/ycb_sample/sequence.mp4'))
+    files += sorted(path for path in Path('data/photos_sample').iterdir() if path.is_file())
     return [(f'share/{NAME}/{path.parent}', [str(path)]) for path in files]
 
 

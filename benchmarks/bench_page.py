@@ -134,7 +134,7 @@ _STAGES = (
     'Means at 30 Hz, as `classifier_node --profile FILE.json` writes them; receive is from the '
     "image's stamp to the callback and includes what the camera needs to send it.")
 _COMPONENT = (
-    '`benchmarks/component.py`: 1280x720, medians of the rounds. The teacher and the ViTs run as '
+    '`benchmarks/component.py`: 1280x720, medians of the rounds. The ViTs run as '
     'common nodes run them, with PIL and in eager PyTorch; in the rows "our runtime" they have '
     'the resize, the engine and the precision that the student has.')
 

@@ -1,14 +1,20 @@
 """What is measured: the programs, how each is started, and the cameras and labels it is given."""
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 import json
 from pathlib import Path
 import sys
 
+import numpy as np
+from vl2v_ros import checkpoint, vocabulary
+from vl2v_ros.cached_text import CachedText
 from vl2v_ros.nodes.transport import environment, MALLOC
+from vl2v_ros.text import TextEmbeddings
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+STUDENT = ROOT / 'models/student.safetensors'
+EVERYDAY = 307  # labels of everyday.yaml
 SIZES = {'640x480': (640, 480), '1280x720': (1280, 720), '1920x1080': (1920, 1080)}  # [px]
 OURS, PEER, PEER_TEXT = 'vl2v_ros', 'peer', 'peer, text per frame'
 BARE = 'bare subscriber'  # of one raw image topic
@@ -22,7 +28,7 @@ class Setup:
 
     transport: 'raw' or 'compressed'.
     cameras: how many, each of `size`.
-    labels: how many; 0 for those of the YCB set.
+    labels: how many; 0 for those of everyday.yaml.
     together: whether several cameras have a common trigger; else they take turns.
     """
 
@@ -76,11 +82,11 @@ def node_command(setup: Setup, folder: Path, device: str, profile: Path | None =
     """
     if setup.program == BARE:
         return [sys.executable, str(HERE / 'bare_subscriber.py'), *setup.images]
-    parameters: dict[str, object] = {'labels': words(setup.labels or 51)}
+    parameters: dict[str, object] = {'labels': words(setup.labels or EVERYDAY)}
     program = [str(HERE / 'peer_node.py')]
     if setup.program == OURS:
         program = ['-m', 'vl2v_ros.nodes.classifier_node']
-        parameters = {'checkpoint': str(ROOT / 'models/student.safetensors'), 'device': device,
+        parameters = {'checkpoint': str(STUDENT), 'device': device,
                       'vocabulary': str(_vocabulary(setup.labels, folder)),
                       'cameras': setup.names, 'cache_dir': str(folder / 'cache')}
     elif setup.program == PEER_TEXT:
@@ -98,10 +104,31 @@ def words(count: int) -> list[str]:
 
 def _vocabulary(labels: int, folder: Path) -> Path:
     if not labels:
-        return ROOT / 'config/vocabularies/ycb.yaml'
+        return ROOT / 'config/vocabularies/everyday.yaml'
     path = folder / f'{labels}_labels.yaml'
     path.write_text(json.dumps({'labels': words(labels)}))  # JSON is YAML
+    _fill_cache(words(labels), folder / 'cache')
     return path
+
+
+class Random:
+    """A text tower that answers at random: only time is measured, and nothing is fetched."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+        rows = np.random.default_rng(len(prompts)).standard_normal((len(prompts), self.width))
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return TextEmbeddings(rows.astype(np.float32), np.zeros(len(prompts), bool))
+
+
+def _fill_cache(labels: Sequence[str], cache_dir: Path) -> None:
+    """Let the cache know the prompts of labels that were made up."""
+    spec = checkpoint.look(STUDENT, cache_dir).spec
+    cached = CachedText(spec.text_tower.identity, spec.width, lambda: Random(spec.width),
+                        cache_dir)
+    vocabulary.build(vocabulary.check(labels), cached, 1, spec.templates)
 
 
 def camera_command(setup: Setup) -> list[str]:

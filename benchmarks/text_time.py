@@ -17,6 +17,7 @@ import open_clip
 import torch
 import tyro
 from vl2v_ros import cached_text, checkpoint, text
+from vl2v_ros.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,7 +42,7 @@ def per_label(encode: Callable[[list[str]], object], count: int) -> float:
 
 def measure(options: Options) -> dict[str, list[float]]:
     """Return the time per label of each round [ms]."""
-    path = ROOT / 'models/student.safetensors'
+    path = ROOT / 'data/mini/student.safetensors'
     spec = checkpoint.load(path).spec
     tower = text.ClipText(spec.text_tower, path.parent)
     model = open_clip.create_model('ViT-B-32').eval()
@@ -72,7 +73,7 @@ def main() -> None:
     found = measure(options)
     for name, times in found.items():
         print(f'{name}: {min(times):.3f} to {max(times):.3f} ms per label')
-    with checkpoint.replacing(options.out) as temporary:
+    with replacing(options.out) as temporary:
         temporary.write_text(json.dumps(found, indent=1))
 
 

@@ -25,9 +25,9 @@ def generate_launch_description() -> LaunchDescription:
         remappings=[('image', LaunchConfiguration('image'))])
     return LaunchDescription([
         DeclareLaunchArgument(
-            'source', default_value=PathJoinSubstitution([share, 'data', 'ycb_sample',
+            'source', default_value=PathJoinSubstitution([share, 'data', 'photos_sample',
                                                           'sequence.mp4']),
-            description='Folder of images, video file or webcam; by default renders'),
+            description='Folder of images, video file or webcam; by default photos'),
         DeclareLaunchArgument('rate', default_value='30.0', description='Frames per second [Hz]'),
         classify,  # declares the rest, and sets the environment of both
         camera])

@@ -4,17 +4,12 @@ import signal
 import sys
 
 import cv2
+import photos_sample
 from ros_processes import Ros, wait_until
 import shapes
-from vl2v_ros import vocabulary_file
 from vl2v_ros.nodes.demo import OTHER_LABELS
 
 DEMO = Path(sys.executable).parent / 'vl2v_demo'
-ROOT = Path(__file__).parent.parent
-
-
-def everyday_labels() -> list[str]:
-    return list(vocabulary_file.parse(str(ROOT / 'config/vocabularies/everyday.yaml')).entries)
 
 
 def test_the_demo_labels_changes_its_vocabulary_and_saves_pictures(ros: Ros, tmp_path: Path
@@ -23,14 +18,16 @@ def test_the_demo_labels_changes_its_vocabulary_and_saves_pictures(ros: Ros, tmp
                    env={'XDG_CACHE_HOME': str(tmp_path / 'cache')})
     assert demo.wait(180) == 0, demo.output
     first, then = demo.output.split('--- set_vocabulary', 1)
-    assert any(label in first for label in everyday_labels())
+    assert any(label in first for label in photos_sample.everyday())
     shown = [line for line in then.splitlines()[1:] if 'vocabulary 2' in line]
     assert shown
     assert all(any(label in line for label in OTHER_LABELS.split(', ')) for line in shown)
     for version in (1, 2):
         picture = cv2.imread(str(tmp_path / f'vocabulary_{version}.jpg'))
-        assert picture.shape == (480, 640, 3)
+        assert picture.shape == (360, 480, 3)
         assert picture.std() > 5
+    sheet = cv2.imread(str(tmp_path / 'sheet.jpg'))
+    assert sheet.shape[1] > 900 and sheet.shape[0] > 800  # four rows of four pictures
     video = cv2.VideoCapture(str(tmp_path / 'demo.mp4'))
     frames = 0
     while video.read()[0]:

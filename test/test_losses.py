@@ -16,7 +16,9 @@ SETTINGS = losses.LossSettings(temperature=0.07, k=3, kd_temperature=2.0)
 ALL_PARTS = {'teacher', 'prototypes', 'captions'}
 NEEDS = {'cls': {'prototypes'}, 'mse': {'teacher'}, 'im_cst': {'teacher'},
          'vlprox': {'teacher', 'prototypes'}, 'img_cos': {'teacher'}, 'txt_cos': {'prototypes'},
-         'kd': {'teacher', 'prototypes'}, 'caption': {'captions'}}
+         'kd': {'teacher', 'prototypes'}, 'caption': {'captions'}, 'centred': {'teacher'},
+         'keep': {'memory'}, 'stand_in': {'memory'}}
+MEMORY = ('scores', 'columns', 'stand_ins', 'stand_in_scores')  # arrays of losses.Recalled
 
 
 # The reference: one image at a time, float64, no torch.
@@ -52,7 +54,17 @@ def one_image(term: str, arrays: Arrays, image: int, settings: losses.LossSettin
         return -math.log(softmax(label_logits(arrays, image, settings))[label])
     if term == 'txt_cos':
         return -(student @ arrays['prototypes'][label])
+    if term in {'keep', 'stand_in'}:
+        row, scores = (student, arrays['scores'][image]) if term == 'keep' else (
+            arrays['stand_ins'][image], arrays['stand_in_scores'][image])
+        return divergence(scores, softmax(np.array(
+            [row @ column / tau for column in arrays['columns']])))
     teacher = arrays['teacher'][image]
+    if term == 'centred':
+        middle = sum(arrays['teacher']) / len(arrays['teacher'])
+        one, other = student - middle, teacher - middle
+        lengths = math.sqrt(one @ one) * math.sqrt(other @ other)
+        return -(one @ other) / lengths if lengths else 0.0
     if term == 'mse':
         return sum((s - t) ** 2 for s, t in zip(student, teacher))
     if term == 'img_cos':
@@ -74,7 +86,7 @@ def reference(term: str, arrays: Arrays, settings: losses.LossSettings) -> float
     if term in {'im_cst', 'caption'}:
         other = arrays['teacher' if term == 'im_cst' else 'captions']
         return contrastive(arrays['student'], other, settings.temperature)
-    count = len(arrays['labels'])
+    count = len(arrays['stand_ins' if term == 'stand_in' else 'labels'])
     return sum(one_image(term, arrays, image, settings) for image in range(count)) / count
 
 
@@ -100,7 +112,11 @@ def arrays(seed: int, count: int = 6, width: int = 5, classes: int = 7) -> Array
     teacher = unit(prototypes[labels] + 0.5 * random.normal(size=(count, width)))
     made = {'student': unit(teacher + 0.4 * random.normal(size=(count, width))),
             'teacher': teacher, 'prototypes': prototypes,
-            'captions': unit(teacher + 0.4 * random.normal(size=(count, width)))}
+            'captions': unit(teacher + 0.4 * random.normal(size=(count, width))),
+            'columns': unit(random.normal(size=(4, width))),
+            'scores': random.dirichlet(np.ones(4), count),
+            'stand_ins': unit(random.normal(size=(count, width))),
+            'stand_in_scores': random.dirichlet(np.ones(4), count)}
     return {'labels': labels, **{
         name: rows.astype(np.float32).astype(np.float64) for name, rows in made.items()}}
 
@@ -108,7 +124,18 @@ def arrays(seed: int, count: int = 6, width: int = 5, classes: int = 7) -> Array
 def batch(made: Arrays, learned: str = 'student') -> losses.Batch:
     parts = {name: torch.tensor(rows, dtype=torch.float32, requires_grad=name == learned)
              for name, rows in made.items() if name != 'labels'}
+    if 'scores' in parts:
+        parts['memory'] = losses.Recalled(*(parts.pop(name) for name in MEMORY))
     return losses.Batch(labels=torch.tensor(made['labels']), **parts)
+
+
+def learner(term: str) -> str:
+    """Return what a term has a gradient for."""
+    return 'stand_ins' if term == 'stand_in' else 'student'
+
+
+def gradient_of(given: losses.Batch, learned: str) -> np.ndarray:
+    return getattr(given.memory if learned == 'stand_ins' else given, learned).grad.numpy()
 
 
 def value(term: str, of: losses.Batch, settings: losses.LossSettings = SETTINGS) -> Tensor:
@@ -116,8 +143,9 @@ def value(term: str, of: losses.Batch, settings: losses.LossSettings = SETTINGS)
 
 
 def check(term: str, made: Arrays, settings: losses.LossSettings = SETTINGS,
-          learned: str = 'student') -> None:
+          learned: str = '') -> None:
     """Compare value and gradient with the reference."""
+    learned = learned or learner(term)
     given = batch(made, learned)
     loss = value(term, given, settings)
     assert loss.shape == ()
@@ -126,8 +154,7 @@ def check(term: str, made: Arrays, settings: losses.LossSettings = SETTINGS,
     loss.backward()
     expected = slope(lambda rows: reference(term, {**made, learned: rows}, settings),
                      made[learned])
-    np.testing.assert_allclose(getattr(given, learned).grad.numpy(), expected,
-                               rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(gradient_of(given, learned), expected, rtol=1e-4, atol=2e-5)
 
 
 def first_is_right(made: Arrays) -> np.ndarray:
@@ -160,7 +187,7 @@ def test_one_image(term: str) -> None:
     made = arrays(4, count=1)
     assert first_is_right(made).all()
     check(term, made)
-    if term in {'im_cst', 'caption'}:
+    if term in {'im_cst', 'caption', 'centred'}:
         assert value(term, batch(made)).item() == 0
 
 
@@ -188,7 +215,7 @@ def test_k_of_all_labels_and_beyond(term: str, k: int) -> None:
     made = arrays(7)
     check(term, made, replace(SETTINGS, k=k))
     right = first_is_right(made)
-    full = batch({name: rows if name == 'prototypes' else rows[right]
+    full = batch({name: rows if name in {'prototypes', 'columns'} else rows[right]
                   for name, rows in made.items()})
     whole = value('kd', full, replace(SETTINGS, kd_temperature=1.0)).item()
     assert value(term, batch(made), replace(SETTINGS, k=k)).item() == pytest.approx(
@@ -212,15 +239,19 @@ def test_identical_and_opposite_embeddings(term: str, sign: int, temperature: fl
     made = arrays(9)
     made['captions'] = made['teacher'] = made['prototypes'][made['labels']]
     made['student'] = sign * made['teacher']
-    given = batch(made)
+    made['columns'] = made['prototypes'][:4]
+    made['stand_ins'] = sign * made['columns'][made['labels'] % 4]
+    given = batch(made, learner(term))
     settings = replace(SETTINGS, temperature=temperature)
     loss = value(term, given, settings)
     loss.backward()
-    assert given.student.grad.isfinite().all()
+    assert np.isfinite(gradient_of(given, learner(term))).all()
     expected = {'mse': 2 - 2 * sign, 'img_cos': -sign, 'txt_cos': -sign}
     if sign == 1:
         expected |= {'kd': 0, 'vlprox': 0}
-    if term in expected:
+    if term == 'centred':
+        assert loss.item() == pytest.approx(-1, abs=1e-5) if sign == 1 else loss.item() > 0
+    elif term in expected:
         assert loss.item() == pytest.approx(expected[term], abs=1e-5)
     else:
         assert 0 <= loss.item() < settings.kd_temperature * 2 / temperature + math.log(7)
@@ -229,33 +260,80 @@ def test_identical_and_opposite_embeddings(term: str, sign: int, temperature: fl
 def test_all_embeddings_the_same() -> None:
     rows = np.tile([[1.0, 0.0]], (4, 1))
     given = batch({'labels': np.zeros(4, int), **dict.fromkeys(('student', *ALL_PARTS), rows)})
-    found = {term: value(term, given).item() for term in NEEDS}
+    found = {term: value(term, given).item() for term in NEEDS if 'memory' not in NEEDS[term]}
     assert found == pytest.approx({'cls': math.log(4), 'im_cst': math.log(4), 'mse': 0, 'kd': 0,
                                    'caption': math.log(4), 'vlprox': 0, 'img_cos': -1,
-                                   'txt_cos': -1}, abs=1e-6)
+                                   'txt_cos': -1, 'centred': 0}, abs=1e-6)
 
 
 @pytest.mark.parametrize('term', NEEDS)
 def test_autocast_changes_nothing(term: str) -> None:
     made = arrays(10)
-    plain, cast = batch(made), batch(made)
+    plain, cast = batch(made, learner(term)), batch(made, learner(term))
     losses.total({term: 1.0}, plain, SETTINGS)[0].backward()
     with torch.autocast('cpu', torch.bfloat16):
         loss, _ = losses.total({term: 1.0}, cast, SETTINGS)
     loss.backward()
     assert loss.dtype == torch.float32
     assert loss.item() == value(term, plain).item()
-    assert torch.equal(plain.student.grad, cast.student.grad)
+    np.testing.assert_array_equal(gradient_of(plain, learner(term)),
+                                  gradient_of(cast, learner(term)))
 
 
 @pytest.mark.parametrize('term', NEEDS)
 def test_half_precision_is_widened(term: str) -> None:
-    full = batch(arrays(11))
-    parts = {name: getattr(full, name).detach().half() for name in ('student', *ALL_PARTS)}
-    half = losses.Batch(full.labels, **parts)
-    wide = losses.Batch(full.labels, **{name: rows.float() for name, rows in parts.items()})
+    full = batch(arrays(11), '')
+
+    def of(change: Callable[[Tensor], Tensor]) -> losses.Batch:
+        parts = {name: change(getattr(full, name)) for name in ('student', *ALL_PARTS)}
+        memory = losses.Recalled(*map(change, vars(full.memory).values()))
+        return losses.Batch(full.labels, **parts, memory=memory)
+    half, wide = of(Tensor.half), of(lambda rows: rows.half().float())
     assert value(term, half).dtype == torch.float32
     assert value(term, half).item() == value(term, wide).item()
+
+
+# Images of which not all is known
+
+@pytest.mark.parametrize('term', NEEDS)
+def test_terms_learn_from_the_images_they_can(term: str) -> None:
+    made = arrays(14)
+    told = np.array([True, False, True, True, False, True])
+    named = np.array([True, True, False, True, False, False])
+    use = np.ones(6, bool)
+    if term in losses.NEED_TEACHER:
+        use &= told
+    if term in losses.NEED_LABELS:
+        use &= named
+    given = batch({**made, 'labels': np.where(named, made['labels'], -1)}, learner(term))
+    loss, _ = losses.total({term: 1.0}, replace(given, told=torch.tensor(told)), SETTINGS)
+    kept = {name: rows if name in {'prototypes', 'columns'} else rows[use]
+            for name, rows in made.items()}
+    assert loss.item() == pytest.approx(reference(term, kept, SETTINGS), rel=1e-5)
+    loss.backward()
+    gradient = gradient_of(given, learner(term))
+    assert gradient[use].any() and not gradient[~use].any()
+
+
+@pytest.mark.parametrize('term', NEEDS)
+def test_no_image_to_learn_from_is_no_loss(term: str) -> None:
+    given = batch({**arrays(15), 'labels': np.full(6, -1)})
+    none = replace(given, told=torch.zeros(6, dtype=torch.bool), memory=replace(
+        given.memory, stand_ins=torch.empty(0, 5), stand_in_scores=torch.empty(0, 4)))
+    for one in (none, replace(none, student=none.student.bfloat16())):
+        loss, terms = losses.total({term: 1.0}, one, SETTINGS)
+        loss.backward()
+        assert loss.dtype == torch.float32 and given.student.grad.isfinite().all()
+        if term in losses.NEED_TEACHER | losses.NEED_LABELS | {'stand_in'}:
+            assert loss.item() == terms[term].item() == 0 and not given.student.grad.any()
+
+
+def test_a_batch_is_taken_apart() -> None:
+    given = replace(batch(arrays(16)), told=torch.tensor([True, False] * 3))
+    part = given.take(given.told)
+    assert len(part.labels) == len(part.student) == len(part.captions) == 3 and part.told.all()
+    assert torch.equal(part.teacher, given.teacher[::2]) and part.logits is None
+    assert part.prototypes is given.prototypes and part.memory is given.memory
 
 
 # Sums
@@ -280,7 +358,7 @@ def test_total_is_the_weighted_sum() -> None:
 
 
 @pytest.mark.parametrize('weights, message', [
-    ({'cls': 1, 'im_cts': 1}, r"terms of cls, .*caption, got 'im_cts'"),
+    ({'cls': 1, 'im_cts': 1}, r"terms of cls, .*stand_in, got 'im_cts'"),
     ({}, r'above 0 for at least one term of cls, .*, got \{\}'),
     ({'cls': 0.0}, 'above 0 for at least one term'),
     ({'cls': -1}, '0 or more for cls, got -1'), ({'cls': math.nan}, 'for cls, got nan'),
@@ -302,6 +380,9 @@ def test_missing_parts_are_named(term: str) -> None:
                 value(term, replace(whole, **{part: None}))
         else:
             assert value(term, replace(whole, **{part: None})).isfinite()
+    if 'memory' in NEEDS[term]:
+        with pytest.raises(ValueError, match=f'{term} needs a backbone with a classifier; name'):
+            value(term, replace(whole, memory=None))
 
 
 @pytest.mark.parametrize('field', [{'temperature': 0.0}, {'temperature': math.nan}, {'k': 0},
@@ -390,9 +471,11 @@ def learn(made: Arrays, gather: losses.Gather) -> tuple[Tensor, Tensor]:
         layer.weight.copy_(torch.eye(5) + 0.1)
         layer.bias.fill_(0.1)
     fixed = batch(made, learned='')
-    embeddings = torch.nn.functional.normalize(layer(fixed.student), dim=1)
-    loss, _ = losses.total(dict.fromkeys(NEEDS, 0.5), replace(fixed, student=embeddings), SETTINGS,
-                           gather)
+    embeddings, stand_ins = (torch.nn.functional.normalize(layer(rows), dim=1)
+                             for rows in (fixed.student, fixed.memory.stand_ins))
+    loss, _ = losses.total(dict.fromkeys(NEEDS, 0.5), replace(
+        fixed, student=embeddings, memory=replace(fixed.memory, stand_ins=stand_ins)), SETTINGS,
+        gather)
     loss.backward()
     return loss.detach(), torch.cat([layer.weight.grad.flatten(), layer.bias.grad])
 
@@ -402,7 +485,7 @@ def rank_learns(rank: int, folder: Path) -> None:
     distributed.init_process_group('gloo', init_method=f'file://{folder / "meet"}', rank=rank,
                                    world_size=2)
     mine = slice(3 * rank, 3 * rank + 3)
-    made = {name: rows if name == 'prototypes' else rows[mine]
+    made = {name: rows if name in {'prototypes', 'columns'} else rows[mine]
             for name, rows in arrays(13).items()}
     results = torch.stack([torch.cat([loss[None], gradient]) for loss, gradient in (
         learn(made, all_ranks), learn(made, losses.identity))])  # (2, 1 + parameters)

@@ -1,30 +1,27 @@
 """The sample of YCB renders that ships with the package."""
-from collections.abc import Iterator
-import csv
 import json
 from pathlib import Path
 
 from coco import read_scenes
 import cv2
 from domains import DOMAINS
-from image_index import label_of, read_folders
+from image_index import read_folders
 import numpy as np
+import photos_sample
 import pytest
 from splits import read_object_split, split_objects
 import torch
-from vl2v_ros import checkpoint, vocabulary, vocabulary_file
-from vl2v_ros.classifier import Classifier
+from vl2v_ros import checkpoint
 from vl2v_ros.frame import Frame
 from vl2v_ros.runtime import create, Matches
 from vl2v_ros.runtime.device_resize import DeviceResize
 from vl2v_ros.runtime.torch_runtime import match_on_device
 from vl2v_ros.student import Student
-from vl2v_ros.text import ClipText
 from vl2v_ros.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / 'data' / 'ycb_sample'
-STUDENT = ROOT / 'models' / 'student.safetensors'
+STUDENT = ROOT / 'data' / 'mini' / 'student.safetensors'
 SPLIT = read_object_split(ROOT / 'config' / 'splits' / 'ycb_robot.yaml')
 
 
@@ -48,18 +45,6 @@ def test_scenes_of_both_kinds_are_there() -> None:
     assert len(sets.x_id) == len(sets.x_ood) == 10
 
 
-def read_video(path: Path) -> Iterator[Frame]:
-    video = cv2.VideoCapture(str(path))
-    while (pixels := video.read()[1]) is not None:
-        yield Frame(pixels, 'bgr')
-
-
-def read_words() -> Vocabulary:
-    encoder = ClipText(checkpoint.load(STUDENT).spec.text_tower, STUDENT.parent)
-    file = vocabulary_file.parse(str(ROOT / 'config' / 'vocabularies' / 'ycb.yaml'))
-    return vocabulary.build(file.entries, encoder, 1, background=file.background)
-
-
 def match_as_on_a_gpu(student: Student, frames: list[Frame], words: Vocabulary) -> Matches:
     """Do what the GPU does, but on the CPU."""
     spec, cpu = student.spec, torch.device('cpu')
@@ -72,34 +57,20 @@ def match_as_on_a_gpu(student: Student, frames: list[Frame], words: Vocabulary) 
 
 @pytest.mark.parametrize('device', ['cpu', *(pytest.param(device, marks=pytest.mark.cuda)
                                     for device in ('half', 'float32'))])
-def test_the_gpu_gives_the_labels_of_the_cpu(device: str) -> None:
-    student, words = checkpoint.load(STUDENT), read_words()
+def test_the_gpu_gives_the_labels_of_the_cpu(device: str, tmp_path: Path) -> None:
+    student = checkpoint.load(STUDENT)
+    words = photos_sample.build_words(STUDENT, photos_sample.everyday(), tmp_path)
     stills = sorted((SAMPLE / 'single').rglob('*.jpg'))[::20]
     frames = [*(Frame(cv2.imread(str(path)), 'bgr') for path in stills),
-              *list(read_video(SAMPLE / 'sequence.mp4'))[::10]]
+              *photos_sample.read_frames()[::30]]
     arguments = (frames, words.prototypes, words.background_rows, 5, student.spec.temperature)
     matches = (match_as_on_a_gpu(student, frames, words) if device == 'cpu' else
                create(student, 'cuda', device == 'half').match(*arguments))
     expected = create(student, 'cpu').match(*arguments)
     # uint8 on the CPU rounds what the GPU does not: two labels as near as that may change places.
     clear = -np.diff(expected.similarities[:, :2])[:, 0] > 0.005
-    assert clear.sum() > 0.9 * len(frames) > 60
+    assert clear.sum() > 0.75 * len(frames) > 50
     assert np.array_equal(matches.indices[clear, 0], expected.indices[clear, 0])
-
-
-def test_the_shipped_student_names_the_objects_of_the_sequence() -> None:
-    with (SAMPLE / 'sequence.csv').open() as file:
-        truth = [row['class'] for row in csv.DictReader(file)]
-    assert set(truth) <= {*SPLIT.id, *SPLIT.ood}
-    frames = list(read_video(SAMPLE / 'sequence.mp4'))
-    assert len(frames) == len(truth) == 180
-
-    classifier = Classifier(checkpoint.load(STUDENT), 'cpu')
-    words = read_words()
-    named = [prediction.labels[0] for prediction in classifier.classify(frames, words)]
-    right = sum(label == label_of(name) for label, name in zip(named, truth))
-    print(f'{right} of {len(truth)} frames named rightly out of {len(words.labels)} labels')
-    assert right > 0.9 * len(truth)
 
 
 def test_it_is_small_and_says_whose_objects_these_are() -> None:

@@ -222,8 +222,8 @@ def few(tmp_path: Path) -> Path:
 def test_command_measures_the_shipped_student(few: Path, cache_dir: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / 'training/evaluate.py'), '--text', '--checkpoint',
-         'models/student.safetensors', '--out', str(tmp_path / 'out'), '--data.images', str(few),
-         '--data.hold-out', '0.5', '--device', 'cpu'],
+         'data/mini/student.safetensors', '--out', str(tmp_path / 'out'),
+         '--data.images', str(few), '--data.hold-out', '0.5', '--device', 'cpu'],
         capture_output=True, text=True, timeout=600, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     numbers = json.loads((tmp_path / 'out/results/text_space.json').read_text())

@@ -83,9 +83,9 @@ class Data:
 class TeacherSource:
     """Where the teacher comes from; see teacher.py. Files are relative to the working folder."""
 
-    model: str = str(ROOT / 'models/mini_clip.json')
+    model: str = str(ROOT / 'data/mini/mini_clip.json')
     """open_clip name, local open_clip config (*.json), http(s) address or module:callable."""
-    pretrained: str = str(ROOT / 'models/mini_clip.safetensors')
+    pretrained: str = str(ROOT / 'data/mini/mini_clip.safetensors')
     """open_clip pretrained tag, or the local config's weights file."""
     recording: Path | None = None
     """File of answers that are known already, see recordings.py; a student takes its prompts

@@ -21,8 +21,8 @@ from batches import Batches, index_batches, shard_batches
 from captions import read_captions
 from embedding_cache import embeddings
 from evaluate import evaluate, show
+import fitting
 from lightning_fabric import Fabric
-import losses
 from memory import Memory, prototypes_of, remember
 import mixture
 from queries import Queries
@@ -35,7 +35,7 @@ from trainee import build, mean_and_std, Trainee
 import trainer
 import tyro
 from vl2v_ros import checkpoint, vocabulary
-from vl2v_ros.cached_text import default_cache_dir, open_text_tower
+from vl2v_ros.cached_text import default_cache_dir
 from vl2v_ros.files import replacing
 from vl2v_ros.spec import StudentSpec
 from vl2v_ros.text import TextEncoder
@@ -81,13 +81,7 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
     :raises ValueError: for a recipe or data that do not fit.
     :raises trainer.Stopped: for a loss that is not finite, or when interrupted.
     """
-    losses.check_weights(trainer.weights(recipe))
-    if recipe.student.closed_set and trainer.weights(recipe).keys() - {'cls', 'kd'}:
-        raise ValueError('loss: expected cls and kd alone with student.closed_set, which learns '
-                         f'no embedding, got {", ".join(trainer.weights(recipe))}')
-    if recipe.loss.caption and (recipe.data.shards or not recipe.data.captions):
-        raise ValueError('loss.caption: expected a file as data.captions, and folders of images, '
-                         'not shards')
+    fitting.check(recipe)
     folder = recipe.out / f'{recipe.name}_seed{recipe.seed}'
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / RESULT).is_file():
@@ -128,25 +122,24 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
 
 def distill_mixture(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, object]:
     """Do the same for a recipe with sources; nothing is tested, see naming.py."""
-    teacher = tasks.open_teacher(recipe.teacher, str(fabric.device))
-    queries, cache = Queries(), default_cache_dir()
+    teacher, queries = tasks.open_teacher(recipe.teacher, str(fabric.device)), Queries()
     classes = mixture.read_classes(recipe.student.classes) if recipe.student.classes else ()
     names = tuple(dict.fromkeys((*mixture.labels_of(recipe.data.sources), *classes)))
-    tower = tasks.tower_beside(recipe.teacher, teacher, folder)
-    words = vocabulary.build(vocabulary.check(names), open_text_tower(
-        tower, teacher.width, folder, cache), 1, recipe.data.templates)
-    prototypes = torch.tensor(words.prototypes)
-    known = mixture.read_sources(recipe, names, teacher, cache / 'embeddings', queries)
+    prototypes = torch.empty(0, teacher.width)
+    if names:
+        encoder = tasks.cached(teacher, queries, recipe.teacher.recording)
+        prototypes = torch.tensor(vocabulary.build(
+            vocabulary.check(names), encoder, 1, recipe.data.templates).prototypes)
+    known = mixture.read_sources(recipe, names, teacher, default_cache_dir() / 'embeddings',
+                                 queries)
     what = ', '.join(f'{len(one.index)} of {one.index.root.name}' for one in known)
     trainee = new_trainee(recipe, len(names), f'images: {what}', teacher, folder)
     known = mixture.with_start(known, recipe, trainee)
     batches = mixture.mixture_batches(fabric, recipe, known, prototypes)
-    memory = None
-    if classes:
-        memory = Memory(trainee, Path(recipe.student.weights),
-                        prototypes_of(classes, names, prototypes))
-        if recipe.student.projector == 'mlp':
-            remember(trainee, memory)
+    memory = Memory(trainee, Path(recipe.student.weights), prototypes_of(
+        classes, names, prototypes)) if classes else None
+    if memory and recipe.student.projector == 'mlp':
+        remember(trainee, memory)
     result, _ = learn(recipe, fabric, trainee, teacher, batches, recipe.batch, what, folder,
                       memory)
     if fabric.is_global_zero:

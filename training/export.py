@@ -29,6 +29,7 @@ import onnxruntime
 import quantise
 import torch
 from vl2v_ros import checkpoint
+from vl2v_ros.files import replacing
 from vl2v_ros.student import Student
 
 INPUT, OUTPUT = 'images', 'embeddings'
@@ -60,7 +61,7 @@ def export(student: Student, path: Path) -> Parity:
     """
     student = copy.deepcopy(student).cpu().eval()
     size = student.spec.image_size
-    with checkpoint.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.touch()  # a folder that cannot be written is found before the work
         try:
             program = torch.onnx.export(
@@ -154,7 +155,7 @@ def build_engine(onnx: Path, out: Path, size: int, max_batch: int, fp16: bool) -
     if engine is None:
         raise ValueError(f'TensorRT {tensorrt.__version__} could not build an engine of {onnx}; '
                          'its own lines above say why')
-    with checkpoint.replacing(out) as temporary:
+    with replacing(out) as temporary:
         temporary.write_bytes(engine)
 
 
@@ -234,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                   f'mean angle {loss.angle:.2f} deg, lowest cosine {loss.cosine:.4f}')
         if options.report:
             writing = options.report
-            with checkpoint.replacing(options.report) as temporary:
+            with replacing(options.report) as temporary:
                 temporary.write_text(json.dumps(loss._asdict(), indent=1))
     except ValueError as error:
         sys.exit(f'export: {error}')

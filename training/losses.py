@@ -64,7 +64,7 @@ class Batch:
     logits: Tensor | None = None
     captions: Tensor | None = None
     told: Tensor | None = None
-    memory: 'Recalled | None' = None
+    memory: Recalled | None = None
 
     def __post_init__(self) -> None:
         """Check that the shapes fit together."""
@@ -118,13 +118,15 @@ def total(weights: Mapping[str, float], batch: Batch, settings: LossSettings,
     Compute the weighted sum of terms.
 
     Over several processes, im_cst and caption need the images of all of them, so each process
-    computes these two over the whole gathered batch. `gather` turns the (B, D) rows of this
-    process into the (ranks * B, D) rows of all, in the order of ranks. Its backward pass must add
-    up the gradients that all ranks have for this rank's rows, as
+    computes these two over the whole gathered batch; centred needs the mean of all. `gather` turns
+    the (B, D) rows of this process into the (ranks * B, D) rows of all, in the order of ranks. Its
+    backward pass must add up the gradients that all ranks have for this rank's rows, as
     torch.distributed.nn.functional.all_gather's does. Each rank then has `ranks` times the
     gradient of its own rows; DistributedDataParallel averages over ranks, which divides by as
     much. The other terms are means of equally large parts, whose average is the mean over all. So
-    a step equals that of one process with the whole batch, if every rank has equally many images.
+    a step equals that of one process with the whole batch, if every rank has equally many images
+    that the term learns from. Where `told` leaves out images they must be as many, lest ranks wait
+    for each other; where labels are missing, the mean of each rank counts the same.
 
     :param weights: by name of a term; see `check_weights`.
     :param gather: returns the rows of all ranks; the default is right for one process.
@@ -134,9 +136,14 @@ def total(weights: Mapping[str, float], batch: Batch, settings: LossSettings,
     check_weights(weights)
     parts = {name: _of_use(name, batch) for name in weights}
     terms = {name: TERMS[name](part, settings, gather) if len(part.labels)
-             else batch.student.sum() * 0 for name, part in parts.items()}
+             else _nothing(batch) for name, part in parts.items()}
     loss = sum(weight * terms[name] for name, weight in weights.items())
     return loss, {name: term.detach() for name, term in terms.items()}
+
+
+def _nothing(batch: Batch) -> Tensor:
+    """Return 0 with a gradient, which is 0."""
+    return batch.student.float().sum() * 0
 
 
 def _of_use(term: str, batch: Batch) -> Batch:
@@ -271,7 +278,7 @@ def centred(batch: Batch, settings: LossSettings, gather: Gather = identity) -> 
     asks for what tells an image from the others.
     """
     student, teacher = _needed(batch, 'centred', 'student', 'teacher')
-    mean = teacher.mean(dim=0)
+    mean = gather(teacher).mean(dim=0)
     return -functional.cosine_similarity(student - mean, teacher - mean).mean()
 
 
@@ -285,7 +292,7 @@ def stand_in(batch: Batch, settings: LossSettings, gather: Gather = identity) ->
     """Do the same as `keep` for features that stand in for images of all classes."""
     memory = _recalled(batch, 'stand_in')
     if not len(memory.stand_ins):  # the projector does not learn
-        return batch.student.sum() * 0
+        return _nothing(batch)
     return _divergence(memory.stand_ins.float(), memory.stand_in_scores, memory.prototypes,
                        settings)
 
@@ -299,7 +306,8 @@ def _recalled(batch: Batch, term: str) -> Recalled:
 
 def _divergence(student: Tensor, scores: Tensor, prototypes: Tensor, settings: LossSettings
                 ) -> Tensor:
-    found = functional.log_softmax(_similarities(student, prototypes) / settings.temperature, 1)
+    near = _similarities(student, prototypes.float()) / settings.temperature
+    found = functional.log_softmax(near, dim=1)
     return functional.kl_div(found, scores.float(), reduction='batchmean')
 
 

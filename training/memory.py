@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import copy
 from pathlib import Path
 
+from losses import Recalled
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 import torch
@@ -73,9 +74,9 @@ def read_classifier(path: Path, features: int, classes: int) -> tuple[torch.Tens
     except (OSError, SafetensorError) as error:
         raise ValueError(f'student.weights: {path}: expected a *.safetensors file ({error})'
                          ) from error
-    found = [(content[name].float(), content[name.replace('weight', 'bias')].float())
-             for name in ('classifier.weight', 'fc.weight', 'head.weight', 'head.fc.weight')
-             if name in content]
+    found = [(content[f'{name}.weight'].float(), content[f'{name}.bias'].float())
+             for name in ('classifier', 'fc', 'head', 'head.fc')
+             if {f'{name}.weight', f'{name}.bias'} <= content.keys()]
     if not found or found[0][0].shape != (classes, features):
         raise ValueError(f'student.classes: expected a classifier of {classes} classes over '
                          f'{features} features in {path}, found '
@@ -99,3 +100,23 @@ def prototypes_of(classes: Sequence[str], names: Sequence[str], rows: torch.Tens
     """Return (K, D): the rows of `names` that classes go by."""
     numbers = {name: number for number, name in enumerate(names)}
     return rows[[numbers[name] for name in classes]]
+
+
+def recall(memory: Memory, model: nn.Module, features: torch.Tensor, images: torch.Tensor | None,
+           with_stand_ins: bool) -> tuple[torch.Tensor, Recalled]:
+    """
+    Return the (B, D) embeddings of a batch, and what the backbone knew of it before.
+
+    :param model: the trainee.
+    :param features: (B, F) what `memory.features` returned for the images.
+    :param images: None: the backbone is still what it was, so that these features are its own.
+    :param with_stand_ins: embed stand-ins for other classes, too.
+    """
+    more = memory.stand_ins(features) if with_stand_ins else features[:0]
+    if images is None:
+        rows, _ = model(None, torch.cat([features, more]))
+    else:
+        rows, _ = model(images, more)
+    embeddings, stand_ins = rows.split([len(features), len(more)])
+    return embeddings, Recalled(memory.scores(features), memory.prototypes, stand_ins,
+                                memory.scores(more))

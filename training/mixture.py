@@ -6,7 +6,7 @@ it serves the loss term `keep` alone). Every batch has the same part of each sou
 """
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 import itertools
 from pathlib import Path, PurePosixPath
 import unicodedata
@@ -19,6 +19,7 @@ from lightning_fabric import Fabric
 import numpy as np
 from queries import Queries
 import resident
+from task import report_corrupt
 from teacher import Teacher
 import torch
 from torch.nn import functional
@@ -53,15 +54,12 @@ def read_names(path: Path) -> dict[str, str]:
 
     :raises ValueError: for a file that is no YAML mapping of texts to texts.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f'names {path}: expected a YAML file: {error}') from error
+    content = _read_yaml(path, 'names')
     if not isinstance(content, dict) or not content or not all(
-            isinstance(text, str) for entry in content.items() for text in entry):
+            isinstance(text, str) and text for entry in content.items() for text in entry):
         raise ValueError(f'names {path}: expected a mapping of class folders to names, got '
                          f'{content!r:.80}')
-    return content
+    return {unicodedata.normalize('NFC', folder): name for folder, name in content.items()}
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -70,13 +68,18 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
     :raises ValueError: for a file that is no YAML list of texts.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f'classes {path}: expected a YAML file: {error}') from error
-    if not isinstance(content, list) or not all(isinstance(text, str) for text in content):
+    content = _read_yaml(path, 'classes')
+    if not isinstance(content, list) or not content or not all(
+            isinstance(text, str) for text in content):
         raise ValueError(f'classes {path}: expected a list of names, got {content!r:.80}')
     return tuple(content)
+
+
+def _read_yaml(path: Path, what: str) -> object:
+    try:
+        return yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f'{what} {path}: expected a YAML file: {error}') from error
 
 
 def read_images(source: Source) -> Index:
@@ -85,15 +88,23 @@ def read_images(source: Source) -> Index:
 
     :raises ValueError: if there is none, or a folder to leave out is not there.
     """
+    files, classes = _files(source)
+    index = without_corrupt(table(source.images, files, classes, [''] * len(files)), check=True)
+    report_corrupt(index)
+    return index
+
+
+def _files(source: Source) -> tuple[list[str], list[str]]:
+    """Return the images of a source and their classes; raises ValueError as read_images does."""
     for name in source.without:
         if not (source.images / name).is_dir():
             raise ValueError(f'data.sources: {source.images} has no folder {name} to leave out')
     files = [str(file) for file in image_files(source.images)
              if not any(PurePosixPath(name) in file.parents for name in source.without)]
     if not files:
-        raise ValueError(f'data.sources: expected images in {source.images}, found none')
-    classes = [unicodedata.normalize('NFC', Path(file).parent.name) for file in files]
-    return without_corrupt(table(source.images, files, classes, [''] * len(files)), check=True)
+        raise ValueError(f'data.sources: expected images in {source.images}, found none'
+                         + ('' if source.images.is_dir() else '; there is no such folder'))
+    return files, [unicodedata.normalize('NFC', Path(file).parent.name) for file in files]
 
 
 def labels_of(sources: Sequence[Source]) -> tuple[str, ...]:
@@ -105,7 +116,7 @@ def labels_of(sources: Sequence[Source]) -> tuple[str, ...]:
 def names_of(source: Source) -> dict[str, str]:
     """Return which name each class folder of a source goes by; raises ValueError."""
     if source.named:
-        return {name: label_of(name) for name in read_images(source).class_names}
+        return {name: label_of(name) for name in dict.fromkeys(_files(source)[1])}
     return read_names(source.names) if source.names else {}
 
 
@@ -132,8 +143,11 @@ def read_sources(recipe: Recipe, names: Sequence[str], teacher: Teacher, cache: 
             targets = embeddings(index, teacher, cache, queries=queries)[:, 0] if (
                 source.teacher == 'all') else None
         called = names_of(source)
-        by_class = np.array([numbers.get(called.get(name, ''), NO_NAME)
-                             for name in index.class_names])
+        if called and not called.keys() & set(index.class_names):
+            raise ValueError(f'data.sources: {source.names} names none of the folders of images '
+                             f'in {source.images}, such as {index.class_names[0]!r}')
+        by_class = np.array([numbers[called[name]] if name in called else NO_NAME
+                             for name in index.class_names], np.int64)
         known.append(Known(index, by_class[index.labels], targets, source.part))
     return known
 
@@ -150,13 +164,15 @@ def shares(parts: Sequence[float], batch: int) -> list[int]:
     ends = np.round(np.cumsum(parts) / sum(parts) * batch).astype(int)
     counts = np.diff(ends, prepend=0)
     if counts.min() < 1:
-        raise ValueError(f'batch: expected enough images for each of {len(parts)} sources, got '
-                         f'{batch}; raise it, or the smallest part')
+        raise ValueError(f'batch: expected an image of each of {len(parts)} sources in it, got '
+                         f'room for {batch} by parts of {", ".join(map(str, parts))}; raise it, '
+                         'or the smallest part')
     return counts.tolist()
 
 
 def rows_between(count: int, start: int, stop: int, seed: Sequence[int]) -> np.ndarray:
     """Return rows `start` to `stop` of endless passes over `count` rows, each in another order."""
+    assert 0 <= start < stop, (start, stop)
     passes = range(start // count, -(-stop // count))
     rows = np.concatenate([np.random.default_rng([*seed, number]).permutation(count)
                            for number in passes])
@@ -181,10 +197,33 @@ class Mixed(ConcatDataset):
         return super().__getitem__(row)._replace(label=torch.tensor(self._labels[row]))
 
 
+def _answers(known: Sequence[Known], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return all rows of the teacher, zeros where there is none, and (N,) bool where there is."""
+    return (np.concatenate([np.zeros((len(source.index), width), np.float16)
+                            if source.targets is None else source.targets for source in known]),
+            np.repeat([source.targets is not None for source in known],
+                      [len(source.index) for source in known]))
+
+
+def _rows_of_epoch(sizes: Sequence[int], counts: Sequence[int], per_epoch: int, seed: int,
+                   rank: int, world: int, epoch: int) -> np.ndarray:
+    """Return the (steps, part) rows that a process has in an epoch, `counts` of each source."""
+    columns, offset = [], 0
+    for number, (size, count) in enumerate(zip(sizes, counts)):
+        images = per_epoch * world * count
+        rows = rows_between(size, epoch * images, (epoch + 1) * images, [seed, number])
+        columns.append(rows.reshape(per_epoch, world, count)[:, rank] + offset)
+        offset += size
+    return np.concatenate(columns, axis=1)
+
+
 def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
                     prototypes: torch.Tensor) -> Batches:
     """
     Return batches with a fixed part of each source; an epoch has as many images as there are.
+
+    Together, all processes see the same images as one would, if their parts of a batch hold as
+    many of each source.
 
     :param prototypes: (C, D) of the names.
     :raises ValueError: for a batch too small for the sources, or that processes cannot share.
@@ -193,24 +232,11 @@ def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
     part = part_of(fabric, recipe.batch)
     counts = shares([source.part for source in known], part)
     per_epoch = max(1, len(images) // recipe.batch)
-    offsets = np.cumsum([0, *(len(source.index) for source in known)])
-    width = prototypes.shape[1]
-    targets = np.concatenate([np.zeros((len(source.index), width), np.float16)
-                              if source.targets is None else source.targets for source in known])
-    told = np.concatenate([np.full(len(source.index), source.targets is not None)
-                           for source in known])
+    targets, told = _answers(known, prototypes.shape[1])
     prototypes = prototypes.to(fabric.device)
 
-    def rows_of(epoch: int) -> np.ndarray:
-        """Return the (steps, part) rows of this process in an epoch."""
-        columns = []
-        for number, (source, count) in enumerate(zip(known, counts)):
-            world = count * fabric.world_size
-            rows = rows_between(len(source.index), epoch * per_epoch * world,
-                                (epoch + 1) * per_epoch * world, [recipe.seed, number])
-            mine = rows.reshape(per_epoch, fabric.world_size, count)[:, fabric.global_rank]
-            columns.append(mine + offsets[number])
-        return np.concatenate(columns, axis=1)
+    rows_of = partial(_rows_of_epoch, [len(source.index) for source in known], counts, per_epoch,
+                      recipe.seed, fabric.global_rank, fabric.world_size)
 
     def known_of(rows: Sequence[int], labels: torch.Tensor) -> dict[str, torch.Tensor]:
         teacher = functional.normalize(torch.from_numpy(targets[rows]).float(), dim=1)

@@ -64,11 +64,11 @@ class Options:
     """Renders of the same classes to test on, of another seed."""
     backbone: Path | None = None
     """ImageNet weights of the image tower's trunk (*.safetensors); without, from scratch."""
-    config: Path = ROOT / 'models/mini_clip.json'
+    config: Path = ROOT / 'data/mini/mini_clip.json'
     """open_clip config of the model."""
     captions: Path = ROOT / 'config/captions/ycb.yaml'
     descriptions: Path = ROOT / 'config/vocabularies/ycb.yaml'
-    out: Path = ROOT / 'models/mini_clip.safetensors'
+    out: Path = ROOT / 'data/mini/mini_clip.safetensors'
     text_steps: int = 300
     epochs: int = 10
     """Of the image tower."""

@@ -227,9 +227,11 @@ def open_teacher(source: TeacherSource, device: str = 'cpu') -> Teacher:
     return teacher
 
 
-def cached(teacher: Teacher, queries: Queries | None = None) -> TextEncoder:
+def cached(teacher: Teacher, queries: Queries | None = None, recording: Path | None = None
+           ) -> TextEncoder:
     """Return the teacher's text side, which no prompt is asked of twice; queries: counts them."""
-    return CountedText(teacher, default_cache_dir(), Queries() if queries is None else queries)
+    return CountedText(teacher, default_cache_dir(), Queries() if queries is None else queries,
+                       recording=recording)
 
 
 def tower_beside(source: TeacherSource, teacher: Teacher, folder: Path) -> TextTower:
@@ -237,16 +239,16 @@ def tower_beside(source: TeacherSource, teacher: Teacher, folder: Path) -> TextT
     Return what a student's checkpoint names as its text tower.
 
     A local one's files are put beside the checkpoint, where it looks for them: linked where the
-    disk allows it, else copied; and so are the prompts of a recording. A black box's prompts are
-    on the robot only as far as its cache has them.
+    disk allows it, else copied. The prompts of a recording are written there; others of a black
+    box are on the robot only as far as its cache has them.
     """
-    if is_black_box(source):
-        return TextTower(source.model, '', teacher.identity)
     known = ''
     if source.recording:
         found, known = recording.read(source.recording), PROMPTS
         recording.write(replace(found, image_size=0, image_digests=found.image_digests[:0],
                                 image_rows=found.image_rows[:0]), folder / known)
+    if is_black_box(source):
+        return TextTower(source.model, '', teacher.identity, known)
     tower = TextTower(source.model, source.pretrained, teacher.identity, known)
     if not tower.is_local:
         return tower

@@ -15,11 +15,12 @@ from types import FrameType
 import zlib
 
 from batches import Batches
+import fitting
 import frozen_norms
 from kept_memory import keep_memory
 from lightning_fabric import Fabric
 import losses
-from memory import Memory
+from memory import Memory, recall
 import run_state
 from run_state import Progress, save
 from timm.optim import create_optimizer_v2
@@ -206,12 +207,19 @@ def _step(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
           ) -> tuple[bool, dict[str, float]]:
     """Learn from a batch; return if a process was asked to stop, and the terms over all."""
     if run.memory:
-        embeddings, logits, recalled = _recall(run, model, images)
-        parts = {**parts, 'memory': recalled}
+        with run.fabric.autocast():
+            features = run.memory.features(images)
+        untouched = all(stage.train == 'projector'
+                        for stage in run.recipe.stages[:run.progress.stage + 1])
+        # Only a projector can learn from stand-ins: no image of them goes through the backbone.
+        more = run.recipe.loss.stand_in and run.trainee.student.projector.training
+        embeddings, recalled = recall(run.memory, model, features, None if untouched else images,
+                                      bool(more))
+        parts, logits = {**parts, 'memory': recalled}, None
     else:
         embeddings, logits = model(images)
     loss, terms = losses.total(
-        weights(run.recipe), losses.Batch(student=embeddings, logits=logits, **parts),
+        fitting.weights(run.recipe), losses.Batch(student=embeddings, logits=logits, **parts),
         losses.LossSettings(run.recipe.temperature, run.recipe.k),
         lambda rows: gather(run.fabric, rows))
     # All processes learn of a broken loss or a signal in the same step, so that none waits alone.
@@ -224,29 +232,6 @@ def _step(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
     run.fabric.backward(loss)
     optimizer.step()
     return stop > 0, named
-
-
-def _recall(run: Run, model: torch.nn.Module, images: torch.Tensor
-            ) -> tuple[torch.Tensor, None, losses.Recalled]:
-    """Return the embeddings of a batch, no logits, and what the backbone knew before of it."""
-    memory = run.memory
-    with run.fabric.autocast():
-        features = memory.features(images)
-    # Only a projector can learn from them, as no image of them goes through the backbone.
-    more = memory.stand_ins(features) if (
-        run.recipe.loss.stand_in and run.trainee.student.projector.training) else features[:0]
-    if all(stage.train == 'projector' for stage in run.recipe.stages[:run.progress.stage + 1]):
-        rows, _ = model(None, torch.cat([features, more]))  # the backbone is still what it was
-    else:
-        rows, _ = model(images, more)
-    embeddings, stand_ins = rows.split([len(images), len(more)])
-    return embeddings, None, losses.Recalled(memory.scores(features), memory.prototypes,
-                                             stand_ins, memory.scores(more))
-
-
-def weights(recipe: Recipe) -> dict[str, float]:
-    """Return the weights of the loss terms that a recipe uses."""
-    return {name: weight for name, weight in vars(recipe.loss).items() if weight}
 
 
 def gather(fabric: Fabric, rows: torch.Tensor) -> torch.Tensor:

@@ -81,6 +81,11 @@ class CachedText:
         """Return those of the prompts that need no tower."""
         return set(self._kept(prompts))
 
+    def recorded(self, prompts: Sequence[str]) -> set[str]:
+        """Return those of the prompts that the recording has."""
+        found = self._recording
+        return {prompt for prompt in prompts if found.find(prompt) is not None} if found else set()
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The names that the recording knows, each once, sorted."""

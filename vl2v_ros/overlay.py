@@ -30,16 +30,17 @@ def draw(frame: Frame, prediction: Prediction) -> np.ndarray:
         top, middle = step // 4 + row * step, step // 4 + row * step + (step - 2) // 2
         canvas.rectangle((0, top, round(prediction.scores[row] * panel.shape[1]), top + step - 3),
                          fill=UNKNOWN if unknown else BAR)
-        canvas.text((3 * size, middle), f'{prediction.similarities[row]:.2f}', TEXT, _font(size),
+        canvas.text((3 * size, middle), f'{prediction.similarities[row]:.2f}', TEXT, font(size),
                     'rm')
         canvas.text((4 * size, middle), f'unknown ({label}?)' if unknown else label, TEXT,
-                    _font(size), 'lm')
+                    font(size), 'lm')
     panel[:] = np.asarray(image)
     return rgb
 
 
 @lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """Return the font of what is drawn; size: of the letters [px]."""
     try:  # on most Linux systems; it has Latin, Greek, Cyrillic and more
         return ImageFont.truetype('DejaVuSans.ttf', size)
     except OSError:

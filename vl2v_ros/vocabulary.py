@@ -77,7 +77,8 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
 
     A wording of a label is one of its names with one of its descriptions. Each is averaged over
     the templates and normalised again, as open_clip does; the mean of a label's wordings,
-    normalised again, is its prototype.
+    normalised again, is its prototype. Where a recording beside the checkpoint knows a wording by
+    some of the templates, these alone are used: the others would need the text tower.
 
     :param entries: as `check` returns them.
     :param templates: as `prompt` takes them.
@@ -96,7 +97,7 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
     if len(wordings) * len(templates) > MAX_PROMPTS:
         raise ValueError(f'expected at most {MAX_PROMPTS} prompts, got {len(templates)} templates '
                          f'for {len(wordings)} wordings of {len(entries)} labels; leave some out')
-    note = ''
+    wordings, note = _recorded(wordings, encoder), ''
     try:
         prompts, numbers, uses = _lay_out(wordings, background, len(entries))
         embeddings = encoder.encode(prompts)
@@ -118,6 +119,16 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
         tuple(entries), tuple(entry.descriptions for entry in entries.values()), prototypes,
         version, tuple(dict.fromkeys(names[number] for number in labels[embeddings.truncated])),
         prompts, rows, labels, tuple(background), rows[len(rows) - len(background):], note)
+
+
+def _recorded(wordings: Sequence[Wording], encoder: TextEncoder) -> list[Wording]:
+    """Keep of a wording those prompts that are recorded, if any is: they need no tower."""
+    recorded = getattr(encoder, 'recorded', None)  # CachedText has it, and training's
+    if recorded is None:
+        return list(wordings)
+    known = recorded([text for wording in wordings for text in wording.prompts])
+    return [wording._replace(prompts=tuple(text for text in wording.prompts if text in known)
+                             or wording.prompts) for wording in wordings]
 
 
 def _lay_out(wordings: Sequence[Wording], background: Sequence[str], labels: int

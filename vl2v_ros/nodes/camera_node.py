@@ -20,6 +20,7 @@ from vl2v_ros.nodes.parameters import CameraParameters, declare
 from vl2v_ros.sources import image_paths, IMAGES, read_image
 
 KEPT = 32  # a folder of at most so many images is decoded once, a larger one as it is shown
+WEBCAM_BUFFER = 2  # frames in the driver; with more, what is read is old; one halves some rates
 _FROM_BGR = {'rgb8': cv2.COLOR_BGR2RGB, 'mono8': cv2.COLOR_BGR2GRAY}
 
 
@@ -53,25 +54,64 @@ def read_folder(folder: Path, loop: bool) -> Iterator[np.ndarray]:
             return
 
 
-def read_video(source: str, loop: bool) -> Iterator[np.ndarray]:
+def read_video(path: str, loop: bool) -> Iterator[np.ndarray]:
     """
-    Yield the frames of a video file or a webcam as (H, W, 3) uint8 BGR.
+    Yield the frames of a video file as (H, W, 3) uint8 BGR.
 
     :raises ValueError: if it cannot be opened or gives no frame.
     """
-    live = source.isdigit() or source.startswith('/dev/')
     while True:
-        capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
+        capture = cv2.VideoCapture(path)
         good, pixels = capture.read()
         if not good:
-            raise ValueError(f'expected a folder of images, a video file or a webcam as source, '
-                             f'got {source!r}, which gives no frame')
+            raise ValueError('expected a folder of images, a video file or a webcam as source, '
+                             f'got {path!r}, which gives no frame')
         while good:
             yield pixels
             good, pixels = capture.read()
         capture.release()
-        if live or not loop:
+        if not loop:
             return
+
+
+def is_webcam(source: str) -> bool:
+    """Whether a source is a webcam: its number, or its device."""
+    return source.isdigit() or source.startswith('/dev/')
+
+
+def read_webcam(source: str, devices: Path = Path('/dev')) -> Iterator[np.ndarray]:
+    """
+    Yield the frames of a webcam as (H, W, 3) uint8 BGR until it gives no more.
+
+    :raises ValueError: if it gives none; the message tells what could be the matter.
+    """
+    device = devices / f'video{source}' if source.isdigit() else Path(source)
+    if not device.exists():
+        there = ', '.join(sorted(map(str, devices.glob('video*')))) or 'none'
+        raise ValueError(f'expected a webcam at {device}, there is nothing; cameras of this '
+                         f'machine: {there}; in a container, it has to be passed in '
+                         f'(docker run --device {device})')
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise ValueError(f'expected a webcam at {device} that this user may open; as a member of '
+                         'its group you may: sudo usermod -aG video $USER, then log in again')
+    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, WEBCAM_BUFFER)
+    good, pixels = capture.read()
+    if not good:
+        raise ValueError(f'expected a webcam at {device}, it gives no frame; another program may '
+                         'be using it, or it is not the device of the pictures: try the next '
+                         'number')
+    while good:
+        yield pixels
+        good, pixels = capture.read()
+    capture.release()
+
+
+def open_source(source: str, loop: bool) -> Iterator[np.ndarray]:
+    """Return the frames of a folder of images, a webcam or a video file."""
+    if is_webcam(source):
+        return read_webcam(source)
+    return read_folder(Path(source), loop) if os.path.isdir(source) else read_video(source, loop)
 
 
 class CameraNode(Node):
@@ -85,10 +125,11 @@ class CameraNode(Node):
         """
         super().__init__('camera', **kwargs)
         self._settings = declare(self, CameraParameters)
-        source, loop = os.path.expanduser(self._settings.source), self._settings.loop
-        self._frames = (read_folder(Path(source), loop) if os.path.isdir(source)
-                        else read_video(source, loop))
-        self._next: np.ndarray | None = next(self._frames)
+        source = os.path.expanduser(self._settings.source)
+        frames = open_source(source, self._settings.loop)
+        first = next(frames)  # says now if there is none
+        self._frames = itertools.chain([first], frames)
+        self._waits = not is_webcam(source)
         base = self.resolve_topic_name('image')
         compressed = self._settings.image_transport == 'compressed'
         self._topic = self.create_publisher(
@@ -97,19 +138,23 @@ class CameraNode(Node):
             QoSProfile(depth=5),  # reliable, so that subscribers of either kind match
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self.create_timer(1 / self._settings.rate, self._publish)
-        height, width = self._scaled(self._next).shape[:2]
+        height, width = self._scaled(first).shape[:2]
         self.get_logger().info(f'{source} on {self._topic.topic_name}: {width} x {height} px, '
                                f'{self._settings.rate:g} Hz')
 
     def _publish(self) -> None:
-        if self._next is None:
+        if self._waits and self._topic.get_subscription_count() < self._settings.listeners:
+            return
+        self._waits = False
+        pixels = next(self._frames, None)
+        if pixels is None:
             self.get_logger().info('the source has ended')
             self.context.try_shutdown()
             return
+        # The stamp is that of a frame just taken, also where a webcam made us wait for it.
         header = Header(stamp=self.get_clock().now().to_msg(),
                         frame_id=self._settings.frame_id)
-        self._topic.publish(self._message(self._scaled(self._next), header))
-        self._next = next(self._frames, None)
+        self._topic.publish(self._message(self._scaled(pixels), header))
 
     def _scaled(self, pixels: np.ndarray) -> np.ndarray:
         height, width = pixels.shape[:2]

@@ -2,12 +2,13 @@
 vl2v_demo: the classifier and a camera as two processes, without `ros2 launch`.
 
 It prints the labels as they come, changes the vocabulary half way through the service, and saves
-what a viewer of ~/overlay would have seen.
+what a viewer of ~/overlay would have seen, and one page of pictures with their labels.
 """
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 import json
+import math
 import os
 from pathlib import Path
 import subprocess
@@ -16,45 +17,75 @@ import time
 
 from ament_index_python.packages import get_package_share_directory
 import cv2
+import numpy as np
 import rclpy
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
 from sensor_msgs.msg import Image
-from vl2v_msgs.msg import LabelArray
+from vl2v_msgs.msg import LabelArray, Vocabulary
 from vl2v_msgs.srv import SetVocabulary
+from vl2v_ros import contact_sheet
+from vl2v_ros.contact_sheet import Part, Tile
 from vl2v_ros.frame import to_rgb
 from vl2v_ros.nodes.messages import to_frame
 from vl2v_ros.nodes.transport import environment
 
 NAMESPACE = '/demo'
 START_TIMEOUT = 120.0  # to the first label [s]; a first start encodes prompts and compiles
-VIDEO_RATE = 15.0  # [Hz]
-# What it changes to half way: kinds of what the video shows, in words that need no network.
-OTHER_LABELS = 'bottle, fruit, dish, drill, ball, box, mallet, cube'
+RATE = 30.0  # [Hz]
+TILES = 8  # pictures of each vocabulary on the page
+LISTENERS = 2  # of the camera: the classifier and the viewer
+KEPT = 8  # images that may wait for their labels
+# What it changes to half way: kinds of things, in words that need no network.
+OTHER_LABELS = 'fruit, vegetable, juice, milk, person, furniture'
 
 
 class Viewer(Node):
     """Prints labels and records the overlay, as a user's own node would."""
 
-    def __init__(self, out: Path) -> None:
-        """Listen to the classifier in NAMESPACE; write into the folder `out`."""
+    def __init__(self, out: Path, rate: float, seconds: float) -> None:
+        """
+        Listen to the classifier in NAMESPACE.
+
+        :param out: folder to write into.
+        :param rate: of the video to write [Hz].
+        :param seconds: how long each vocabulary is to be in force.
+        """
         super().__init__('viewer', namespace=NAMESPACE)
-        self._out = out
+        self._out, self._rate, self._step = out, rate, seconds / TILES
         self._video: cv2.VideoWriter | None = None
         self._shown = ''
         self._start = time.monotonic()
+        self._since: dict[int, float] = {}  # when each version came into force
+        self._tiles: dict[int, dict[int, Tile]] = {}  # of each version, by their steps
+        self._images: dict[tuple[int, int], Image] = {}  # the newest, by their stamps
         self.latencies: list[float] = []
-        self.newest: dict[int, Image] = {}
-        """The last overlay of each vocabulary version."""
+        self.pictures: dict[int, Image] = {}
+        """An overlay of each vocabulary version."""
+        self.vocabularies: dict[int, Vocabulary] = {}
         self.version = 0
         self.create_subscription(LabelArray, 'classifier/labels', self._on_labels, 10)
         self.create_subscription(Image, 'classifier/overlay', self._on_overlay, 10)
+        self.create_subscription(Image, 'image', self._on_image, qos_profile_sensor_data)
+        self.create_subscription(
+            Vocabulary, 'classifier/vocabulary', self._on_vocabulary,
+            QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
         self._client = self.create_client(SetVocabulary, 'classifier/set_vocabulary')
+
+    def _on_vocabulary(self, message: Vocabulary) -> None:
+        self.vocabularies[message.version] = message
+
+    def _on_image(self, message: Image) -> None:
+        self._images[message.header.stamp.sec, message.header.stamp.nanosec] = message
+        if len(self._images) > KEPT:
+            del self._images[next(iter(self._images))]
 
     def _on_labels(self, message: LabelArray) -> None:
         now = self.get_clock().now().nanoseconds
         stamp = message.header.stamp
         self.latencies.append(now * 1e-9 - stamp.sec - stamp.nanosec * 1e-9)
         self.version = message.vocabulary_version
+        self._collect(message)
         best = message.labels[0]
         shown = f'unknown (nearest: {best.label})' if message.unknown else best.label
         if shown != self._shown:
@@ -63,13 +94,26 @@ class Viewer(Node):
                   f'{shown:32s} score {best.score:.2f}  similarity {best.similarity:.2f}  '
                   f'latency {1000 * self.latencies[-1]:.0f} ms', flush=True)
 
+    def _collect(self, message: LabelArray) -> None:
+        """Keep a picture for the page in the middle of each of the steps of a vocabulary."""
+        since = self._since.setdefault(self.version, time.monotonic())
+        tiles = self._tiles.setdefault(self.version, {})
+        image = self._images.get((message.header.stamp.sec, message.header.stamp.nanosec))
+        step = math.floor((time.monotonic() - since) / self._step - 0.5)
+        if image is not None and 0 <= step < TILES and step not in tiles:
+            best = message.labels[0]
+            tiles[step] = Tile(to_rgb(to_frame(image)), best.label, best.score, message.unknown)
+
     def _on_overlay(self, message: Image) -> None:
         if self._video is None:
             self._video = cv2.VideoWriter(str(self._out / 'demo.mp4'),
-                                          cv2.VideoWriter_fourcc(*'mp4v'), VIDEO_RATE,
+                                          cv2.VideoWriter_fourcc(*'mp4v'), self._rate,
                                           (message.width, message.height))
-        self._video.write(cv2.cvtColor(to_rgb(to_frame(message)), cv2.COLOR_RGB2BGR))
-        self.newest[self.version] = message
+        self._video.write(to_bgr(message))
+        # The last one is often just after a cut: the picture is that of the page's last tile.
+        since = self._since.get(self.version, time.monotonic())
+        if time.monotonic() < since + (TILES - 0.5) * self._step:
+            self.pictures[self.version] = message
 
     def set_vocabulary(self, labels: Sequence[str]) -> None:
         """Replace the classifier's labels and print its reply."""
@@ -82,14 +126,32 @@ class Viewer(Node):
               f'({1000 * answer.seconds:.0f} ms)', flush=True)
 
     def save(self) -> None:
-        """Finish the video and write one picture per vocabulary."""
+        """Finish the video, and write one picture per vocabulary and the page."""
         if self._video:
             self._video.release()
             print(f'wrote {self._out / "demo.mp4"}')
-        for version, message in self.newest.items():
+        for version, message in self.pictures.items():
             path = self._out / f'vocabulary_{version}.jpg'
-            cv2.imwrite(str(path), cv2.cvtColor(to_rgb(to_frame(message)), cv2.COLOR_RGB2BGR))
+            cv2.imwrite(str(path), to_bgr(message))
             print(f'wrote {path}')
+        parts = [Part(heading(self.vocabularies[version]), [*tiles.values()])
+                 for version, tiles in self._tiles.items()
+                 if tiles and version in self.vocabularies]
+        if parts:
+            path = self._out / 'sheet.jpg'
+            cv2.imwrite(str(path), cv2.cvtColor(contact_sheet.draw(parts), cv2.COLOR_RGB2BGR),
+                        (cv2.IMWRITE_JPEG_QUALITY, 85))
+            print(f'wrote {path}')
+
+
+def to_bgr(message: Image) -> np.ndarray:
+    """Return an image as OpenCV writes it, (H, W, 3) uint8."""
+    return cv2.cvtColor(to_rgb(to_frame(message)), cv2.COLOR_RGB2BGR)
+
+
+def heading(vocabulary: Vocabulary) -> str:
+    """Return a line that tells what the labels were."""
+    return f'{len(vocabulary.labels)} labels: {", ".join(vocabulary.labels[:30])}'
 
 
 @contextmanager
@@ -98,7 +160,7 @@ def running(module: str, parameters: dict[str, object]) -> Iterator[subprocess.P
     command = [sys.executable, '-m', f'vl2v_ros.nodes.{module}', '--ros-args',
                '-r', f'__ns:={NAMESPACE}']
     for name, value in parameters.items():  # quoted: `yes` or `12` would not be strings in YAML
-        quoted = value if isinstance(value, float) else json.dumps(str(value))
+        quoted = value if isinstance(value, (float, int)) else json.dumps(str(value))
         command += ['-p', f'{name}:={quoted}']
     process = subprocess.Popen(command)
     try:
@@ -109,17 +171,21 @@ def running(module: str, parameters: dict[str, object]) -> Iterator[subprocess.P
 
 
 def spin(viewer: Viewer, processes: Sequence[subprocess.Popen[bytes]], seconds: float,
-         until_labelled: bool = False) -> None:
-    """Let the viewer work for some seconds; stop the demo when a process has ended."""
+         until: Callable[[], object] | None = None, what: str = '') -> None:
+    """
+    Let the viewer work for some seconds; stop the demo when a process has ended.
+
+    :param until: what ends it sooner, and has to come; `what` it is that did not come.
+    """
     end = time.monotonic() + seconds
-    while time.monotonic() < end and not (until_labelled and viewer.latencies):
+    while time.monotonic() < end and not (until and until()):
         rclpy.spin_once(viewer, timeout_sec=0.1)
         for process in processes:
             if process.poll() is not None:
                 sys.exit(f'vl2v_demo: {process.args[2]} ended with {process.returncode}; '
                          'see its message above')
-    if until_labelled and not viewer.latencies:
-        sys.exit(f'vl2v_demo: no label in {seconds:.0f} s')
+    if until and not until():
+        sys.exit(f'vl2v_demo: no {what} in {seconds:.0f} s')
 
 
 def main() -> None:
@@ -129,30 +195,38 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, default=Path('demo'), help='folder for what it makes')
     parser.add_argument('--seconds', type=float, default=16, help='how long it labels')
-    parser.add_argument('--rate', type=float, default=VIDEO_RATE, help='frames per second [Hz]')
-    parser.add_argument('--source', default=share / 'data/ycb_sample/sequence.mp4',
-                        help='folder of images, video file or webcam (0); by default renders of '
-                        'YCB objects')
+    parser.add_argument('--rate', type=float, default=RATE, help='frames per second [Hz]')
+    parser.add_argument('--source', default=share / 'data/photos_sample/sequence.mp4',
+                        help='folder of images, video file or webcam (0); by default photos from '
+                        'shops')
     parser.add_argument('--checkpoint', type=Path, default=share / 'models/student.safetensors',
                         help='by default the student that ships')
     parser.add_argument('--vocabulary', default=share / 'config/vocabularies/everyday.yaml',
                         help='labels of the first half, or a *.yaml file')
     parser.add_argument('--then', default=OTHER_LABELS, help='labels of the second half')
+    parser.add_argument('--unknown-threshold', type=float, default=0.0,
+                        help='cosine below which a frame is unknown. By default none is: kinds of '
+                        'things are less like a photo than names are, so one threshold does not '
+                        'fit both lists')
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     os.environ.update(environment())  # for the two nodes, and for what this process receives
     rclpy.init()
-    viewer = Viewer(arguments.out)
+    half = arguments.seconds / 2
+    viewer = Viewer(arguments.out, arguments.rate, half)
     try:
         with running('classifier_node', {'checkpoint': arguments.checkpoint,
-                                         'vocabulary': arguments.vocabulary}) as classifier, \
-                running('camera_node', {'source': arguments.source,
-                                        'rate': arguments.rate}) as camera:
-            processes = classifier, camera
-            spin(viewer, processes, START_TIMEOUT, until_labelled=True)
-            spin(viewer, processes, arguments.seconds / 2)
-            viewer.set_vocabulary([label.strip() for label in arguments.then.split(',')])
-            spin(viewer, processes, arguments.seconds / 2)
+                                         'vocabulary': arguments.vocabulary,
+                                         'unknown_threshold': arguments.unknown_threshold
+                                         }) as classifier:
+            spin(viewer, [classifier], START_TIMEOUT, lambda: viewer.vocabularies, 'vocabulary')
+            with running('camera_node', {'source': arguments.source, 'rate': arguments.rate,
+                                         'listeners': LISTENERS}) as camera:
+                spin(viewer, [classifier, camera], START_TIMEOUT, lambda: viewer.latencies,
+                     'label')
+                spin(viewer, [classifier, camera], half)
+                viewer.set_vocabulary([label.strip() for label in arguments.then.split(',')])
+                spin(viewer, [classifier, camera], half)
     except KeyboardInterrupt:
         pass
     except Exception:

@@ -77,6 +77,8 @@ class CameraParameters:
     jpeg_quality: int = _parameter(90, 'Of compressed images', 1, 100)
     frame_id: str = _parameter('camera', 'Of every header')
     loop: bool = _parameter(True, 'Begin again at the end of a folder or a video')
+    listeners: int = _parameter(
+        1, 'A folder or a video begins when so many listen; 0: at once', 0, 100)
 
 
 def declare(node: Node, kind: type[T]) -> T:

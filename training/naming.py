@@ -1,0 +1,109 @@
+"""
+Measure what a student names on photos it was not trained on, as it runs on a robot.
+
+python training/naming.py photos --checkpoint STUDENT.safetensors --out FOLDER --data DATA
+python training/naming.py photos --checkpoint STUDENT.safetensors --out FOLDER \
+    --photos MY_PHOTOS --names my_names.yaml
+python training/naming.py teacher --checkpoint STUDENT.safetensors --out FOLDER \
+    --recording photos/clip_vit_b32.safetensors --images photos/recorded/coco
+python training/naming.py unknown --checkpoint STUDENT.safetensors --out FOLDER --data DATA
+
+`photos` names labelled photos, over the names of their own list and over all that the recording
+beside the student knows; `teacher` compares the student with a teacher's recorded answers;
+`unknown` leaves photos' names out of lists of several lengths, see rules.py, and with --calibrate
+writes threshold and temperature into the checkpoint. Each prints a table, and writes result.json
+into --out.
+"""
+from dataclasses import dataclass
+import json
+import sys
+
+from answers import Teacher, teacher
+from image_index import Index
+import metrics
+import numpy as np
+from photo_sets import known_names, PhotoSet, read_set, Sets, sets_of
+from report import markdown_table
+from robot import facts, FIVE, Robot
+import torch
+import tyro
+from unknown import Unknown, unknown
+from vl2v_ros.files import replacing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photos(Sets):
+    """Name labelled photos."""
+
+
+def photos(command: Photos) -> dict[str, object]:
+    """Name the photos of each set; raises ValueError for what cannot be read or encoded."""
+    robot = Robot(command.checkpoint, command.device, command.templates)
+    rows, notes = [], []
+    for name, one in sets_of(command).items():
+        row, said = named(robot, one)
+        rows.append({'photos': name, **row})
+        notes += [f'{name}: {text}' for text in said]
+    return {**facts(command, robot), 'table': rows, 'notes': notes}
+
+
+def named(robot: Robot, photo_set: PhotoSet) -> tuple[dict[str, object], list[str]]:
+    """
+    Name the photos of one set.
+
+    :return: a line of the table, accuracies in percent, of several domains their mean; and notes.
+    """
+    shown = read_set(photo_set, robot.encoder, robot.templates)
+    rows, labels = robot.embed(shown.index), torch.from_numpy(shown.labels)
+    row = {'count': len(shown.index), 'names': len(shown.words.labels)}
+    similarities = rows @ torch.tensor(shown.words.prototypes).T
+    row |= {f'{what} [%]': value for what, value in accuracies(
+        similarities, labels, shown.index).items()}
+    if robot.encoder.names:
+        known, places = known_names(robot.encoder, shown.words, robot.templates)
+        row |= {'all names': len(known.labels)} | {
+            f'{what} of all [%]': value for what, value in accuracies(
+                rows @ torch.tensor(known.prototypes).T, torch.from_numpy(places)[labels],
+                shown.index).items()}
+    left_out = [f'left out are {shown.left_out}'] * bool(shown.left_out)
+    return row, left_out + [shown.words.note] * bool(shown.words.note)
+
+
+def accuracies(similarities: torch.Tensor, labels: torch.Tensor, index: Index
+               ) -> dict[str, float]:
+    """Return how often the first name, or one of five, is right; the mean of domains [%]."""
+    first, five = [], []
+    for domain in np.unique(index.domains):
+        mine = torch.from_numpy(index.domains == domain)
+        first.append(metrics.accuracy(similarities[mine], labels[mine]))
+        nearest = similarities[mine].topk(min(FIVE, similarities.shape[1])).indices
+        five.append((nearest == labels[mine, None]).any(1).double().mean().item())
+    return {'top-1': 100 * float(np.mean(first)), 'top-5': 100 * float(np.mean(five))}
+
+
+def shortly(value: object) -> object:
+    """Return numbers for lists of several lengths as one text, anything else as it is."""
+    if not isinstance(value, list):
+        return value
+    return ' '.join(f'{one:.0f}' if max(value) > 1.5 else f'{one:.2f}' for one in value)
+
+
+def main() -> None:
+    """Measure as the command line says, and print the table."""
+    try:
+        command = tyro.cli(Photos | Teacher | Unknown, description=__doc__)
+        measure = {Photos: photos, Teacher: teacher, Unknown: unknown}[type(command)]
+        result = measure(command)
+        print(markdown_table([{name: shortly(value) for name, value in row.items()}
+                              for row in result['table']]))
+        for note in result['notes']:
+            print(f'\n{note}')
+        command.out.mkdir(parents=True, exist_ok=True)
+        with replacing(command.out / 'result.json') as temporary:
+            temporary.write_text(json.dumps(result, indent=1))
+    except (ValueError, OSError) as error:
+        sys.exit(f'naming: {error}')
+
+
+if __name__ == '__main__':
+    main()
