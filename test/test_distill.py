@@ -171,6 +171,33 @@ def test_student_of_the_teachers_own_tower_begins_with_its_table(tmp_path: Path)
     assert (folder / 'timm_tiny.safetensors').samefile(names['pretrained'])
 
 
+def test_a_student_goes_on_with_ones_own_photos(tmp_path: Path) -> None:
+    here(tmp_path)
+    path = tmp_path / 'runs/tiny_seed0/student.safetensors'
+    before = checkpoint.load(path)
+    write_images(tmp_path / 'mine', CLASSES[:2], [''])
+    result = here(
+        tmp_path, name='mine', student={'weights': str(path)},
+        data={'vocabulary': str(tmp_path / 'words.yaml'), 'sources': [
+            {'images': str(tmp_path / 'mine'), 'named': True, 'teacher': 'start'}]},
+        stages=[{'train': 'projector', 'epochs': 20, 'rate': 0.01}],
+        loss={'cls': 1, 'img_cos': 1})
+    assert result['queries']['images']['asked'] == 0  # the teacher sees no photo
+    folder = tmp_path / 'runs/mine_seed0'
+    after = checkpoint.load(folder / 'student.safetensors')
+    for name, weight in before.state_dict().items():
+        assert torch.equal(weight, after.state_dict()[name]) != name.startswith('projector'), name
+    words = vocabulary.build(vocabulary.check(LABELS[:2]), open_text_tower(
+        after.spec.text_tower, WIDTH, folder, tmp_path / 'prompts'), 1, after.spec.templates)
+    frames = [Frame(draw(name, '', 100 * number + image))
+              for number, name in enumerate(CLASSES[:2]) for image in range(5)]
+    first, then = (torch.tensor(Classifier(one).embed(frames)) for one in (before, after))
+    assert (first * then).sum(1).mean() > 0.9  # by img_cos; 0 were a right angle
+    margin = torch.tensor(words.prototypes[0] - words.prototypes[1])
+    own = torch.tensor([1.0, -1.0]).repeat_interleave(5)
+    assert (then @ margin * own).mean() > (first @ margin * own).mean() + 0.001
+
+
 def shades() -> CallableTeacher:
     """Return a black box: mean colours, and lengths of prompts."""
     return CallableTeacher(lambda images: images.reshape(len(images), -1, 3).mean(1) + 1,

@@ -164,8 +164,13 @@ def test_a_black_box_takes_its_recorded_prompts_along(tmp_path: Path, cache_dir:
     recording.write(Recording(
         teacher.identity, 0, 'mine', prompts, prompts, teacher.encode(prompts).rows.astype('f2'),
         np.zeros((0, 32), np.uint8), np.zeros((0, 3), np.float16)), tmp_path / 'box.safetensors')
-    here(tmp_path, '--data.sources.0.teacher', 'all', '--teacher.model',
-         'test_distill_sources:shades', '--teacher.recording', tmp_path / 'box.safetensors')
+    result = here(
+        tmp_path, '--data.sources.0.teacher', 'all', '--teacher.model',
+        'test_distill_sources:shades', '--teacher.recording', tmp_path / 'box.safetensors',
+        '--data.templates', 'a photo of a {label}', 'the {label}')
+    # What is recorded by one of the templates is not asked for by the other.
+    assert result['queries']['prompts'] == {
+        'asked': len(prompts), 'from cache': len(prompts), 'missing': 0}
     spec = checkpoint.load(tmp_path / STUDENT).spec
     assert spec.text_tower.recording == PROMPTS and spec.width == 3
     tower = open_text_tower(spec.text_tower, 3, (tmp_path / STUDENT).parent, tmp_path / 'robot')

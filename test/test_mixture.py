@@ -265,7 +265,7 @@ def test_what_goes_with_sources(recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize('field, message', [
-    ({'teacher': 'some'}, "teacher: expected '', known or all, got 'some'"),
+    ({'teacher': 'some'}, "teacher: expected '', known, all or start, got 'some'"),
     ({'part': 0.0}, 'part: expected a positive number'),
     ({'part': float('inf')}, 'part: expected a positive')])
 def test_sources_out_of_range_are_refused(field: dict, message: str) -> None:

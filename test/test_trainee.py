@@ -8,10 +8,11 @@ from safetensors.torch import save_file
 from teacher import OpenClipTeacher
 import timm
 from tiny_data import TIMM_CONFIG, write_timm_teacher
-from tiny_models import python, spec, write_tower
+from tiny_models import python, spec, student, write_tower
 import torch
 from torch import nn
 from trainee import BATCH_NORMS, build, mean_and_std, train_part, Trainee
+from vl2v_ros import checkpoint
 from vl2v_ros.text import TextTower
 
 from config import StudentSource
@@ -138,6 +139,34 @@ def test_weights_of_a_wrong_file_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b'no weights')
     with pytest.raises(ValueError, match='student.weights: .* does not fit'):
         trainee_of(weights=str(path))
+
+
+def test_a_student_goes_on(tmp_path: Path) -> None:
+    first = student(1, projector='mlp', temperature=0.02, unknown_threshold=0.3, teacher='its own')
+    checkpoint.save(first, tmp_path / 'first.safetensors')
+    found = trainee_of(weights=str(tmp_path / 'first.safetensors'), projector='mlp').student.eval()
+    with torch.no_grad():
+        np.testing.assert_allclose(found(IMAGES), first(IMAGES), atol=1e-6)
+    # What was calibrated on it stays; the rest is what the recipe says.
+    assert (found.spec.temperature, found.spec.unknown_threshold) == (0.02, 0.3)
+    assert found.spec.teacher == ''
+
+
+def test_students_that_do_not_fit_the_recipe_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / 'first.safetensors'
+    checkpoint.save(student(), path)
+    for fields, message in (
+            ({'projector': 'mlp'}, 'projector mlp, as the recipe says, found linear'),
+            ({'image_size': 64}, 'with image_size 64, as the recipe says, found 32'),
+            ({'templates': ('a {label}',)}, "with templates .'a {label}',., as the recipe says"),
+            ({'text_tower': TextTower('a', 'b', 'a/b')}, 'beside the text tower a/b, found one ')):
+        with pytest.raises(ValueError, match=f'student.weights: expected .*{message}'):
+            trainee_of(weights=str(path), **fields)
+    whole = path.read_bytes()
+    for size in (len(whole) - 8, 20):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match='student.weights: .* does not fit test_resnet'):
+            trainee_of(weights=str(path))
 
 
 HUB = """

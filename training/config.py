@@ -28,9 +28,12 @@ class Source:
     """Folder of images, at any depth."""
     names: Path | None = None
     """YAML that maps class folders to names; images of others, or without it, have no name."""
+    named: bool = False
+    """Without `names`: each class folder is named as what it shows."""
     teacher: str = ''
     """all: its embeddings are learnt from, and asked for where they are missing; known: of those
-    images alone whose embedding is in the caches, the others are left out; '': never."""
+    images alone whose embedding is in the caches, the others are left out; start: the student as
+    it begins is the teacher instead, so that it stays near; '': never."""
     part: float = 1.0
     """Of each batch, relative to the other sources."""
     without: tuple[str, ...] = ()
@@ -38,8 +41,10 @@ class Source:
 
     def __post_init__(self) -> None:
         """Check ranges; raises ValueError that names the field."""
-        if self.teacher not in ('', 'known', 'all'):
-            raise ValueError(f"teacher: expected '', known or all, got {self.teacher!r}")
+        if self.named and self.names:
+            raise ValueError('named: expected no names file beside it; leave one of them out')
+        if self.teacher not in ('', 'known', 'all', 'start'):
+            raise ValueError(f"teacher: expected '', known, all or start, got {self.teacher!r}")
         if not 0 < self.part < math.inf:
             raise ValueError(f'part: expected a positive number, got {self.part!r}')
 
@@ -95,7 +100,7 @@ class StudentSource:
     """timm model name."""
     weights: str = 'teacher'
     """'': random; 'hub': timm's pretrained; 'teacher': the teacher's own image tower (VL2V-SD);
-    else a weights file (*.safetensors) for the backbone."""
+    else a file (*.safetensors) with weights for the backbone, or a student to go on with."""
     image_size: int = 128
     """Side of its input [px]."""
     projector: str = 'linear'

@@ -132,9 +132,10 @@ def distill_mixture(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, o
             vocabulary.check(names), encoder, 1, recipe.data.templates).prototypes)
     known = mixture.read_sources(recipe, names, teacher, default_cache_dir() / 'embeddings',
                                  queries)
-    batches = mixture.mixture_batches(fabric, recipe, known, prototypes)
     what = ', '.join(f'{len(one.index)} of {one.index.root.name}' for one in known)
     trainee = new_trainee(recipe, len(names), f'images: {what}', teacher, folder)
+    known = mixture.with_start(known, recipe, trainee)
+    batches = mixture.mixture_batches(fabric, recipe, known, prototypes)
     memory = Memory(trainee, Path(recipe.student.weights), prototypes_of(
         classes, names, prototypes)) if classes else None
     if memory and recipe.student.projector == 'mlp':

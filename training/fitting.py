@@ -42,10 +42,11 @@ def _check_sources(recipe: Recipe) -> None:
     used = weights(recipe).keys()
     if (wanting := used & losses.NEED_TEACHER) and not any(one.teacher for one in data.sources):
         raise ValueError(f'loss: {", ".join(sorted(wanting))} learns from a teacher, but no source'
-                         " has one; give a source teacher 'all' or 'known'")
-    if (wanting := used & losses.NEED_LABELS) and not any(one.names for one in data.sources):
+                         " has one; give a source teacher 'all', 'known' or 'start'")
+    if (wanting := used & losses.NEED_LABELS) and not any(
+            one.names or one.named for one in data.sources):
         raise ValueError(f'loss: {", ".join(sorted(wanting))} learns from names, but no source '
-                         'has any; give a source a file of names')
+                         'has any; give a source a file of names, or say it is named')
     if recipe.student.classes and recipe.student.weights in ('', 'hub', 'teacher'):
         raise ValueError('student.classes: expected the file that the classifier is in as '
                          f'student.weights, got {recipe.student.weights!r}')

@@ -5,7 +5,7 @@ A source may have names for what its images show, embeddings by the teacher, bot
 it serves the loss term `keep` alone). Every batch has the same part of each source.
 """
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 import itertools
 from pathlib import Path, PurePosixPath
@@ -13,7 +13,7 @@ import unicodedata
 
 from batches import Batches, on_device, part_of, quiet_worker, RowBatches, Step
 from embedding_cache import embeddings, known_embeddings
-from image_index import image_files, Index, table, without_corrupt
+from image_index import image_files, Index, label_of, table, without_corrupt
 from images import Images, Sample
 from lightning_fabric import Fabric
 import numpy as np
@@ -24,6 +24,7 @@ from teacher import Teacher
 import torch
 from torch.nn import functional
 from torch.utils.data import ConcatDataset, DataLoader
+from trainee import outputs, Trainee
 import yaml
 
 from config import Recipe, Source
@@ -87,6 +88,14 @@ def read_images(source: Source) -> Index:
 
     :raises ValueError: if there is none, or a folder to leave out is not there.
     """
+    files, classes = _files(source)
+    index = without_corrupt(table(source.images, files, classes, [''] * len(files)), check=True)
+    report_corrupt(index)
+    return index
+
+
+def _files(source: Source) -> tuple[list[str], list[str]]:
+    """Return the images of a source and their classes; raises ValueError as read_images does."""
     for name in source.without:
         if not (source.images / name).is_dir():
             raise ValueError(f'data.sources: {source.images} has no folder {name} to leave out')
@@ -95,16 +104,20 @@ def read_images(source: Source) -> Index:
     if not files:
         raise ValueError(f'data.sources: expected images in {source.images}, found none'
                          + ('' if source.images.is_dir() else '; there is no such folder'))
-    classes = [unicodedata.normalize('NFC', Path(file).parent.name) for file in files]
-    index = without_corrupt(table(source.images, files, classes, [''] * len(files)), check=True)
-    report_corrupt(index)
-    return index
+    return files, [unicodedata.normalize('NFC', Path(file).parent.name) for file in files]
 
 
 def labels_of(sources: Sequence[Source]) -> tuple[str, ...]:
     """Return the names that the sources' class folders go by, each once, in order."""
-    return tuple(dict.fromkeys(name for source in sources if source.names
-                               for name in read_names(source.names).values()))
+    return tuple(dict.fromkeys(name for source in sources
+                               for name in names_of(source).values()))
+
+
+def names_of(source: Source) -> dict[str, str]:
+    """Return which name each class folder of a source goes by; raises ValueError."""
+    if source.named:
+        return {name: label_of(name) for name in dict.fromkeys(_files(source)[1])}
+    return read_names(source.names) if source.names else {}
 
 
 def read_sources(recipe: Recipe, names: Sequence[str], teacher: Teacher, cache: Path,
@@ -129,7 +142,7 @@ def read_sources(recipe: Recipe, names: Sequence[str], teacher: Teacher, cache: 
         else:
             targets = embeddings(index, teacher, cache, queries=queries)[:, 0] if (
                 source.teacher == 'all') else None
-        called = read_names(source.names) if source.names else {}
+        called = names_of(source)
         if called and not called.keys() & set(index.class_names):
             raise ValueError(f'data.sources: {source.names} names none of the folders of images '
                              f'in {source.images}, such as {index.class_names[0]!r}')
@@ -137,6 +150,13 @@ def read_sources(recipe: Recipe, names: Sequence[str], teacher: Teacher, cache: 
                              for name in index.class_names], np.int64)
         known.append(Known(index, by_class[index.labels], targets, source.part))
     return known
+
+
+def with_start(known: Sequence[Known], recipe: Recipe, trainee: Trainee) -> list[Known]:
+    """Let a student, as it begins, be the teacher of the sources that say so."""
+    return [replace(one, targets=outputs(trainee, one.index)[0].half().numpy())
+            if source.teacher == 'start' else one
+            for source, one in zip(recipe.data.sources, known)]
 
 
 def shares(parts: Sequence[float], batch: int) -> list[int]:

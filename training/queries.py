@@ -64,7 +64,7 @@ class CountedText:
         :param done: is told how many prompts the teacher has just answered.
         """
         self.width = teacher.width
-        self._teacher, self._cache_dir, self._queries = teacher, cache_dir, queries
+        self._teacher, self._queries = teacher, queries
         self._asked = _Asked(teacher, done)
         self._cached = CachedText(teacher.identity, teacher.width, lambda: self._asked, cache_dir,
                                   recording)
@@ -79,12 +79,16 @@ class CountedText:
         try:
             found = self._cached.encode(prompts)
         except CannotLoad as error:
-            known = cached_rows(self._teacher.identity, self.width, prompts, self._cache_dir)
+            known = self._cached.kept(prompts)
             missing = [repr(prompt) for prompt in dict.fromkeys(prompts) if prompt not in known]
             raise ValueError(missing_answers(self._teacher.identity, len(missing), 'prompts',
                                              missing, error)) from error
         self._queries.add('prompts', len(set(prompts)), self._asked.count - before)
         return found
+
+    def recorded(self, prompts: Sequence[str]) -> set[str]:
+        """Return those of the prompts that the recording has."""
+        return self._cached.recorded(prompts)
 
 
 class _Asked:

@@ -1,4 +1,5 @@
 """Trainee: the student of a recipe, ready to be trained, and which of its parts a stage trains."""
+from dataclasses import replace
 from pathlib import Path
 
 from image_index import Index
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
+from vl2v_ros import checkpoint
 from vl2v_ros.frame import Frame
 from vl2v_ros.runtime import Runtime
 from vl2v_ros.spec import StudentSpec
@@ -21,6 +23,9 @@ from vl2v_ros.student import Student
 from config import StudentSource
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+# Of the spec of a student that training goes on with: what the recipe's must be, what is kept.
+GOES_ON = 'backbone', 'width', 'image_size', 'mean', 'std', 'projector', 'resize_mode', 'templates'
+CALIBRATED = 'temperature', 'unknown_threshold'
 
 
 class Trainee(nn.Module):
@@ -124,6 +129,8 @@ def build(source: StudentSource, spec: StudentSpec, classes: int | None,
         _copy_hub(student, spec.backbone)
     elif source.weights == 'teacher':
         _copy_teacher(student, teacher_tower)
+    elif source.weights and checkpoint.is_student(Path(source.weights)):
+        _copy_student(student, Path(source.weights))
     elif source.weights:
         _copy_file(student, Path(source.weights))
     # Faster on a CPU, and what tensor cores like.
@@ -152,6 +159,26 @@ def _copy_file(student: Student, path: Path) -> None:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f'student.weights: {path} does not fit {student.spec.backbone}: expected '
                          f'a *.safetensors file with its weights ({error})') from error
+
+
+def _copy_student(student: Student, path: Path) -> None:
+    """Go on with a trained student; what was calibrated on it stays."""
+    try:
+        first = checkpoint.load(path)
+    except ValueError as error:
+        raise ValueError(f'student.weights: {error}') from error
+    for name in GOES_ON:
+        found, wanted = getattr(first.spec, name), getattr(student.spec, name)
+        if found != wanted:
+            raise ValueError(f'student.weights: expected a student with {name} {wanted}, as the '
+                             f'recipe says, found {found} in {path}; change the recipe')
+    found, wanted = first.spec.text_tower.identity, student.spec.text_tower.identity
+    if found != wanted:
+        raise ValueError(f'student.weights: expected a student beside the text tower {wanted}, '
+                         f'found one beside {found} in {path}; name its teacher in the recipe')
+    student.load_state_dict(first.state_dict())
+    student.spec = replace(student.spec, **{name: getattr(first.spec, name)
+                                            for name in CALIBRATED})
 
 
 def _copy_teacher(student: Student, tower: nn.Module | None) -> None:

@@ -72,6 +72,15 @@ def look(path: Path, graphs: Path) -> Stored:
         return Stored(path, spec, not set(INT8.values()).isdisjoint(file.keys()), graphs)
 
 
+def is_student(path: Path) -> bool:
+    """Return whether a file is a student, and not other weights or no file that can be read."""
+    try:
+        with safe_open(path, 'np') as file:
+            return FORMAT in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def load(path: Path) -> 'Student':
     """
     Read a student, in evaluation mode, in float32, on the CPU.

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 import numpy as np
-from vl2v_ros.cached_text import CachedText, NoTower
+from vl2v_ros.cached_text import NoTower
 from vl2v_ros.offline import fall_back, PLAIN, Wording
 from vl2v_ros.text import TextEncoder
 
@@ -123,9 +123,10 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
 
 def _recorded(wordings: Sequence[Wording], encoder: TextEncoder) -> list[Wording]:
     """Keep of a wording those prompts that are recorded, if any is: they need no tower."""
-    if not isinstance(encoder, CachedText):
+    recorded = getattr(encoder, 'recorded', None)  # CachedText has it, and training's
+    if recorded is None:
         return list(wordings)
-    known = encoder.recorded([text for wording in wordings for text in wording.prompts])
+    known = recorded([text for wording in wordings for text in wording.prompts])
     return [wording._replace(prompts=tuple(text for text in wording.prompts if text in known)
                              or wording.prompts) for wording in wordings]
 
