@@ -34,6 +34,7 @@ from tqdm import tqdm
 import tyro
 from vl2v_ros import checkpoint
 from vl2v_ros.classifier import Classifier
+from vl2v_ros.files import replacing
 from vl2v_ros.frame import Frame
 from vl2v_ros.spec import StudentSpec
 from vl2v_ros.student import Student
@@ -212,8 +213,9 @@ def measure(options: Options, device: str) -> dict[str, object]:
             except Exception as error:  # noqa: BLE001 the same
                 leave_out(name, error)
     return {'machine': machine.describe() | {'device': device},
-            'options': {key: str(value) if isinstance(value, Path) else value
-                        for key, value in asdict(options).items()},
+            'options': {
+                key: str(value).removeprefix(f'{ROOT}/') if isinstance(value, Path) else value
+                for key, value in asdict(options).items()},
             'milliseconds': times, 'weights': weights, 'left out': left_out}
 
 
@@ -261,9 +263,8 @@ def main() -> None:
     print(machine.sentence(result['machine']))
     result['table'] = table(result)
     print(f'{options.width}x{options.height}, {options.labels} labels\n\n{result["table"]}')
-    part = options.out.with_name(f'.{options.out.name}.part')
-    part.write_text(json.dumps(result, indent=1))
-    part.replace(options.out)
+    with replacing(options.out) as temporary:
+        temporary.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == '__main__':

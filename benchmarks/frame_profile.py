@@ -23,6 +23,7 @@ from torch.profiler import profile, ProfilerActivity
 import tyro
 from vl2v_ros import checkpoint, stages
 from vl2v_ros.classifier import Classifier
+from vl2v_ros.files import replacing
 from vl2v_ros.frame import Frame
 from vl2v_ros.preprocess import crop
 
@@ -169,8 +170,8 @@ def main() -> None:
     result = measure(options, device)
     result['table'] = table(result)
     print(result['table'])
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1))
+    with replacing(options.out) as temporary:
+        temporary.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == '__main__':

@@ -29,6 +29,7 @@ import torch  # noqa: E402
 from trainee import build  # noqa: E402
 import trainer  # noqa: E402
 import tyro  # noqa: E402
+from vl2v_ros.files import replacing  # noqa: E402
 from vl2v_ros.spec import StudentSpec  # noqa: E402
 from vl2v_ros.text import TextTower  # noqa: E402
 
@@ -152,8 +153,8 @@ def main() -> None:
         sys.exit(f'training_rate: {error}')
     result['table'] = table(result)
     print(result['table'])
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1))
+    with replacing(options.out) as temporary:
+        temporary.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == '__main__':

@@ -25,6 +25,7 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 import tyro  # noqa: E402
+from vl2v_ros.files import replacing  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,10 @@ def main() -> None:
                      f'{middle / base:.2f} |')
     table = '\n'.join(lines)
     print(table)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({
-        'machine': f'{platform.machine()}, {os.cpu_count()} cores, {options.device}',
-        'images/s': found, 'table': table}, indent=1))
+    with replacing(options.out) as temporary:
+        temporary.write_text(json.dumps({
+            'machine': f'{platform.machine()}, {os.cpu_count()} cores, {options.device}',
+            'images/s': found, 'table': table}, indent=1))
 
 
 if __name__ == '__main__':

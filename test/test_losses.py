@@ -306,7 +306,8 @@ def test_terms_learn_from_the_images_they_can(term: str) -> None:
     if term in losses.NEED_LABELS:
         use &= named
     given = batch({**made, 'labels': np.where(named, made['labels'], -1)}, learner(term))
-    loss, _ = losses.total({term: 1.0}, replace(given, told=torch.tensor(told)), SETTINGS)
+    loss, _ = losses.total({term: 1.0}, replace(
+        given, told=torch.tensor(told), named=torch.tensor(named)), SETTINGS)
     kept = {name: rows if name in {'prototypes', 'columns'} else rows[use]
             for name, rows in made.items()}
     assert loss.item() == pytest.approx(reference(term, kept, SETTINGS), rel=1e-5)
@@ -318,7 +319,8 @@ def test_terms_learn_from_the_images_they_can(term: str) -> None:
 @pytest.mark.parametrize('term', NEEDS)
 def test_no_image_to_learn_from_is_no_loss(term: str) -> None:
     given = batch({**arrays(15), 'labels': np.full(6, -1)})
-    none = replace(given, told=torch.zeros(6, dtype=torch.bool), memory=replace(
+    nothing = torch.zeros(6, dtype=torch.bool)
+    none = replace(given, told=nothing, named=nothing, memory=replace(
         given.memory, stand_ins=torch.empty(0, 5), stand_in_scores=torch.empty(0, 4)))
     for one in (none, replace(none, student=none.student.bfloat16())):
         loss, terms = losses.total({term: 1.0}, one, SETTINGS)
@@ -330,8 +332,8 @@ def test_no_image_to_learn_from_is_no_loss(term: str) -> None:
 
 def test_a_batch_is_taken_apart() -> None:
     given = replace(batch(arrays(16)), told=torch.tensor([True, False] * 3))
-    part = given.take(given.told)
-    assert len(part.labels) == len(part.student) == len(part.captions) == 3 and part.told.all()
+    part = given.take(torch.tensor([0, 2, 4]))
+    assert len(part.labels) == len(part.student) == len(part.captions) == 3 and part.told is None
     assert torch.equal(part.teacher, given.teacher[::2]) and part.logits is None
     assert part.prototypes is given.prototypes and part.memory is given.memory
 

@@ -182,6 +182,7 @@ def test_batches_have_a_fixed_part_of_each_source(
         assert images.shape == (10, 3, 16, 16) and 0 <= images.min() and images.max() <= 1
         assert parts['told'].tolist() == [False] * 4 + [True] * 4 + [False] * 2
         assert (parts['labels'][4:] == NO_NAME).all()
+        assert torch.equal(parts['named'], parts['labels'] != NO_NAME)
         assert torch.equal(parts['prototypes'], torch.eye(2, 4))
         for at in range(10):  # which image it is, by its mean colour
             number = (0, 0, 0, 0, 1, 1, 2, 2, 3, 3)[at]

@@ -187,6 +187,7 @@ def test_only_the_places_of_the_template_are_filled(
 @pytest.mark.parametrize(('templates', 'message'), [
     ((), 'template: expected at least one, got none'),
     (('the {label}', 'a photo'), "template 2: expected the place {label} .*, got 'a photo'"),
+    (('a photo[ of a {label}]. {description}',), 'template 1: expected the place .*outside of'),
     (('{Label}',), 'template 1: expected the place {label} and, if wanted, {description} and'),
     (('{label} {desciption}',), "template 1: expected the place .*got '{label} {desciption}'"),
     (('{label} {}',), 'template 1: expected the place'),

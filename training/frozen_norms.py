@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 from torch.nn import functional
+from vl2v_ros.runtime.folded import follow, SAME
 
 Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
-SAME = 1e-3  # of the largest output: by less do folded and plain outputs differ
 
 
 @contextmanager
@@ -30,7 +30,11 @@ def folded(model: nn.Module, example: torch.Tensor) -> Iterator[int]:
     """
     pairs: list[Pair] = []
     try:
-        expected = _follow(model, example, pairs)
+        frozen = {norm for norm in model.modules()
+                  if isinstance(norm, nn.BatchNorm2d) and not norm.training}
+        expected, follows = follow(model, lambda: _answer(model, example))
+        pairs += [(conv, norm) for norm, conv in follows.items() if norm in frozen
+                  and type(conv) is nn.Conv2d and conv.padding_mode == 'zeros']
         for conv, norm in pairs:
             _join(conv, norm)
         change = (_answer(model, example) - expected).abs().max()
@@ -49,26 +53,6 @@ def _answer(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
     for module in training:
         module.training = True
     return output
-
-
-def _follow(model: nn.Module, example: torch.Tensor, pairs: list[Pair]) -> torch.Tensor:
-    """Collect convolutions and the frozen batch norms that follow them; return the output."""
-    made: dict[int, tuple[nn.Conv2d, torch.Tensor]] = {}
-    frozen = {norm for norm in model.modules()
-              if isinstance(norm, nn.BatchNorm2d) and not norm.training}
-
-    def note(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        if type(module) is nn.Conv2d and module.padding_mode == 'zeros':
-            made[id(output)] = module, output  # kept, so that no other tensor has its id
-        elif module in frozen and id(inputs[0]) in made:
-            pairs.append((made[id(inputs[0])][0], module))
-
-    hooks = [module.register_forward_hook(note) for module in model.modules()]
-    try:
-        return _answer(model, example)
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _join(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

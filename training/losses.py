@@ -51,10 +51,9 @@ class Batch:
     prototypes: (C, D).
     logits: (B, C) of a closed-set linear head; cls and kd use them instead of similarities.
     captions: (B, D) text embeddings of a caption of each image.
-    told: (B,) bool, the images whose `teacher` row is one; None: all.
+    told: (B,) bool on the CPU, the images whose `teacher` row is one; None: all.
+    named: (B,) bool on the CPU, the images whose label is one; None: all.
     memory: what the backbone knew before.
-
-    Images without a label have a negative one, and are in no term that needs labels.
     """
 
     labels: Tensor
@@ -64,6 +63,7 @@ class Batch:
     logits: Tensor | None = None
     captions: Tensor | None = None
     told: Tensor | None = None
+    named: Tensor | None = None
     memory: Recalled | None = None
 
     def __post_init__(self) -> None:
@@ -81,9 +81,10 @@ class Batch:
         assert self.teacher is None or not self.teacher.requires_grad, 'the teacher is frozen'
 
     def take(self, rows: Tensor) -> 'Batch':
-        """Return the part of some images, an (B,) mask."""
-        return replace(self, **{name: value[rows] for name in (
-            'labels', 'student', 'teacher', 'logits', 'captions', 'told')
+        """Return the images of some (T,) int64 rows, all of which count as told and named."""
+        rows = rows.to(self.labels.device)
+        return replace(self, told=None, named=None, **{
+            name: value[rows] for name in ('labels', 'student', 'teacher', 'logits', 'captions')
             if (value := getattr(self, name)) is not None})
 
 
@@ -148,11 +149,10 @@ def _nothing(batch: Batch) -> Tensor:
 
 def _of_use(term: str, batch: Batch) -> Batch:
     """Return the images that a term can learn from: those with a label, with a teacher's row."""
-    if term in NEED_TEACHER and batch.told is not None:
-        batch = batch.take(batch.told)
-    if term in NEED_LABELS and bool((batch.labels < 0).any()):
-        batch = batch.take(batch.labels >= 0)
-    return batch
+    masks = [mask for mask, terms in ((batch.told, NEED_TEACHER), (batch.named, NEED_LABELS))
+             if mask is not None and term in terms]
+    # On the CPU, so that a GPU is not waited for.
+    return batch.take(torch.stack(masks).all(dim=0).nonzero()[:, 0]) if masks else batch
 
 
 def check_weights(weights: Mapping[str, float]) -> None:

@@ -241,8 +241,8 @@ def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
     def known_of(rows: Sequence[int], labels: torch.Tensor) -> dict[str, torch.Tensor]:
         teacher = functional.normalize(torch.from_numpy(targets[rows]).float(), dim=1)
         return {'labels': labels.to(fabric.device), 'prototypes': prototypes,
-                'teacher': teacher.to(fabric.device),
-                'told': torch.from_numpy(told[rows]).to(fabric.device)}
+                'teacher': teacher.to(fabric.device), 'told': torch.from_numpy(told[rows]),
+                'named': labels != NO_NAME}
 
     @cache
     def decoded() -> torch.Tensor:

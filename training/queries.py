@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from teacher import CannotLoad, Teacher
 from vl2v_ros.cached_text import CachedText
 from vl2v_ros.text import TextEmbeddings
@@ -102,33 +101,6 @@ class _Asked:
         self.count += len(prompts)
         self._done(len(prompts))
         return found
-
-
-def cached_rows(identity: str, width: int, prompts: Sequence[str], cache_dir: Path
-                ) -> dict[str, np.ndarray]:
-    """Return the (D,) row of each prompt that the cache of prompts has."""
-    cached = CachedText(identity, width, lambda: _Nothing(width), cache_dir)
-    rows = {}
-    for prompt in dict.fromkeys(prompts):
-        try:
-            rows[prompt] = cached.encode([prompt]).rows[0]
-        except _Absent:
-            pass
-    return rows
-
-
-class _Absent(Exception):
-    """A prompt is not in the cache."""
-
-
-class _Nothing:
-    """Knows no prompt."""
-
-    def __init__(self, width: int) -> None:
-        self.width = width
-
-    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
-        raise _Absent
 
 
 def missing_answers(identity: str, count: int, what: str, names: Sequence[str], why: Exception

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from embedding_cache import image_key, open_store
 import numpy as np
-from queries import cached_rows
 from vl2v_ros import open_clip_models
 from vl2v_ros.cached_text import CachedText
 from vl2v_ros.recording import Recording
@@ -67,6 +66,14 @@ def _check_agreement(identity: str, what: str, cached: np.ndarray, row: np.ndarr
         raise ValueError(f'expected answers of {identity}, but the one to {what} is turned by a '
                          f'cosine of {cosine:.2f} from the one in the caches; the '
                          'recording is of another teacher, or the caches are to be deleted')
+
+
+def cached_rows(identity: str, width: int, prompts: Sequence[str], cache_dir: Path
+                ) -> dict[str, np.ndarray]:
+    """Return the (D,) row of each prompt that the cache of prompts has."""
+    cached = CachedText(identity, width, lambda: _Recorded({}, width), cache_dir)
+    known = sorted(cached.kept(prompts))
+    return dict(zip(known, cached.encode(known).rows))
 
 
 class _Recorded:

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 from vl2v_ros.frame import Frame
-from vl2v_ros.preprocess import preprocess
+from vl2v_ros.preprocess import resize_on_cpu
 
 GREY = 0.299, 0.587, 0.114  # of RGB, as in torchvision
 Draw = Callable[[float, float], torch.Tensor]
@@ -27,18 +27,17 @@ RATIO = 3 / 4, 4 / 3  # of a crop's sides, as in torchvision's RandomResizedCrop
 def decode_all(indices: Sequence[Index], side: int, device: torch.device) -> torch.Tensor:
     """Return (N, 3, S, S) uint8 RGB on a device: the images of all indices, resized as plain."""
     rows = [(index, row) for index in indices for row in range(len(index))]
-    pixels = torch.empty((len(rows), 3, side, side), dtype=torch.uint8)
+    pixels = np.empty((len(rows), side, side, 3), np.uint8)
 
     def decode(place: int) -> None:
         index, row = rows[place]
-        image = preprocess([Frame(index.read(row))], side, 'shortest')[0]  # (3, S, S) in [0, 1]
-        pixels[place] = (image * 255).round().byte()
+        resize_on_cpu([Frame(index.read(row))], side, 'shortest', pixels[place:place + 1])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in tqdm(pool.map(decode, range(len(rows))), total=len(rows), desc='decoding',
                       unit='image', disable=None):
             pass
-    return pixels.to(device)
+    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
 
 
 def augment(pixels: torch.Tensor, how: Augmentation, seed: Sequence[int]) -> torch.Tensor:

@@ -221,9 +221,11 @@ def check_templates(templates: Sequence[str], what: str = 'template') -> tuple[s
     checked = check_texts(templates, what, 'a sentence')
     for number, template in enumerate(checked, 1):
         places = set(re.findall(r'\{\w*\}', template))
-        if '{label}' not in places or places - {'{label}', '{description}', '{a}'}:
+        always = re.sub(r'\[.*?\]', '', template)  # what is there without a description, too
+        if '{label}' not in always or places - {'{label}', '{description}', '{a}'}:
             raise ValueError(f'{what} {number}: expected the place {{label}} and, if wanted, '
-                             f'{{description}} and {{a}}, got {template!r:.80}')
+                             f'{{description}} and {{a}}, the first outside of [...], got '
+                             f'{template!r:.80}')
     return checked
 
 

@@ -123,7 +123,7 @@ class ClassifierNode(LifecycleNode):
         if parameters.unknown_threshold is None:
             self.set_parameters([Parameter('unknown_threshold', value=spec.unknown_threshold)])
         encoder = cached_text.open_text_tower(spec.text_tower, spec.width, path.parent,
-                                       cache_dir(parameters))
+                                              cache_dir(parameters))
         self._vocabularies = Vocabularies(lambda: self._settings, encoder, spec.templates,
                                           self._versions, self._announce, self.get_logger())
         start = time.monotonic()
