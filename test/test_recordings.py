@@ -136,7 +136,7 @@ def test_what_a_teacher_says_is_recorded_imported_and_not_asked_again(
     np.testing.assert_array_equal(
         rows[:, 0], [answers[sha256((index.root / file).read_bytes()).hexdigest()]
                      for file in index.files])
-    tasks.cached(teacher, queries).encode(found.prompts)
+    tasks.cached(teacher, TeacherSource(), queries).encode(found.prompts)
     assert queries.plain() == {'images': {'asked': 20, 'from cache': 20, 'missing': 0},
                                'prompts': {'asked': 3, 'from cache': 3, 'missing': 0}}
 
@@ -192,7 +192,7 @@ def test_known_model_is_not_loaded(teacher: OpenClipTeacher, photos: Path, cache
     found, queries = made_up(photos), Queries()
     rows = embeddings(read_folders(photos), teacher, cache_dir / 'embeddings', queries=queries)
     np.testing.assert_array_equal(rows[:, 0], found.image_rows)  # both in the order of the files
-    texts = tasks.cached(teacher, queries).encode([*PROMPTS, PROMPTS[0]]).rows
+    texts = tasks.cached(teacher, TeacherSource(), queries).encode([*PROMPTS, PROMPTS[0]]).rows
     np.testing.assert_allclose(texts, found.prompt_rows[[0, 1, 2, 3, 0]], atol=1e-3)
     assert queries.plain() == {'images': {'asked': 40, 'from cache': 40, 'missing': 0},
                                'prompts': {'asked': 4, 'from cache': 4, 'missing': 0}}
@@ -226,10 +226,10 @@ def test_missing_prompts_are_named(teacher: OpenClipTeacher) -> None:
     with pytest.raises(ValueError, match=(
             rf"^70 prompts have no recorded answer of {IDENTITY} \('new 0', 'new 1', 'new 2', "
             r"'new 3', 'new 4', \.\.\.\), and it cannot be asked; connect once")):
-        tasks.cached(teacher, queries).encode(
+        tasks.cached(teacher, TeacherSource(), queries).encode(
             [PROMPTS[0], *(f'new {number}' for number in range(70)), 'new 0'])
     with pytest.raises(ValueError, match=r"^1 prompts .* \('the other'\), and"):
-        tasks.cached(teacher, queries).encode(['the other'])
+        tasks.cached(teacher, TeacherSource(), queries).encode(['the other'])
     assert queries.prompts.asked == 0
 
 

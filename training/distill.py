@@ -95,7 +95,8 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
         task = tasks.read_task(recipe.data)
     teacher = tasks.open_teacher(recipe.teacher, str(fabric.device))
     queries = Queries()
-    words = tasks.words(task.labels, recipe.data, tasks.cached(teacher, queries))
+    encoder = tasks.cached(teacher, recipe.teacher, queries)
+    words = tasks.words(task.labels, recipe.data, encoder)
     cache = default_cache_dir() / 'embeddings'
     prototypes = torch.tensor(words.prototypes[:task.trained])
     if shards:
@@ -105,7 +106,7 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
         targets = embeddings(task.train, teacher, cache, recipe.views, recipe.augmentation,
                              recipe.seed, queries=queries)
         batches = index_batches(fabric, recipe, task.train, targets, prototypes,
-                                caption_rows(recipe, task, tasks.cached(teacher, queries)))
+                                caption_rows(recipe, task, encoder))
     trainee = new_trainee(recipe, task.trained, size(task), teacher, folder)
     batch = min(recipe.batch, len(task.train) or recipe.batch)
     result, curves = learn(recipe, fabric, trainee, teacher, batches, batch, size(task), folder)
@@ -127,7 +128,7 @@ def distill_mixture(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, o
     names = tuple(dict.fromkeys((*mixture.labels_of(recipe.data.sources), *classes)))
     prototypes = torch.empty(0, teacher.width)
     if names:
-        encoder = tasks.cached(teacher, queries, recipe.teacher.recording)
+        encoder = tasks.cached(teacher, recipe.teacher, queries)
         prototypes = torch.tensor(vocabulary.build(
             vocabulary.check(names), encoder, 1, recipe.data.templates).prototypes)
     known = mixture.read_sources(recipe, names, teacher, default_cache_dir() / 'embeddings',

@@ -232,7 +232,7 @@ def run(options: Options) -> dict[str, object]:
     check_teacher(student.spec, teacher, options.checkpoint)
     data = options.data
     task = tasks.shard_task(data)[0] if data.shards else tasks.read_task(data)
-    words = tasks.words(task.labels, data, tasks.cached(teacher))
+    words = tasks.words(task.labels, data, tasks.cached(teacher, options.teacher))
     before, trainee = student.spec, Trainee(student).to(device)
     trainee.runtime = runtime
     result = {'checkpoint': str(options.checkpoint)} | evaluate(

@@ -29,6 +29,9 @@ import yaml
 from config import read, ROOT
 
 RESULT = 'result.json'  # of a run
+PHOTOS = f'photos/{RESULT}'  # of a run whose student names photos
+# What a column's numbers are multiplied by, and the digits shown of them, by where they stand.
+FORMATS = {'table': (100, 1), 'photos': (1, 1), 'figures': (1, 2)}
 TEACHER = 'the teacher'
 Result = Mapping[str, object]
 
@@ -41,9 +44,12 @@ class Study:
     base: the recipe that all runs change, a path from the repository's root.
     common: what all runs change of it, as in a recipe's file.
     arms: name -> what this one changes, too.
-    columns: of the table: title -> where in result.json it stands, as [table, row, column] or
-    [figures, name].
+    columns: of the table: title -> where in result.json it stands, as [table, row, column],
+    [figures, name] or [photos, set, figure].
     leave_out: domains, each of which is left out once; these are the columns then.
+    always: domains that are trained on all the same.
+    photos: sets of config/photo_sets.yaml that each student names too, as naming.py does; their
+    images lie below the repository's root.
     plot: what some arms differ by -> arm -> its number; columns are drawn over it.
     """
 
@@ -54,6 +60,8 @@ class Study:
     common: dict = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
     leave_out: tuple[str, ...] = ()
+    always: tuple[str, ...] = ()
+    photos: tuple[str, ...] = ()
     plot: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
@@ -96,6 +104,9 @@ def read_study(path: Path) -> Study:
     if not study.arms or not study.seeds or drawn - set(study.arms):
         raise ValueError(f'{path}: expected arms, seeds, and a plot of these arms, got '
                          f'{list(study.arms)}, {list(study.seeds)} and {sorted(drawn)}')
+    if wrong := [title for title, place in study.columns.items() if place[0] not in FORMATS]:
+        raise ValueError(f'{path}: columns: {wrong[0]}: expected a place that begins '
+                         f'with {", ".join(FORMATS)}, got {study.columns[wrong[0]]}')
     return study
 
 
@@ -122,7 +133,8 @@ def plan(study: Study, options: Options) -> list[Run]:
                            'out': str((options.out / study.name).absolute())}
                 if without:
                     recipe.setdefault('data', {})['domains'] = [
-                        domain for domain in study.leave_out if domain != without]
+                        domain for domain in (*study.always, *study.leave_out)
+                        if domain != without]
                 run = Run(arm, seed, without, options.out / study.name / f'{name}_seed{seed}')
                 run.folder.mkdir(parents=True, exist_ok=True)
                 path = run.folder / 'recipe.yaml'
@@ -133,17 +145,31 @@ def plan(study: Study, options: Options) -> list[Run]:
     return runs
 
 
-def execute(run: Run, threads: int) -> None:
-    """Do a run unless it is done; raises RuntimeError with what it printed last if it fails."""
+def execute(study: Study, run: Run, threads: int) -> None:
+    """Do what is missing of a run; raises RuntimeError with what it printed last if it fails."""
+    program(run, 'distill.py', ['--config', run.folder / 'recipe.yaml'], threads)
+    if study.photos and not (run.folder / PHOTOS).is_file():
+        program(run, 'naming.py', [
+            'photos', '--checkpoint', run.folder / 'student.safetensors', '--data', ROOT,
+            '--out', (run.folder / PHOTOS).parent, '--only', *study.photos], threads)
+
+
+def program(run: Run, name: str, arguments: Sequence[object], threads: int) -> None:
+    """Run one of training's programs; raises RuntimeError as `execute` does."""
     log = run.folder / 'log.txt'
-    with log.open('w') as output:
+    with log.open('a') as output:
         code = subprocess.run(
-            [sys.executable, str(ROOT / 'training/distill.py'), '--config',
-             str(run.folder / 'recipe.yaml')], stdout=output, stderr=subprocess.STDOUT,
-            env={**os.environ, 'OMP_NUM_THREADS': str(threads)}).returncode
+            [sys.executable, str(ROOT / 'training' / name), *map(str, arguments)], stdout=output,
+            stderr=subprocess.STDOUT, env={**os.environ, 'OMP_NUM_THREADS': str(threads)}
+        ).returncode
     if code:
         last = log.read_text(errors='replace').strip().splitlines()[-1:]
         raise RuntimeError(f'{run.folder.name}: {"".join(last)} (all of it: {log})')
+
+
+def done(study: Study, run: Run) -> bool:
+    """Return whether nothing is missing of a run."""
+    return all((run.folder / name).is_file() for name in (RESULT, *[PHOTOS] * bool(study.photos)))
 
 
 def value_of(result: Result, where: Sequence[str]) -> float:
@@ -151,7 +177,8 @@ def value_of(result: Result, where: Sequence[str]) -> float:
     part = result
     for name in where:
         if isinstance(part, list):
-            part = next((row for row in part if row['images'] == name), {})
+            part = next((row for row in part if name in (row.get('images'), row.get('photos'))),
+                        {})
         else:
             part = part.get(name, {})
     return float(part) if isinstance(part, (int, float)) else math.nan
@@ -163,6 +190,8 @@ def collect(study: Study, runs: Sequence[Run]) -> dict[str, dict[str, list[float
     columns = {run.without: ['table', 'unseen domains', 'X_id'] for run in runs if run.without}
     for run in runs:
         result = json.loads((run.folder / RESULT).read_text())
+        if study.photos:
+            result['photos'] = json.loads((run.folder / PHOTOS).read_text())['table']
         chosen = {run.without: columns[run.without]} if run.without else study.columns
         for title, where in chosen.items():
             found.setdefault(run.arm, {}).setdefault(title, []).append(value_of(result, where))
@@ -173,11 +202,10 @@ def collect(study: Study, runs: Sequence[Run]) -> dict[str, dict[str, list[float
     return found
 
 
-def spread(values: Sequence[float], percent: bool) -> str:
+def spread(values: Sequence[float], scale: int, digits: int) -> str:
     """Return mean and sample standard deviation as text; '' where there is no value."""
     if any(map(math.isnan, values)):
         return ''
-    scale, digits = (100, 1) if percent else (1, 2)
     mean = f'{scale * statistics.mean(values):.{digits}f}'
     return mean if len(values) < 2 else f'{mean} ± {scale * statistics.stdev(values):.{digits}f}'
 
@@ -185,9 +213,10 @@ def spread(values: Sequence[float], percent: bool) -> str:
 def rows_of(study: Study, found: Mapping[str, Mapping[str, Sequence[float]]]
             ) -> list[dict[str, str]]:
     """Return the rows of the table, accuracies in percent."""
-    plain = {title for title, where in study.columns.items() if where[0] != 'table'}
-    return [{study.name: arm, **{title: spread(values, title not in plain)
-                                 for title, values in row.items()}} for arm, row in found.items()]
+    formats = {title: FORMATS[where[0]] for title, where in study.columns.items()}
+    return [{study.name: arm, **{title: spread(values, *formats.get(title, FORMATS['table']))
+                                 for title, values in row.items()}}
+            for arm, row in found.items() if row]
 
 
 def draw(name: str, arms: Mapping[str, float],
@@ -228,12 +257,13 @@ def main() -> None:
         study = read_study(options.study)
         around(options.results, study.name)  # before the work
         runs = plan(study, options)
-        missing = [run for run in runs if not (run.folder / RESULT).is_file()]
+        missing = [run for run in runs if not done(study, run)]
         threads = max(1, (os.cpu_count() or 1) // options.jobs)
         with ThreadPoolExecutor(options.jobs) as pool, tqdm(
                 total=len(runs), initial=len(runs) - len(missing), unit='run') as bar:
-            for done in as_completed([pool.submit(execute, run, threads) for run in missing]):
-                done.result()
+            for finished in as_completed([
+                    pool.submit(execute, study, run, threads) for run in missing]):
+                finished.result()
                 bar.update()
         print(write(study, options, runs))
     except (ValueError, OSError, RuntimeError) as error:

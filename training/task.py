@@ -227,11 +227,16 @@ def open_teacher(source: TeacherSource, device: str = 'cpu') -> Teacher:
     return teacher
 
 
-def cached(teacher: Teacher, queries: Queries | None = None, recording: Path | None = None
+def cached(teacher: Teacher, source: TeacherSource, queries: Queries | None = None
            ) -> TextEncoder:
-    """Return the teacher's text side, which no prompt is asked of twice; queries: counts them."""
+    """
+    Return the teacher's text side, which no prompt is asked of twice.
+
+    :param source: where the teacher came from; what its recording knows is not asked.
+    :param queries: counts them.
+    """
     return CountedText(teacher, default_cache_dir(), Queries() if queries is None else queries,
-                       recording=recording)
+                       recording=source.recording)
 
 
 def tower_beside(source: TeacherSource, teacher: Teacher, folder: Path) -> TextTower:

@@ -1,0 +1,106 @@
+"""
+Sort images by what a teacher calls them, by its recorded answers: images without names get some.
+
+python training/sort_images.py photos/clip_vit_b32.safetensors --images photos/recorded \
+    --names config/names/coco.yaml --without cifar products --out photos/sorted
+
+Writes <out>/<domain>/<name>/*, the domain being the folder below --images that an image lies in.
+Each image goes to the name whose prompt has the highest cosine to it; names that get few images,
+or all of them in one domain, are left out. So the names are the teacher's opinion, and a student
+is measured by how often it shares it.
+"""
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+import shutil
+import sys
+from typing import Annotated
+
+from embedding_cache import file_digests
+from image_index import image_files
+from mixture import read_classes
+import numpy as np
+import tyro
+from vl2v_ros import recording
+from vl2v_ros.recording import Recording
+from vl2v_ros.vocabulary import prompt
+
+
+def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, names: Path,
+                out: Path, template: str = 'a photo of {a} {label}', least: int = 10,
+                domains: int = 2, without: tuple[str, ...] = ()) -> Counter:
+    """
+    Copy images into folders of domains and names.
+
+    :param answers: the recording (*.safetensors).
+    :param images: folder of folders with images; those without an answer are left out.
+    :param names: YAML list of names, whose prompts the recording knows.
+    :param out: the folder to make.
+    :param template: of the prompts.
+    :param least: images that a name needs, over all domains.
+    :param domains: in which a name needs images; 2, so that each domain can be left out.
+    :param without: domains that are left out.
+    :return: name -> number of images.
+    :raises ValueError: for a folder that is there already, a prompt that is not known, or images
+        of which none has an answer.
+    """
+    if out.exists():
+        raise ValueError(f'--out: expected a new folder, but {out} is there; delete it or choose '
+                         'another')
+    found, words = recording.read(answers), read_classes(names)
+    prototypes = prompt_rows(found, words, template)
+    files = [images / file for file in image_files(images) if domain(file) not in without]
+    rows = {digest.tobytes().hex(): row for digest, row in zip(
+        found.image_digests, found.image_rows)}
+    known = {file: rows[digest] for file, digest in zip(files, file_digests(files))
+             if digest in rows}
+    if not known:
+        raise ValueError(f'--images: expected some that {answers} has an answer to, found none in '
+                         f'{images}; answers are found by the content of files')
+    best = (np.array(list(known.values()), np.float32) @ prototypes.T).argmax(1)
+    called = {file.relative_to(images): words[number] for file, number in zip(known, best)}
+    counts = Counter(called.values())
+    spread = Counter(name for _, name in {(domain(file), name) for file, name in called.items()})
+    used = {name: count for name, count in counts.most_common()
+            if count >= least and spread[name] >= domains}
+    if not used:
+        most = ', '.join(f'{name} ({count})' for name, count in counts.most_common(3))
+        raise ValueError(f'--least: no name has {least} images, in {domains} domains; most have '
+                         f'{most}')
+    partial = out.with_name(f'{out.name}.part')
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was stopped
+    for file, name in called.items():
+        if name in used:
+            target = partial / domain(file) / name
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(images / file, target / '_'.join(file.parts[1:] or file.parts))
+    partial.rename(out)
+    return Counter(used)
+
+
+def domain(file: Path) -> str:
+    """Return the folder that a file lies in, the outermost; '' for none."""
+    return file.parts[0] if len(file.parts) > 1 else ''
+
+
+def prompt_rows(found: Recording, names: Sequence[str], template: str) -> np.ndarray:
+    """Return the (C, D) float32 rows of the names' prompts; raises ValueError for unknown ones."""
+    rows = {name: found.find(prompt(template, name)) for name in names}
+    if missing := [name for name, row in rows.items() if row is None]:
+        raise ValueError(f'--names: the recording has no answer to {template!r} for '
+                         f'{", ".join(missing)}; leave them out, or record them')
+    return np.array([rows[name] for name in names], np.float32)
+
+
+def main() -> None:
+    """Sort as the command line says, and say how many images each name has."""
+    try:
+        counts = tyro.cli(sort_images, description=__doc__)
+        print(f'{sum(counts.values())} images of {len(counts)} names: ' + ', '.join(
+            f'{name} {count}' for name, count in counts.most_common()))
+    except (ValueError, OSError) as error:
+        sys.exit(f'sort_images: {error}')
+
+
+if __name__ == '__main__':
+    main()
