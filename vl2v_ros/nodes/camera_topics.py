@@ -3,6 +3,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 import threading
+import time
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -29,7 +30,12 @@ SILENCE = 2.0  # without an image for so long [s], something is wrong
 
 @dataclass
 class Counts:
-    """What happened since the node became active; `latencies` [s] of the last answers."""
+    """
+    What happened since the node became active.
+
+    last_received: by time.monotonic [s].
+    latencies: of the last answers [s].
+    """
 
     received: int = 0
     answered: int = 0
@@ -69,7 +75,7 @@ class CameraTopics:
     def open(self, on_message: Callable[[Any], None], executor: ImageExecutor) -> None:
         """Begin to listen; the executor calls `on_message`."""
         self._on_message, self._executor = on_message, executor
-        self.counts = Counts(last_received=self._now())
+        self.counts = Counts(last_received=time.monotonic())
         self._listen(*(TRANSPORTS if self._transport == 'auto' else [self._transport]))
 
     def close(self) -> None:
@@ -104,7 +110,7 @@ class CameraTopics:
         now = self._now()
         stages.receive(_seconds(message.header.stamp), now)
         self.counts.received += 1
-        self.counts.last_received = now
+        self.counts.last_received = time.monotonic()
         self._on_message(message)
 
     def answer(self, message: Image | CompressedImage, frame: Frame, prediction: Prediction,
@@ -135,7 +141,7 @@ class CameraTopics:
 
     def silence(self) -> str:
         """Say why no image came for 2 s, '' if one came; look again at both transports."""
-        quiet = self._now() - self.counts.last_received
+        quiet = time.monotonic() - self.counts.last_received
         if quiet < SILENCE:
             return ''
         with self._listening:
