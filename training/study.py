@@ -46,7 +46,8 @@ class Study:
     arms: name -> what this one changes, too.
     columns: of the table: title -> where in result.json it stands, as [table, row, column],
     [figures, name] or [photos, set, figure].
-    leave_out: domains, each of which is left out once; these are the columns then.
+    leave_out: domains, each of which is left out once, or several joined by +, left out together;
+    these are the columns then.
     always: domains that are trained on all the same.
     photos: sets of config/photo_sets.yaml that each student names too, as naming.py does; their
     images lie below the repository's root.
@@ -133,8 +134,8 @@ def plan(study: Study, options: Options) -> list[Run]:
                            'out': str((options.out / study.name).absolute())}
                 if without:
                     recipe.setdefault('data', {})['domains'] = [
-                        domain for domain in (*study.always, *study.leave_out)
-                        if domain != without]
+                        domain for one in (*study.always, *study.leave_out)
+                        if one != without for domain in one.split('+')]
                 run = Run(arm, seed, without, options.out / study.name / f'{name}_seed{seed}')
                 run.folder.mkdir(parents=True, exist_ok=True)
                 path = run.folder / 'recipe.yaml'
