@@ -1,7 +1,8 @@
 """
 A camera driver of its own process, which writes the truth into each header's frame_id.
 
-python frame_publisher.py FRAMES.npz TOPIC COUNT RATE ENCODING; prints what it sent as JSON.
+python frame_publisher.py FRAMES.npz TOPIC COUNT RATE ENCODING RELIABILITY SETTLE; prints what it
+sent as JSON. SETTLE is what it waits once it is heard [s].
 """
 import json
 import sys
@@ -10,7 +11,7 @@ import time
 import cv2
 import numpy as np
 import rclpy
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vl2v_ros.nodes.messages import byte_array, to_image
@@ -27,15 +28,17 @@ def to_message(rgb: np.ndarray, encoding: str) -> Image | CompressedImage:
     return to_image(pixels, encoding, Header())
 
 
-def main(path: str, topic: str, count: str, rate: str, encoding: str) -> None:
+def main(path: str, topic: str, count: str, rate: str, encoding: str, reliability: str,
+         settle: str) -> None:
     with np.load(path) as file:
         frames = [(label, to_message(file[label], encoding)) for label in file.files]
     rclpy.init()
     node = rclpy.create_node('frame_publisher')
-    publisher = node.create_publisher(type(frames[0][1]), topic, qos_profile_sensor_data)
+    publisher = node.create_publisher(type(frames[0][1]), topic, QoSProfile(
+        depth=5, reliability=ReliabilityPolicy[reliability.upper()]))
     while not publisher.get_subscription_count():
         time.sleep(0.01)
-    time.sleep(0.5)  # until the other side has matched too
+    time.sleep(float(settle))  # until the other side has matched too
     sent, lateness, due = {}, 0.0, time.monotonic()
     for number in range(int(count)):
         # A frame that is late delays those after it, as with a camera: two never come at once.

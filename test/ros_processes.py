@@ -86,13 +86,13 @@ class Received(Generic[T]):
 
 
 class Process:
-    """A process whose output goes to a file."""
+    """A process whose output goes to a file; variables of `env` that are empty are not set."""
 
     def __init__(self, command: list[str], log: Path, env: Mapping[str, str]) -> None:
         self._log, self._command, self._shown = log, command, 0
         with log.open('wb') as output:
-            self._popen = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT,
-                                           env={**os.environ, **env})
+            self._popen = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={
+                name: value for name, value in {**os.environ, **env}.items() if value})
         self.pid = self._popen.pid
 
     @property
@@ -217,10 +217,12 @@ class Ros:
         return process.wait_for_output('labels images of')
 
     def publish_frames(self, frames: Path, topic: str = 'image', count: int = 300,
-                       rate: float = 30.0, encoding: str = 'rgb8') -> Process:
+                       rate: float = 30.0, encoding: str = 'rgb8',
+                       reliability: str = 'best_effort', settle: float = 0.5,
+                       env: Mapping[str, str] = {}) -> Process:
         """Send drawn frames, see `draw_frames`, from a process of its own."""
         return self.run(sys.executable, Path(__file__).parent / 'frame_publisher.py', frames,
-                        topic, count, rate, encoding)
+                        topic, count, rate, encoding, reliability, settle, env=env)
 
     def subscribe(self, kind: type[T], topic: str, qos: QoSProfile | int = 1000) -> Received[T]:
         """Collect what comes on a topic; returns once a publisher is matched."""

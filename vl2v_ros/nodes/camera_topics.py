@@ -1,15 +1,16 @@
 """One camera of the classifier: its subscriptions, its result topics and what it counts."""
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 import threading
 import time
 from typing import Any
 
 from builtin_interfaces.msg import Time
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node, SubscriptionEventCallbacks
 from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos_overriding_options import QoSOverridingOptions, QoSPolicyKind
 from rclpy.subscription import Subscription
 from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import CompressedImage, Image
@@ -26,6 +27,11 @@ from vl2v_ros.overlay import draw
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
 SILENCE = 2.0  # without an image for so long [s], something is wrong
+TRANSPORT_SETTINGS = 'the transport settings of the launch file on both sides'
+AUTO = 'auto'
+UNNUMBERED = 2 ** 64 - 1  # what a middleware that does not number messages says
+RELIABILITIES = {'reliable': ReliabilityPolicy.RELIABLE,
+                 'best_effort': ReliabilityPolicy.BEST_EFFORT}
 
 
 @dataclass
@@ -33,11 +39,13 @@ class Counts:
     """
     What happened since the node became active.
 
+    lost: images that were sent in between, but did not arrive, as far as their numbers tell.
     last_received: by time.monotonic [s].
     latencies: of the last answers [s].
     """
 
     received: int = 0
+    lost: int = 0
     answered: int = 0
     refused: int = 0
     refusal: str = ''
@@ -51,10 +59,16 @@ class CameraTopics:
 
     A camera named 'front' is heard on front/image and front/image/compressed and answered on
     ~/front/labels and so on; the unnamed one on image, image/compressed and ~/labels.
+    It listens as reliably as all who publish the images offer it: best effort loses most of the
+    larger ones that are not sent through shared memory.
     """
 
     def __init__(self, node: Node, name: str, transport: str, overlay: bool) -> None:
-        """Offer the result topics; listen only after `open`."""
+        """
+        Offer the result topics; listen only after `open`.
+
+        :raises ValueError: for a reliability that is none.
+        """
         self.name, self._node, self._transport = name, node, transport
         self._executor: ImageExecutor | None = None
         inside = f'{name}/' if name else ''
@@ -66,7 +80,11 @@ class CameraTopics:
         self.classification = node.create_publisher(Classification, f'~/{inside}classification',
                                                     10)
         self.overlay = node.create_publisher(Image, f'~/{inside}overlay', 1) if overlay else None
+        self._reliabilities = {transport: _declare_reliability(node, topic)
+                               for transport, topic in self.topics.items()}
         self._subscriptions: dict[str, Subscription] = {}
+        self._number = UNNUMBERED  # of the last image, by its publisher
+        self._alone = False  # that publisher; the numbers of several say nothing
         # The thread of images drops a transport, that of diagnostics may bring it back.
         self._listening = threading.RLock()
         self._on_message: Callable[[Any], None] = _ignore
@@ -83,25 +101,46 @@ class CameraTopics:
         self._listen()
         self._on_message = _ignore  # lets go of the model behind the other one
 
+    def follow(self) -> None:
+        """Listen as the publishers offer now, who may have come, gone or changed."""
+        with self._listening:
+            self._listen(*self._subscriptions)
+            self._alone = all(self._node.count_publishers(self.topics[transport]) == 1
+                              for transport in self._subscriptions)
+
     def _listen(self, *transports: str) -> None:
         with self._listening:
-            for transport in self._subscriptions.keys() - set(transports):
-                self._node.destroy_subscription(self._subscriptions.pop(transport))
-            for transport in set(transports) - self._subscriptions.keys():
-                self._subscriptions[transport] = self._subscribe(transport)
+            wanted = {transport: self._reliability(transport) for transport in transports}
+            for transport, subscription in list(self._subscriptions.items()):
+                if wanted.get(transport) != subscription.qos_profile.reliability:
+                    self._node.destroy_subscription(self._subscriptions.pop(transport))
+            for transport in wanted.keys() - self._subscriptions.keys():
+                self._number = UNNUMBERED
+                self._subscriptions[transport] = self._subscribe(transport, wanted[transport])
                 self._executor.wake()
 
-    def _subscribe(self, transport: str) -> Subscription:
+    def _reliability(self, transport: str) -> ReliabilityPolicy:
+        """Return what was asked for, else what all publishers offer; both match best effort."""
+        if asked_for := self._reliabilities[transport]:
+            return asked_for
+        offered = {publisher.qos_profile.reliability for publisher in
+                   self._node.get_publishers_info_by_topic(self.topics[transport])}
+        return ReliabilityPolicy.RELIABLE if offered == {ReliabilityPolicy.RELIABLE} else (
+            ReliabilityPolicy.BEST_EFFORT)
+
+    def _subscribe(self, transport: str, reliability: ReliabilityPolicy) -> Subscription:
         return self._node.create_subscription(
             TRANSPORTS[transport], self.topics[transport],
-            lambda message: self._receive(message, transport),
-            _sensor_qos(), callback_group=self._executor.group,
+            lambda message, info: self._receive(message, info, transport),
+            QoSProfile(depth=1, reliability=reliability), callback_group=self._executor.group,
             # rclpy cannot destroy its event callbacks while another thread waits for them; what
             # they would log, diagnostics say.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+            qos_overriding_options=QoSOverridingOptions(
+                (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)))
 
-    def _receive(self, message: Image | CompressedImage, transport: str) -> None:
+    def _receive(self, message: Image | CompressedImage, info: Mapping[str, int], transport: str
+                 ) -> None:
         if len(self._subscriptions) > 1:  # auto: the first transport that delivers is kept
             if transport == 'compressed' and self._node.count_publishers(self.topics['raw']):
                 return
@@ -109,9 +148,16 @@ class CameraTopics:
             self._node.get_logger().info(f'images come on {self.topics[transport]}')
         now = self._now()
         stages.receive(_seconds(message.header.stamp), now)
+        self._count(info.get('publication_sequence_number', UNNUMBERED))
+        self._on_message(message)
+
+    def _count(self, number: int) -> None:
+        """Count an image, and those that are missing between it and the one before."""
+        if self._alone and self._number < number < UNNUMBERED:
+            self.counts.lost += number - self._number - 1
+        self._number = number
         self.counts.received += 1
         self.counts.last_received = time.monotonic()
-        self._on_message(message)
 
     def answer(self, message: Image | CompressedImage, frame: Frame, prediction: Prediction,
                parameters: ClassifierParameters) -> None:
@@ -152,6 +198,14 @@ class CameraTopics:
         self._node.get_logger().warning(reason, throttle_duration_sec=30.0)
         return reason
 
+    def losses(self, lost: float) -> str:
+        """Say what to do if images do not arrive; lost: how many of a second [Hz]."""
+        offers = 'offers best effort' if any(
+            subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+            for subscription in list(self._subscriptions.values())) else 'is heard reliably'
+        return (f'{lost:.1f} images a second do not arrive; who publishes them {offers}; large '
+                f'images need {TRANSPORT_SETTINGS}{shortage()}')
+
     def _why_silent(self) -> str:
         for transport, topic in self.topics.items():
             publishers = self._node.get_publishers_info_by_topic(topic)
@@ -171,8 +225,8 @@ class CameraTopics:
                             f'qos_overrides.{topic}.subscription.*')
             if publishers:
                 return (f'{publishers[0].node_name} publishes on {topic} but nothing arrives; '
-                        'is the camera running? Large images need the transport settings of the '
-                        f'launch file on both sides{shortage()}')
+                        f'is the camera running? Large images need {TRANSPORT_SETTINGS}'
+                        f'{shortage()}')
         return 'nobody publishes there; start the camera, or remap `image` to its topic'
 
     def _now(self) -> float:
@@ -187,6 +241,13 @@ def _ignore(message: Image | CompressedImage) -> None:
     pass
 
 
-def _sensor_qos() -> QoSProfile:
-    """Return SensorData, but of depth 1; a new one each time, because rclpy writes into it."""
-    return QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+def _declare_reliability(node: Node, topic: str) -> ReliabilityPolicy | None:
+    """Declare the parameter of a topic's reliability, and return it; None for auto."""
+    name = f'qos_overrides.{topic}.subscription.reliability'
+    value = node.declare_parameter(name, AUTO, ParameterDescriptor(
+        read_only=True, description='auto: as reliably as the publishers offer; reliable; or '
+        'best_effort')).value
+    if value != AUTO and value not in RELIABILITIES:
+        raise ValueError(f'parameter {name}: expected {AUTO}, {" or ".join(RELIABILITIES)}, got '
+                         f'{value!r}')
+    return RELIABILITIES.get(value)

@@ -264,10 +264,13 @@ class ClassifierNode(LifecycleNode):
             vocabulary = vocabularies.in_force
             facts = {'device': self._classifier.runtime.description,
                      'vocabulary version': vocabulary.version, 'labels': len(vocabulary.labels)}
-            status += [camera_status(name, camera, worker.dropped(camera.name),
-                                     self._rates.rate(camera.name, camera.counts.answered,
-                                                      time.monotonic()), facts)
-                       for camera in self._cameras]
+            for camera in self._cameras:
+                camera.follow()
+                answered, lost = (self._rates.rate((camera.name, what), count, time.monotonic())
+                                  for what, count in (('answered', camera.counts.answered),
+                                                      ('lost', camera.counts.lost)))
+                status.append(camera_status(name, camera, worker.dropped(camera.name), answered,
+                                            lost, facts))
         self._diagnostics_topic.publish(DiagnosticArray(
             header=Header(stamp=self.get_clock().now().to_msg()), status=status))
 

@@ -5,27 +5,30 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from vl2v_ros.nodes.camera_topics import CameraTopics
 from vl2v_ros.nodes.vocabularies import Vocabularies
 
+LOST = 0.1  # part of a camera's images that may get lost
+
 
 class Rates:
     """Turns growing counts into rates between two calls."""
 
     def __init__(self) -> None:
         """Begin with no history."""
-        self._last: dict[str, tuple[float, int]] = {}
+        self._last: dict[object, tuple[float, int]] = {}
 
-    def rate(self, key: str, count: int, now: float) -> float:
+    def rate(self, key: object, count: int, now: float) -> float:
         """Return the growth of a count since the last call [1/s]; `now` [s]."""
         then, before = self._last.get(key, (now, count))
         self._last[key] = now, count
         return max(0, count - before) / (now - then) if now > then else 0.0
 
 
-def camera_status(node_name: str, camera: CameraTopics, dropped: int, rate: float,
+def camera_status(node_name: str, camera: CameraTopics, dropped: int, rate: float, lost: float,
                   facts: Mapping[str, object]) -> DiagnosticStatus:
     """
     Describe one camera.
 
     :param rate: answers per second [Hz].
+    :param lost: images per second that do not arrive [Hz].
     :param facts: what holds for the whole node, such as its device.
     """
     counts = camera.counts
@@ -35,12 +38,15 @@ def camera_status(node_name: str, camera: CameraTopics, dropped: int, rate: floa
         level, message = DiagnosticStatus.WARN, silence
     elif counts.refused and not counts.answered:
         level, message = DiagnosticStatus.ERROR, f'no usable image: {counts.refusal}'
+    elif lost > LOST * (lost + rate):
+        level, message = DiagnosticStatus.WARN, f'{message}; {camera.losses(lost)}'
     latencies = [1000 * value for value in list(counts.latencies)]  # a thread appends
     values = {
         'rate [Hz]': f'{rate:.1f}',
         'latency mean [ms]': f'{sum(latencies) / len(latencies):.1f}' if latencies else 'none',
         'latency max [ms]': f'{max(latencies):.1f}' if latencies else 'none',
         'received': counts.received,
+        'lost on the way': counts.lost,
         'answered': counts.answered,
         'dropped for newer ones': dropped,
         'refused': counts.refused,
