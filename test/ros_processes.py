@@ -24,6 +24,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import PublisherEventCallbacks
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
+from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 import shapes
 from std_msgs.msg import Header
@@ -34,6 +35,7 @@ from vl2v_ros.nodes.transport import environment
 T = TypeVar('T')
 DOMAINS = range(1, 102)  # higher ones reach into Linux's ephemeral ports
 PATIENCE = 60.0  # for what takes a second or two on a quiet machine [s]
+LOST = 15.0  # without an answer for so long, a request counts as lost on the way [s]
 PIXELS = np.full((48, 64, 3), 127, np.uint8)
 LABELS = ('red circle', 'blue square', 'green triangle', 'yellow star', 'white circle',
           'purple square')
@@ -168,6 +170,7 @@ class Ros:
                      **settings}
         self._processes: list[Process] = []
         self._clients: dict[str, Any] = {}
+        self._answering: set[str] = set()  # services, since the last process was started
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
         with pytest.MonkeyPatch.context() as patch:
@@ -198,6 +201,7 @@ class Ros:
 
     def run(self, *command: object, env: Mapping[str, str] = {}) -> Process:
         """Start a program in this domain."""
+        self._answering.clear()
         log = self._folder / f'process_{next(self._numbers)}.log'
         process = Process([str(word) for word in command], log, {**self._env, **env})
         self._processes.append(process)
@@ -244,15 +248,27 @@ class Ros:
         return publisher
 
     def call(self, kind: type, name: str, **fields: Any) -> Any:
-        """Call a service and return its response."""
+        """
+        Call a service and return its response.
+
+        The first request to a service that was just found may get lost in DDS: matched on this
+        side does not mean matched on the other. Who calls services asks again, then.
+        """
         client = self._clients.get(name)
         if client is None:
             client = self._clients[name] = self.node.create_client(kind, name)
         assert client.wait_for_service(PATIENCE), f'no service {name}'
-        future, done = client.call_async(kind.Request(**fields)), threading.Event()
-        future.add_done_callback(lambda _: done.set())
-        assert done.wait(PATIENCE), f'{name} does not answer'
-        return future.result()
+        answers, answered = [], threading.Event()
+
+        def keep(future: Future) -> None:
+            answers.append(future.result())
+            answered.set()
+        for patience in (PATIENCE,) if name in self._answering else (LOST, PATIENCE):
+            client.call_async(kind.Request(**fields)).add_done_callback(keep)
+            if answered.wait(patience):
+                self._answering.add(name)
+                return answers[0]
+        raise AssertionError(f'{name} does not answer')
 
 
 def draw_frames(path: Path, width: int, height: int) -> Path:

@@ -171,3 +171,13 @@ def test_rates_are_growth_per_time() -> None:
     assert rates.rate('rear', 7, now=6.5) == 0.0
     assert rates.rate('front', 0, now=7.0) == 0.0  # counting began anew
     assert rates.rate('front', 10, now=7.5) == 20.0
+
+
+def test_it_speaks_and_ends_while_simulated_time_stands_still(
+        ros: Ros, settings: dict[str, object]) -> None:
+    with ros.classifier(settings | {'use_sim_time': True}, '-r', '__ns:=/simulated') as process:
+        received = ros.subscribe(DiagnosticArray, '/diagnostics')
+        received.wait_for(lambda message: any(
+            'nobody publishes there' in status.message for status in message.status
+            if status.name == '/simulated/classifier: camera'))
+        assert process.stop() == 0
