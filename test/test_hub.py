@@ -12,12 +12,14 @@ from hub_server import HubServer
 import offline_student
 from offline_student import IDENTITY, no_hub
 import open_clip
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 import pytest
 from safetensors.torch import save
 from tiny_models import python
+from vl2v_ros import open_clip_models
 from vl2v_ros.hub import _first_hop
 
-SAFE, PICKLED = 'open_clip_model.safetensors', 'open_clip_pytorch_model.bin'
+SAFE, PICKLED = HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 WEIGHTS = os.urandom(1_000_000)  # what is in them does not matter to who fetches them
 BANANA = Path(__file__).resolve().parent.parent / (
     'data/ycb_sample/single/studio/011_banana/00000.jpg')
@@ -30,13 +32,15 @@ def hub() -> Iterator[HubServer]:
         yield hub
 
 
-FIND = """
+# The model is written out, as looking for it takes seconds, most of them open_clip's import.
+FIND = f"""
 import resource, sys
-from vl2v_ros import hub, open_clip_models
+from vl2v_ros import hub
+from vl2v_ros.open_clip_models import OpenClipModel
 if len(sys.argv) > 1:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 try:
-    print(hub.find(open_clip_models.find('ViT-B-32-quickgelu', 'openai')))
+    print(hub.find({open_clip_models.find(*IDENTITY.split('/'))}))
 except hub.NotAtHand as error:
     print(error)
 """

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from vl2v_ros.open_clip_models import OpenClipModel
 
 logger = logging.getLogger(__name__)
+# Names of weights in open_clip's repositories, the best one first.
+USUAL = 'open_clip_model.safetensors', 'open_clip_pytorch_model.bin'
 PATIENCE = 2.0  # until a host counts as out of reach [s]
 PORTS = {'http': 80, 'https': 443}
 
@@ -47,9 +49,7 @@ def find(model: OpenClipModel) -> Path:
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-    import open_clip
-    repository, _, file = open_clip.get_pretrained_cfg(model.name, model.tag)['hf_hub'].rpartition(
-        '/')
+    repository, _, file = model.weights.rpartition('/')
     files = _alternatives(file)
     for file in files:
         kept = try_to_load_from_cache(repository, file)
@@ -74,9 +74,8 @@ def find(model: OpenClipModel) -> Path:
 
 def _alternatives(file: str) -> tuple[str, ...]:
     """Return the names that a file of weights may have in a repository, the best one first."""
-    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
     if not file:
-        return HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+        return USUAL
     stem, ending = os.path.splitext(file)
     return (f'{stem}.safetensors', file) if ending in ('.bin', '.pth') else (file,)
 

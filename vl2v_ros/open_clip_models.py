@@ -23,6 +23,7 @@ class OpenClipModel:
     width: D.
     image_size: side S, or height and width, of its images [px].
     mean, std: of RGB in [0, 1].
+    weights: the repository on the hub, and after its last slash the file, '' for the usual one.
     """
 
     name: str
@@ -33,6 +34,7 @@ class OpenClipModel:
     image_size: int | tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    weights: str
 
 
 def find(name: str, tag: str) -> OpenClipModel:
@@ -57,7 +59,7 @@ def find(name: str, tag: str) -> OpenClipModel:
     return OpenClipModel(
         plain, tag, wanted or own, f'{plain}{QUICK if wanted and not own else ""}/{tag}',
         config['embed_dim'], size if isinstance(size, int) else tuple(size),
-        tuple(about['mean']), tuple(about['std']))
+        tuple(about['mean']), tuple(about['std']), about['hf_hub'])
 
 
 def create(model: OpenClipModel, **options: object) -> object:
