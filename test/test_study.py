@@ -7,8 +7,8 @@ from typing import Any
 
 import cv2
 import pytest
-from study import main, merged, spread
-from tiny_data import ROOT, write_recipe, write_split
+from study import main, merged, Options, plan, read_study, spread
+from tiny_data import ROOT, write_images, write_recipe, write_split
 import yaml
 
 pytestmark = pytest.mark.usefixtures('cache_dir')
@@ -29,16 +29,16 @@ def write_study(folder: Path, **fields: Any) -> Path:
     return path
 
 
-def words(path: Path) -> list[str]:
+def words(path: Path, *more: str) -> list[str]:
     """Return the command line of a study, two runs at a time."""
     return [str(ROOT / 'training/study.py'), str(path), '--jobs', '2', '--out',
             str(path.parent / 'studies'), '--results', str(path.parent / 'docs/results.md'),
-            '--device', 'cpu']
+            '--device', 'cpu', *more]
 
 
-def command(path: Path) -> subprocess.CompletedProcess:
+def command(path: Path, *more: str) -> subprocess.CompletedProcess:
     """Run a study."""
-    return subprocess.run([sys.executable, *words(path)], capture_output=True, text=True,
+    return subprocess.run([sys.executable, *words(path, *more)], capture_output=True, text=True,
                           timeout=300)
 
 
@@ -100,10 +100,34 @@ def test_each_domain_is_left_out_and_arms_of_numbers_are_drawn(tmp_path: Path) -
     assert cv2.imread(str(tmp_path / 'docs/images/tiny_mse.png')) is not None
 
 
+def test_domains_can_be_left_out_together_and_others_never(tmp_path: Path) -> None:
+    path = write_study(tmp_path, leave_out=['a+b', 'c'], always=['d'], columns=None, seeds=[0])
+    runs = plan(read_study(path), Options(path, out=tmp_path))
+    domains = {run.without: yaml.safe_load((run.folder / 'recipe.yaml').read_text())['data'][
+        'domains'] for run in runs}
+    assert domains == {'a+b': ['d', 'c'], 'c': ['d', 'a', 'b']}
+
+
+def test_students_name_sets_of_photos_too(tmp_path: Path) -> None:
+    write_images(tmp_path / 'photos/mine')
+    (tmp_path / 'sets.yaml').write_text(yaml.safe_dump({'mine': {'images': 'photos/mine'}}))
+    path = write_study(
+        tmp_path, photos=['mine'], columns={'mine': ['photos', 'mine', 'top-1 [%]']}, seeds=[0],
+        arms={'cls': {'data': {'split': None}}})
+    done = command(path, '--sets', str(tmp_path / 'sets.yaml'), '--data', str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    named = json.loads((tmp_path / 'studies/tiny/cls_seed0/photos/result.json').read_text())
+    row, = named['table']
+    values = json.loads((tmp_path / 'docs/results/tiny.json').read_text())['values']
+    assert values == {'the teacher': {}, 'cls': {'mine': [row['top-1 [%]']]}}
+    assert f"| cls | {row['top-1 [%]']:.1f} |" in (tmp_path / 'docs/results.md').read_text()
+
+
 @pytest.mark.parametrize(('changes', 'said'), [
     ({'arms': {'a': {'loss': {'nope': 1}}}}, 'loss.nope: no such key'),
     ({'arms': {'a': {'student': {'weights': 'missing.safetensors'}}}}, 'missing.safetensors'),
     ({'plot': {'mse': {'b': 1}}}, "a plot of these arms, got ['cls', 'cls + mse']"),
+    ({'columns': {'a': ['nowhere', 'b']}}, 'columns: a: expected a place that begins with table'),
     ({'nope': 1}, "unexpected keyword argument 'nope'"),
     ({'arms': None}, "missing 1 required positional argument: 'arms'")])
 def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -57,7 +57,8 @@ def by_hand(rows: np.ndarray) -> tuple[float, list[float]]:
 
 def test_spread_is_that_of_the_prompts_encoded_by_hand(tower: ClipText, tmp_path: Path) -> None:
     path = write_vocabulary(tmp_path / 'words.yaml')
-    alone, described = spread(path, tower)
+    (alone, described), left_out = spread(path, tower)
+    assert left_out == []
     assert (alone['prompts'], described['prompts']) == (ALONE, DESCRIBED)
     for row, ending in ((alone, '.'), (described, '. Flat: a {}.')):
         rows = tower.encode([f'a photo of a {label}{ending.format(label)}' for label in LABELS])
@@ -76,18 +77,18 @@ def test_labels_alone_have_neither_descriptions_nor_synonyms(
         'cup': {'descriptions': ['Round.', 'With a handle. ' * 40], 'synonyms': ['mug', 'beaker']},
         'fork': 'Long, with prongs.'}}))
     plain.write_text('labels: [cup, fork]')
-    alone, described = spread(rich, tower)
-    assert alone == spread(plain, tower)[0]
+    (alone, described), _ = spread(rich, tower)
+    assert alone == spread(plain, tower)[0][0]
     assert described['mean cosine'] != alone['mean cosine']
     assert (alone['too long'], described['too long']) == (0, 1)
 
 
 def test_limits_of_the_spread(tmp_path: Path) -> None:
     path = write_vocabulary(tmp_path / 'words.yaml')
-    same, _ = spread(path, Dictionary(lambda prompt: (0.6, 0.8), 2))
+    (same, _), _ = spread(path, Dictionary(lambda prompt: (0.6, 0.8), 2))
     assert same['mean cosine'] == pytest.approx(1)
     assert same['eigenvalues'] == pytest.approx([1, 0], abs=1e-6)
-    unlike, _ = spread(path, Dictionary(
+    (unlike, _), _ = spread(path, Dictionary(
         lambda prompt: np.eye(4)[[label in prompt for label in LABELS].index(True)], 4))
     assert unlike['mean cosine'] == pytest.approx(0)
     assert unlike['eigenvalues'] == pytest.approx([0.25] * 4)
@@ -250,3 +251,17 @@ def test_command_says_what_is_wrong(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=600, cwd=ROOT)
     assert done.returncode != 0 and not (tmp_path / 'out').exists()
     assert 'evaluate: checkpoint: expected a file, found none at' in done.stderr
+
+
+def test_what_cannot_be_encoded_offline_is_left_out(
+        cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    data = Data(images=tmp_path / 'none', vocabulary=ROOT / 'config/vocabularies/everyday.yaml')
+    said = run(ROOT / 'models/student.safetensors', tmp_path, data, torch.device('cpu'))
+    numbers = json.loads((tmp_path / 'results/text_space.json').read_text())
+    household, = numbers['vocabularies']['household']
+    assert household['prompts'] == ALONE and 0 < household['mean cosine'] < 1
+    assert 'ycb' not in numbers['vocabularies']
+    assert any(reason.startswith("ycb: cannot encode label 'master chef can'")
+               for reason in numbers['left_out'])
+    assert f'Left out: household, {DESCRIBED}: 181 of 181 labels do without' in said

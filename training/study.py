@@ -49,8 +49,7 @@ class Study:
     leave_out: domains, each of which is left out once, or several joined by +, left out together;
     these are the columns then.
     always: domains that are trained on all the same.
-    photos: sets of config/photo_sets.yaml that each student names too, as naming.py does; their
-    images lie below the repository's root.
+    photos: sets of photos that each student names too, as naming.py does.
     plot: what some arms differ by -> arm -> its number; columns are drawn over it.
     """
 
@@ -89,6 +88,10 @@ class Options:
     """Page with the marks <!-- STUDY --> and <!-- end of STUDY -->; JSON and plots go into the
     folders results and images beside it."""
     device: str = 'auto'
+    sets: Path = ROOT / 'config/photo_sets.yaml'
+    """Sets of photos, see there."""
+    data: Path = ROOT
+    """The folder that their images lie below."""
 
 
 def read_study(path: Path) -> Study:
@@ -146,13 +149,15 @@ def plan(study: Study, options: Options) -> list[Run]:
     return runs
 
 
-def execute(study: Study, run: Run, threads: int) -> None:
+def execute(study: Study, options: Options, run: Run) -> None:
     """Do what is missing of a run; raises RuntimeError with what it printed last if it fails."""
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)
     program(run, 'distill.py', ['--config', run.folder / 'recipe.yaml'], threads)
     if study.photos and not (run.folder / PHOTOS).is_file():
         program(run, 'naming.py', [
-            'photos', '--checkpoint', run.folder / 'student.safetensors', '--data', ROOT,
-            '--out', (run.folder / PHOTOS).parent, '--only', *study.photos], threads)
+            'photos', '--checkpoint', run.folder / 'student.safetensors', '--sets', options.sets,
+            '--data', options.data, '--out', (run.folder / PHOTOS).parent, '--only',
+            *study.photos], threads)
 
 
 def program(run: Run, name: str, arguments: Sequence[object], threads: int) -> None:
@@ -259,11 +264,10 @@ def main() -> None:
         around(options.results, study.name)  # before the work
         runs = plan(study, options)
         missing = [run for run in runs if not done(study, run)]
-        threads = max(1, (os.cpu_count() or 1) // options.jobs)
         with ThreadPoolExecutor(options.jobs) as pool, tqdm(
                 total=len(runs), initial=len(runs) - len(missing), unit='run') as bar:
             for finished in as_completed([
-                    pool.submit(execute, study, run, threads) for run in missing]):
+                    pool.submit(execute, study, options, run) for run in missing]):
                 finished.result()
                 bar.update()
         print(write(study, options, runs))

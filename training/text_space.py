@@ -41,21 +41,25 @@ ALONE, DESCRIBED = 'label alone', 'with descriptions'
 
 
 def spread(path: Path, encoder: TextEncoder, templates: Sequence[str] = (TEMPLATE,)
-           ) -> list[dict[str, object]]:
+           ) -> tuple[list[dict[str, object]], list[str]]:
     """
     Measure the prototypes of a vocabulary file, of the labels alone and with their descriptions.
 
     The labels alone have no synonyms either.
 
     :param templates: of files that have none of their own.
-    :return: two rows, with the cosine in [-1, 1] and at most ten eigenvalues, falling.
+    :return: two rows, with the cosine in [-1, 1] and at most ten eigenvalues, falling; one, where
+        a tower is not at hand that could read the descriptions, and that this was left out.
     :raises ValueError: for a file that is no vocabulary, or of one label.
     """
     file = vocabulary_file.parse(str(path))
-    rows = []
+    rows, left_out = [], []
     for prompts, entries in ((ALONE, dict.fromkeys(file.entries, Entry())),
                              (DESCRIBED, file.entries)):
         words = vocabulary.build(entries, encoder, 1, file.templates or templates)
+        if prompts == DESCRIBED and words.note:
+            left_out.append(f'{path.stem}, {DESCRIBED}: {words.note}')
+            continue
         try:
             cosine, eigenvalues = metrics.prototype_spread(torch.tensor(words.prototypes))
         except ValueError as error:
@@ -63,7 +67,7 @@ def spread(path: Path, encoder: TextEncoder, templates: Sequence[str] = (TEMPLAT
         rows.append({'prompts': prompts, 'labels': len(words.labels),
                      'too long': len(words.truncated), 'mean cosine': cosine,
                      'eigenvalues': eigenvalues})
-    return rows
+    return rows, left_out
 
 
 def vocabularies(data: Data) -> dict[str, Path]:
@@ -127,9 +131,17 @@ def run(path: Path, out: Path, data: Data, device: torch.device) -> str:
     student = checkpoint.load(path)
     spec = student.spec
     encoder = open_text_tower(spec.text_tower, spec.width, path.parent, default_cache_dir())
-    spreads = {name: spread(file, encoder, spec.templates)
-               for name, file in vocabularies(data).items()}
-    named, left_out = on_images(Trainee(student).to(device), data, encoder)
+    spreads, left_out = {}, []
+    for name, file in vocabularies(data).items():
+        try:
+            spreads[name], more = spread(file, encoder, spec.templates)
+            left_out += more
+        except ValueError as error:
+            if name == str(data.vocabulary):
+                raise
+            left_out.append(f'{name}: {error}')
+    named, more = on_images(Trainee(student).to(device), data, encoder)
+    left_out += more
     tables = (f'Text tower: {encoder.identity}. Student: {spec.trained_on or path.name}.\n\n'
               f'{markdown_table(spread_rows(spreads))}\n\n![The largest eigenvalues of the '
               f'prototypes](images/{NAME}.png)\n\n{markdown_table(named)}\n'
