@@ -144,8 +144,8 @@ def _copy_hub(student: Student, backbone: str) -> None:
         pretrained = timm.create_model(backbone, pretrained=True, num_classes=0, **size)
     except Exception as error:  # whatever the hub's client raises
         raise ValueError(f"student.weights: timm's weights of {backbone} could not be loaded "
-                         f'({type(error).__name__}: {error}); connect to the network, or name a '
-                         'weights file') from error
+                         f'({type(error).__name__}: {error}); connect to the network, name a file '
+                         "with weights, or let it begin as its teacher ('teacher')") from error
     student.backbone.load_state_dict(pretrained.state_dict())
 
 
