@@ -46,9 +46,10 @@ def wait_for_refusal(diagnostics: Received[DiagnosticArray], side: str, reason: 
 
 @pytest.mark.parametrize(('changes', 'reason'), [
     ({'encoding': 'rbg8'}, "got 'rbg8'; is it 'rgb8'?"),
-    ({'encoding': '32FC1'}, "got '32FC1'"),
-    ({'data': b'short'}, 'expected 9216 bytes of data (step 192 x height 48), got 5'),
-    ({'data': b''}, 'expected 9216 bytes of data (step 192 x height 48), got 0'),
+    ({'encoding': '64FC1'}, "got '64FC1'"),
+    ({'encoding': 'nv24'}, 'expected 27648 bytes of data (step 192 x 144 rows), got 9216'),
+    ({'data': b'short'}, 'expected 9216 bytes of data (step 192 x 48 rows), got 5'),
+    ({'data': b''}, 'expected 9216 bytes of data (step 192 x 48 rows), got 0'),
     ({'width': 0}, 'at least 1 x 1 px, got 0 x 48'),
     ({'height': 0}, 'at least 1 x 1 px, got 64 x 0'),
     ({'step': 191}, 'step of at least 192 bytes for 64 px rgb8, got 191'),

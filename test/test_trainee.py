@@ -186,7 +186,7 @@ def test_weights_of_a_hub_out_of_reach(tmp_path: Path) -> None:
     said = python(HUB, HF_HUB_OFFLINE='1', HF_HOME=str(tmp_path), TORCH_HOME=str(tmp_path),
                   PYTHONPATH=f'{here}:{here.parent / "training"}:{here.parent}')
     assert "student.weights: timm's weights of test_resnet could not be loaded (" in said
-    assert 'connect to the network, name a file with weights, or let it begin as its teacher' in said
+    assert 'connect to the network, name a file with weights, or let it begin as its' in said
 
 
 @pytest.mark.parametrize('backbone', ['test_resnet', 'test_efficientnet'])

@@ -99,6 +99,18 @@ def test_a_bad_image_does_not_spoil_its_batch(worker: Worker, gate: Gate, outcom
     worker.close()
 
 
+def test_whatever_is_wrong_with_a_message_is_its_refusal(
+        worker: Worker, gate: Gate, outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(message: Image) -> Frame:
+        raise AttributeError('no such thing')
+    monkeypatch.setattr('vl2v_ros.nodes.worker.to_frame', fail)
+    worker.submit('front', outcome.job('odd'))
+    wait_until(lambda: outcome.refused, 'refusal')
+    assert outcome.refused == {'odd': 'AttributeError: no such thing'}
+    assert outcome.failures == []
+    worker.close()
+
+
 def test_close_waits_for_the_batch_in_work_and_refuses_the_rest(
         worker: Worker, gate: Gate, outcome: Outcome) -> None:
     begin(worker, gate, outcome)

@@ -111,9 +111,9 @@ def add_distro_packages(distro: str) -> None:
         if os.geteuid() != 0:
             stop(f'ROS 2 {distro} lacks packages: sudo {command}')
         run(['sh', '-c', f'apt-get update && {command}'], command)
-    for name in ('cv_bridge', 'launch_ros'):  # rare image encodings; `ros2 launch`
-        if not find_package(name):
-            print(f'setup: {name} is missing and optional: apt-get install {apt_name(name)}')
+    if not find_package('launch_ros'):
+        print('setup: launch_ros, for `ros2 launch`, is missing and optional: apt-get install '
+              f'{apt_name("launch_ros")}')
 
 
 def run(command: list[str], what: str) -> None:

@@ -1,5 +1,4 @@
 """Bytes -> Frame: the layouts of sensor_msgs/Image and the formats of image files, without ROS."""
-from collections.abc import Callable
 import difflib
 import io
 from typing import Protocol
@@ -7,17 +6,12 @@ from typing import Protocol
 import cv2
 import numpy as np
 from PIL import Image as PillowImage
+from vl2v_ros.conversions import Conversion, CONVERSIONS
 from vl2v_ros.frame import CHANNELS, check_size, Frame, MAX_PIXELS
 
 # Encodings that are a numpy view of the message; 8UC3 and 8UC4 mean OpenCV's order.
 VIEWS = {'rgb8': 'rgb', 'bgr8': 'bgr', 'rgba8': 'rgba', 'bgra8': 'bgra', 'mono8': 'mono',
          '8UC1': 'mono', '8UC3': 'bgr', '8UC4': 'bgra'}
-# Encodings that cv_bridge converts, where it is installed, and the bytes per pixel of a row.
-CONVERTED = {'mono16': 2, '16UC1': 2, 'rgb16': 6, 'bgr16': 6, 'rgba16': 8, 'bgra16': 8,
-             'yuv422': 2, 'yuv422_yuy2': 2, 'uyvy': 2, 'yuyv': 2, 'nv21': 1, 'nv24': 1,
-             **{f'bayer_{order}{bits}': bits // 8
-                for order in ('rggb', 'bggr', 'gbrg', 'grbg') for bits in (8, 16)}}
-
 COMPRESSED = {'JPEG': 'JPEG', 'PNG': 'PNG', 'TIFF': 'TIFF', 'WEBP': 'WebP'}  # by Pillow's name
 FILES = {'BMP': 'BMP', **COMPRESSED}
 
@@ -28,47 +22,64 @@ class RawImage(Protocol):
     height: int
     width: int
     encoding: str
+    is_bigendian: int
     step: int
     data: bytes  # or another buffer of bytes
 
 
-def view(image: RawImage, convert: Callable[[RawImage], Frame] | None = None) -> Frame:
+def view(image: RawImage) -> Frame:
     """
-    View an uncompressed image's pixels.
+    View an uncompressed image's pixels; convert those that are no view, see conversions.py.
 
-    :param convert: is given what is no view, but one of CONVERTED; None: that is refused.
     :raises ValueError: for sizes, steps, data or encodings that are no image.
     """
     check_size(image.width, image.height)
     if image.encoding in VIEWS:
         order = VIEWS[image.encoding]
         channels = CHANNELS[order]
-        rows = _rows(image, image.width * channels)
+        rows = _rows(image, image.width * channels, image.height)
         return Frame(rows[:, :image.width * channels].reshape(image.height, image.width,
                                                               channels), order)
-    if image.encoding not in CONVERTED:
-        near = difflib.get_close_matches(image.encoding.lower(), (*VIEWS, *CONVERTED), 1)
-        hint = f'; is it {near[0]!r}?' if near else ''
-        raise ValueError(f'expected an encoding of sensor_msgs/image_encodings.hpp that is a '
-                         f'colour or grey image, got {image.encoding!r}{hint}')
-    _rows(image, image.width * CONVERTED[image.encoding])  # cv_bridge does not check
-    if convert is None:
-        raise ValueError(f'expected one of the encodings {", ".join(VIEWS)}, got '
-                         f'{image.encoding!r}, which needs cv_bridge: the classifier node reads '
-                         'it, and image_proc makes rgb8 of it')
-    return convert(image)
+    if image.encoding not in CONVERSIONS:
+        known = (*VIEWS, *CONVERSIONS)
+        near = difflib.get_close_matches(image.encoding.lower(), known, 1)
+        hint = f'is it {near[0]!r}?' if near else f'known are {", ".join(known)}'
+        raise ValueError('expected an encoding of sensor_msgs/image_encodings.hpp that is a '
+                         f'colour, grey or depth image, got {image.encoding!r}; {hint}')
+    return _converted(image, CONVERSIONS[image.encoding])
 
 
-def _rows(image: RawImage, row_bytes: int) -> np.ndarray:
-    """Return the (H, step) bytes of an image."""
+def _converted(image: RawImage, conversion: Conversion) -> Frame:
+    for side in conversion.even:
+        if getattr(image, side) % 2:
+            raise ValueError(f'expected an even {side} of {image.encoding!r}, got '
+                             f'{image.width} x {image.height} px; correct the camera driver')
+    row_bytes = image.width * conversion.row
+    rows = _rows(image, row_bytes, int(image.height * conversion.planes))
+    if conversion.planes > 2 and image.step != row_bytes:
+        raise ValueError(f'expected {image.encoding!r} without padding, step {row_bytes}, got '
+                         f'step {image.step}')
+    order = '>' if image.is_bigendian else '<'
+    values = np.ascontiguousarray(rows[:, :row_bytes]).view(order + conversion.values)
+    try:
+        pixels = conversion.convert(values.astype(conversion.values, copy=False).reshape(
+            len(rows), image.width, conversion.channels))
+    except cv2.error as error:
+        raise ValueError(f'cannot convert {image.width} x {image.height} px of '
+                         f'{image.encoding!r}: {error.err}') from error
+    return Frame(pixels, 'rgb' if pixels.shape[2] == 3 else 'mono')
+
+
+def _rows(image: RawImage, row_bytes: int, count: int) -> np.ndarray:
+    """Return the (count, step) bytes of an image."""
     if image.step < row_bytes:
         raise ValueError(f'expected a step of at least {row_bytes} bytes for {image.width} px '
                          f'{image.encoding}, got {image.step}; correct the camera driver')
-    size = image.step * image.height
+    size = image.step * count
     if len(image.data) < size:
-        raise ValueError(f'expected {size} bytes of data (step {image.step} x height '
-                         f'{image.height}), got {len(image.data)}; correct the camera driver')
-    return np.frombuffer(image.data, np.uint8, size).reshape(image.height, image.step)
+        raise ValueError(f'expected {size} bytes of data (step {image.step} x {count} rows), got '
+                         f'{len(image.data)}; correct the camera driver')
+    return np.frombuffer(image.data, np.uint8, size).reshape(count, image.step)
 
 
 def decode(data: bytes, formats: dict[str, str] = COMPRESSED, note: str = '') -> Frame:

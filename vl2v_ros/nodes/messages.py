@@ -3,7 +3,6 @@ import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -21,26 +20,13 @@ if TYPE_CHECKING:  # else each program that publishes images would load torch
 
 def to_frame(message: Image | CompressedImage) -> Frame:
     """
-    View (Image) or decode (CompressedImage) a message's pixels.
+    View or convert (Image) or decode (CompressedImage) a message's pixels.
 
     :raises ValueError: for sizes, steps, data or encodings that are no image.
     """
     if isinstance(message, CompressedImage):
         return decode(bytes(message.data), note=f' (format field: {message.format!r})')
-    return view(message, _convert)
-
-
-def _convert(message: Image) -> Frame:
-    try:
-        from cv_bridge import CvBridge, CvBridgeError
-    except (ImportError, AttributeError) as error:  # AttributeError: built for another numpy
-        raise ValueError(f'encoding {message.encoding!r} needs cv_bridge, which cannot be '
-                         f'imported ({error}); install ros-$ROS_DISTRO-cv-bridge or let the '
-                         'camera publish rgb8 or bgr8') from error
-    try:
-        return Frame(CvBridge().imgmsg_to_cv2(message, 'rgb8'), 'rgb')
-    except (CvBridgeError, TypeError, cv2.error) as error:
-        raise ValueError(f'cv_bridge could not convert {message.encoding!r}: {error}') from error
+    return view(message)
 
 
 def byte_array(pixels: np.ndarray) -> array.array:

@@ -85,6 +85,8 @@ class Worker:
                 usable.append(job)
             except ValueError as error:
                 job.refuse(str(error))
+            except Exception as error:  # noqa: BLE001 no message may end the node
+                job.refuse(f'{type(error).__name__}: {error}')
         stages.mark('view')
         if frames:
             predictions = self._classifier.classify(frames, vocabulary, parameters.top_k,
