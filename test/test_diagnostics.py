@@ -1,10 +1,14 @@
 """What the classifier says on /diagnostics, above all about images that do not come."""
 from collections.abc import Iterator
 from pathlib import Path
+import shutil
 import subprocess
 import sys
 
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 import pytest
 from rclpy.qos import qos_profile_sensor_data
 from ros_processes import Camera, draw_frames, PIXELS, Process, Received, Ros, what_was_sent
@@ -181,3 +185,51 @@ def test_it_speaks_and_ends_while_simulated_time_stands_still(
             'nobody publishes there' in status.message for status in message.status
             if status.name == '/simulated/classifier: camera'))
         assert process.stop() == 0
+
+
+def test_it_speaks_in_every_state(ros: Ros, settings: dict[str, object], tmp_path: Path) -> None:
+    with ros.start('classifier_node', settings | {
+            'autostart': False, 'checkpoint': tmp_path / 'late.safetensors', 'top_k': 2},
+            '-r', '__ns:=/managed').wait_for_output('waits to be configured'):
+        received = ros.subscribe(DiagnosticArray, '/diagnostics')
+
+        def node(wanted: str) -> DiagnosticStatus:
+            """Return what is said of the node once it says what is wanted."""
+            def said(message: DiagnosticArray) -> list[DiagnosticStatus]:
+                return [status for status in message.status if wanted in status.message
+                        and status.name == '/managed/classifier: node']
+            return said(received.wait_for(said, since=len(received.messages)))[0]
+
+        def transit(number: int) -> bool:
+            return ros.call(ChangeState, '/managed/classifier/change_state',
+                            transition=Transition(id=number)).success
+        status = node('unconfigured, configure it')
+        assert (status.level, values(status)['top_k']) == (DiagnosticStatus.OK, '2')
+        assert not transit(Transition.TRANSITION_CONFIGURE)
+        status = node('late.safetensors')
+        assert status.level == DiagnosticStatus.ERROR
+        assert status.message.startswith('unconfigured, configure it: ')
+        for path in Path(str(settings['checkpoint'])).parent.iterdir():
+            shutil.copy(path, tmp_path)
+        shutil.copy(str(settings['checkpoint']), tmp_path / 'late.safetensors')
+        for number, wanted in ((Transition.TRANSITION_CONFIGURE, 'inactive, activate it'),
+                               (Transition.TRANSITION_ACTIVATE, 'active'),
+                               (Transition.TRANSITION_DEACTIVATE, 'inactive, activate it'),
+                               (Transition.TRANSITION_CLEANUP, 'unconfigured, configure it')):
+            assert transit(number)
+            assert node(wanted).level == DiagnosticStatus.OK
+
+
+def test_stamps_of_another_clock_are_said_to_be_of_no_use(
+        ros: Ros, diagnostics: Received[DiagnosticArray]) -> None:
+    camera = Camera(ros, 'unplugged/image', 'classifier/unplugged/labels')
+    for seconds in (0, 2 ** 31 - 1):
+        for number in range(30):  # as many as the latencies that are kept
+            frame_id = f'{seconds} {number}'
+            camera.send(header=Header(stamp=Time(sec=seconds), frame_id=frame_id))
+            camera.answers.wait_for_frame(frame_id)
+        facts = values(next_status(diagnostics, 'unplugged', 'Hz'))
+        assert facts['latency mean [ms]'] == facts['latency max [ms]'] == 'no usable stamps'
+    camera.show()
+    assert values(next_status(diagnostics, 'unplugged', 'Hz'))['latency mean [ms]'][0].isdigit()
+    camera.close()

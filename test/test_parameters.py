@@ -13,11 +13,13 @@ from rcl_interfaces.srv import (
     SetParametersAtomically,
 )
 from rclpy.parameter import Parameter, parameter_value_to_python
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_processes import Camera, Received, Ros
-from vision_msgs.msg import Classification
+from vision_msgs.msg import Classification, LabelInfo
 from vl2v_ros import checkpoint
 from vl2v_ros.nodes.parameters import CameraParameters, ClassifierParameters
 
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LIVE = {'top_k', 'max_rate', 'unknown_threshold', 'score_threshold', 'llm_endpoint', 'llm_model',
         'llm_key_variable', 'llm_timeout', 'llm_question'}
 
@@ -126,6 +128,8 @@ def test_the_score_threshold_shortens_the_classification_only(
         assert [result.class_id for result in results] == [
             entry.label for entry in answer.labels[:left]]
         assert [result.score for result in results] == pytest.approx(scores[:left])
+        ros.subscribe(LabelInfo, 'classifier/label_info', LATCHED).wait_for(
+            lambda info, least=threshold: info.threshold == pytest.approx(least))
 
 
 @pytest.mark.usefixtures('restored')
@@ -142,7 +146,10 @@ def test_max_rate_holds_the_answers_back(ros: Ros, camera: Camera) -> None:
     gaps = [after - before for before, after in zip(times, times[1:])]
     assert len(gaps) >= 3
     assert min(gaps) > 0.2
-    change(ros, max_rate=0.0)
+    change(ros, max_rate=0.001)
+    held_back = camera.send()
+    change(ros, max_rate=0.0)  # heard at once, not after the pause of 1000 s
+    camera.answers.wait_for_frame(held_back)
     first = len(camera.answers.messages)
     for _ in range(20):
         camera.show()

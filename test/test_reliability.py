@@ -92,7 +92,7 @@ def test_images_that_do_not_arrive_are_noticed(ros: Ros, classifier: Process,
     with ros.publish_frames(frames['720p'], 'told/image', 10000, 10.0, reliability='reliable',
                             env=WITHOUT):
         status = told(diagnostics.wait_for(
-            lambda message: 'do not arrive' in told(message).message))
+            lambda message: 'did not arrive' in told(message).message))
         assert status.level == DiagnosticStatus.WARN
         assert 'need the transport settings of the launch file on both sides' in status.message
         assert int({one.key: one.value for one in status.values}['lost on the way']) > 0

@@ -27,6 +27,9 @@ from vl2v_ros.overlay import draw
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
 SILENCE = 2.0  # without an image for so long [s], something is wrong
+LOST = 0.1  # part of the images that may get lost
+LOSING = 3  # seconds in a row in which more are lost
+LATEST = 60.0  # a stamp that is older is of another clock, or there is none [s]
 TRANSPORT_SETTINGS = 'the transport settings of the launch file on both sides'
 AUTO = 'auto'
 UNNUMBERED = 2 ** 64 - 1  # what a middleware that does not number messages says
@@ -41,7 +44,7 @@ class Counts:
 
     lost: images that were sent in between, but did not arrive, as far as their numbers tell.
     last_received: by time.monotonic [s].
-    latencies: of the last answers [s].
+    latencies: of the last answers [s]; None for images whose stamp is of no use.
     """
 
     received: int = 0
@@ -50,7 +53,7 @@ class Counts:
     refused: int = 0
     refusal: str = ''
     last_received: float = 0.0
-    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=30))
+    latencies: deque[float | None] = field(default_factory=lambda: deque(maxlen=30))
 
 
 class CameraTopics:
@@ -89,11 +92,13 @@ class CameraTopics:
         self._listening = threading.RLock()
         self._on_message: Callable[[Any], None] = _ignore
         self.counts = Counts()
+        self._seen, self._losing = (0, 0), 0  # lost and received a second ago; for how long
 
     def open(self, on_message: Callable[[Any], None], executor: ImageExecutor) -> None:
         """Begin to listen; the executor calls `on_message`."""
         self._on_message, self._executor = on_message, executor
         self.counts = Counts(last_received=time.monotonic())
+        self._seen = 0, 0
         self._listen(*(TRANSPORTS if self._transport == 'auto' else [self._transport]))
 
     def close(self) -> None:
@@ -174,7 +179,8 @@ class CameraTopics:
             self.overlay.publish(messages.to_image(draw(frame, prediction), 'rgb8', header))
             stages.mark('overlay')
         self.counts.answered += 1
-        self.counts.latencies.append(self._now() - _seconds(header.stamp))
+        latency = self._now() - _seconds(header.stamp)
+        self.counts.latencies.append(latency if 0 <= latency < LATEST else None)
 
     def refuse(self, reason: str) -> None:
         """Count a message that is no usable image, and say why."""
@@ -198,13 +204,22 @@ class CameraTopics:
         self._node.get_logger().warning(reason, throttle_duration_sec=30.0)
         return reason
 
-    def losses(self, lost: float) -> str:
-        """Say what to do if images do not arrive; lost: how many of a second [Hz]."""
+    def losses(self) -> str:
+        """
+        Say how many images do not arrive, and what to do; '' if fewer than a tenth.
+
+        To be asked once a second; what happens for a moment, as cameras come and go, is no loss.
+        """
+        before, self._seen = self._seen, (self.counts.lost, self.counts.received)
+        lost, received = (now - then for now, then in zip(self._seen, before))
+        self._losing = self._losing + 1 if lost > LOST * (lost + received) else 0
+        if self._losing < LOSING:
+            return ''
         offers = 'offers best effort' if any(
             subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
             for subscription in list(self._subscriptions.values())) else 'is heard reliably'
-        return (f'{lost:.1f} images a second do not arrive; who publishes them {offers}; large '
-                f'images need {TRANSPORT_SETTINGS}{shortage()}')
+        return (f'{lost} of the last {lost + received} images did not arrive; who publishes them '
+                f'{offers}; large images need {TRANSPORT_SETTINGS}{shortage()}')
 
     def _why_silent(self) -> str:
         for transport, topic in self.topics.items():

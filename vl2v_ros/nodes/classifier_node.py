@@ -8,11 +8,12 @@ import itertools
 from pathlib import Path
 import signal
 import sys
+import threading
 import time
 import traceback
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
@@ -34,7 +35,7 @@ from vl2v_ros.classifier import Classifier, Prediction
 from vl2v_ros.frame import Frame
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.camera_topics import CameraTopics
-from vl2v_ros.nodes.diagnostics import camera_status, Rates, vocabulary_status
+from vl2v_ros.nodes.diagnostics import camera_status, node_status, Rates, vocabulary_status
 from vl2v_ros.nodes.image_executor import ImageExecutor
 from vl2v_ros.nodes.parameters import changed, ClassifierParameters, declare
 from vl2v_ros.nodes.vocabularies import cache_dir, check_parameters, Vocabularies
@@ -79,6 +80,8 @@ class ClassifierNode(LifecycleNode):
         self._versions = itertools.count(1)  # of vocabularies; no number stands for two
         self._worker: Worker | None = None
         self._rates = Rates()
+        self._problem = ''  # of the last attempt to configure it
+        self._changing = threading.RLock()  # so that diagnostics see no half-made state
         self.failed = False
         self.add_on_set_parameters_callback(self._on_parameters)
         self._offer()
@@ -100,10 +103,12 @@ class ClassifierNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the student and the vocabulary and warm up."""
+        self._problem = ''
         try:
             self._configure()
         except ValueError as error:
-            self.get_logger().fatal(str(error))
+            self._problem = str(error)
+            self.get_logger().fatal(self._problem)
             self.release()
             return TransitionCallbackReturn.FAILURE
         except Exception:
@@ -139,20 +144,22 @@ class ClassifierNode(LifecycleNode):
 
     def release(self) -> None:
         """Let go of the model and of the vocabulary, and of what is asked for that."""
-        if self._vocabularies:
-            self._vocabularies.close()
-        self._classifier = self._vocabularies = None
+        with self._changing:
+            if self._vocabularies:
+                self._vocabularies.close()
+            self._classifier = self._vocabularies = None
         gc.unfreeze()
         free_memory()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the cameras and label what they show."""
         vocabularies = self._vocabularies
-        self._worker = Worker(self._classifier, lambda: (vocabularies.in_force, self._settings),
-                              self._on_failure)
-        self._images = ImageExecutor(self, self._on_failure)
-        for camera in self._cameras:
-            camera.open(partial(self._on_image, camera, self._worker), self._images)
+        with self._changing:
+            self._worker = Worker(self._classifier, lambda: (
+                vocabularies.in_force, self._settings), self._on_failure)
+            self._images = ImageExecutor(self, self._on_failure)
+            for camera in self._cameras:
+                camera.open(partial(self._on_image, camera, self._worker), self._images)
         self.get_logger().info('labels images of ' + ', '.join(
             camera.topics['raw'] for camera in self._cameras))
         return super().on_activate(state)
@@ -175,14 +182,15 @@ class ClassifierNode(LifecycleNode):
 
     def stop(self) -> None:
         """Stop listening, and wait for the frames in work."""
-        if self._images:
-            self._images.close()
-            self._images = None
-        for camera in self._cameras:
-            camera.close()
-        if self._worker:
-            self._worker.close()
-            self._worker = None
+        with self._changing:
+            if self._images:
+                self._images.close()
+                self._images = None
+            for camera in self._cameras:
+                camera.close()
+            if self._worker:
+                self._worker.close()
+                self._worker = None
 
     def _on_failure(self, error: Exception) -> None:
         if self.context.ok():  # else the node is just being stopped
@@ -240,8 +248,11 @@ class ClassifierNode(LifecycleNode):
         self._vocabulary_topic.publish(messages.to_vocabulary(vocabulary))
         self._vision_info_topic.publish(messages.to_vision_info(
             vocabulary, self._vocabulary_topic.topic_name, header))
+        self._publish_label_info()
+
+    def _publish_label_info(self) -> None:
         self._label_info_topic.publish(messages.to_label_info(
-            vocabulary, self._settings.score_threshold, header))
+            self._settings.score_threshold, Header(stamp=self.get_clock().now().to_msg())))
 
     def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         if any(parameter.value is None for parameter in parameters):
@@ -251,28 +262,35 @@ class ClassifierNode(LifecycleNode):
             check_parameters(settings)
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        self._settings = settings
+        before, self._settings = self._settings, settings
+        if before.score_threshold != settings.score_threshold and self._vocabularies:
+            self._publish_label_info()
         return SetParametersResult(successful=True)
 
     def _on_diagnostics(self) -> None:
+        with self._changing:
+            status = self._status()
+        self._diagnostics_topic.publish(DiagnosticArray(
+            header=Header(stamp=self.get_clock().now().to_msg()), status=status))
+
+    def _status(self) -> list[DiagnosticStatus]:
         worker, vocabularies = self._worker, self._vocabularies
-        if vocabularies is None:
-            return
+        state = 'active' if worker else 'inactive, activate it' if vocabularies else (
+            'unconfigured, configure it')
         name = self.get_fully_qualified_name()
-        status = [vocabulary_status(name, vocabularies)]
+        status = [node_status(name, state, self._problem, self._settings)]
+        if vocabularies:
+            status.append(vocabulary_status(name, vocabularies))
         if worker:
             vocabulary = vocabularies.in_force
             facts = {'device': self._classifier.runtime.description,
                      'vocabulary version': vocabulary.version, 'labels': len(vocabulary.labels)}
             for camera in self._cameras:
                 camera.follow()
-                answered, lost = (self._rates.rate((camera.name, what), count, time.monotonic())
-                                  for what, count in (('answered', camera.counts.answered),
-                                                      ('lost', camera.counts.lost)))
-                status.append(camera_status(name, camera, worker.dropped(camera.name), answered,
-                                            lost, facts))
-        self._diagnostics_topic.publish(DiagnosticArray(
-            header=Header(stamp=self.get_clock().now().to_msg()), status=status))
+                rate = self._rates.rate(camera.name, camera.counts.answered, time.monotonic())
+                status.append(camera_status(name, camera, worker.dropped(camera.name), rate,
+                                            facts))
+        return status
 
 
 def _profile(args: list[str]) -> Path | None:

@@ -3,9 +3,8 @@ from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from vl2v_ros.nodes.camera_topics import CameraTopics
+from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.vocabularies import Vocabularies
-
-LOST = 0.1  # part of a camera's images that may get lost
 
 
 class Rates:
@@ -13,38 +12,39 @@ class Rates:
 
     def __init__(self) -> None:
         """Begin with no history."""
-        self._last: dict[object, tuple[float, int]] = {}
+        self._last: dict[str, tuple[float, int]] = {}
 
-    def rate(self, key: object, count: int, now: float) -> float:
+    def rate(self, key: str, count: int, now: float) -> float:
         """Return the growth of a count since the last call [1/s]; `now` [s]."""
         then, before = self._last.get(key, (now, count))
         self._last[key] = now, count
         return max(0, count - before) / (now - then) if now > then else 0.0
 
 
-def camera_status(node_name: str, camera: CameraTopics, dropped: int, rate: float, lost: float,
+def camera_status(node_name: str, camera: CameraTopics, dropped: int, rate: float,
                   facts: Mapping[str, object]) -> DiagnosticStatus:
     """
     Describe one camera.
 
     :param rate: answers per second [Hz].
-    :param lost: images per second that do not arrive [Hz].
     :param facts: what holds for the whole node, such as its device.
     """
     counts = camera.counts
-    silence = camera.silence()
+    silence, losses = camera.silence(), camera.losses()
     level, message = DiagnosticStatus.OK, f'{rate:.1f} Hz'
     if silence:
         level, message = DiagnosticStatus.WARN, silence
     elif counts.refused and not counts.answered:
         level, message = DiagnosticStatus.ERROR, f'no usable image: {counts.refusal}'
-    elif lost > LOST * (lost + rate):
-        level, message = DiagnosticStatus.WARN, f'{message}; {camera.losses(lost)}'
-    latencies = [1000 * value for value in list(counts.latencies)]  # a thread appends
+    elif losses:
+        level, message = DiagnosticStatus.WARN, f'{message}; {losses}'
+    stamps = list(counts.latencies)  # a thread appends
+    latencies = [1000 * value for value in stamps if value is not None]
+    none = 'no usable stamps' if stamps else 'none'
     values = {
         'rate [Hz]': f'{rate:.1f}',
-        'latency mean [ms]': f'{sum(latencies) / len(latencies):.1f}' if latencies else 'none',
-        'latency max [ms]': f'{max(latencies):.1f}' if latencies else 'none',
+        'latency mean [ms]': f'{sum(latencies) / len(latencies):.1f}' if latencies else none,
+        'latency max [ms]': f'{max(latencies):.1f}' if latencies else none,
         'received': counts.received,
         'lost on the way': counts.lost,
         'answered': counts.answered,
@@ -56,6 +56,22 @@ def camera_status(node_name: str, camera: CameraTopics, dropped: int, rate: floa
     return DiagnosticStatus(
         name=f'{node_name}: {camera.name or "camera"}', level=level, message=message,
         hardware_id=camera.topics['raw'], values=_key_values(values))
+
+
+def node_status(node_name: str, state: str, problem: str, parameters: ClassifierParameters
+                ) -> DiagnosticStatus:
+    """
+    Describe the node itself, whatever state it is in.
+
+    :param state: with what to do, if it labels nothing.
+    :param problem: why it could not be configured, '' if it could.
+    """
+    values = {name: getattr(parameters, name) for name in
+              ('top_k', 'max_rate', 'unknown_threshold', 'score_threshold')}
+    return DiagnosticStatus(
+        name=f'{node_name}: node',
+        level=DiagnosticStatus.ERROR if problem else DiagnosticStatus.OK,
+        message=f'{state}: {problem}' if problem else state, values=_key_values(values))
 
 
 def vocabulary_status(node_name: str, vocabularies: Vocabularies) -> DiagnosticStatus:

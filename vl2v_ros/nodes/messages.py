@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
-from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass, VisionInfo
+from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionInfo
 from vl2v_msgs.msg import DescriptionMatch, Label, LabelArray
 from vl2v_msgs.msg import Vocabulary as VocabularyMessage
 from vl2v_ros.encodings import decode, view
@@ -83,8 +83,10 @@ def to_vision_info(vocabulary: Vocabulary, location: str, header: Header) -> Vis
                       database_version=vocabulary.version)
 
 
-def to_label_info(vocabulary: Vocabulary, threshold: float, header: Header) -> LabelInfo:
-    """Give the labels in force a number each; `threshold` is the least score of a result."""
-    classes = [VisionClass(class_id=index, class_name=label)
-               for index, label in enumerate(vocabulary.labels)]
-    return LabelInfo(header=header, class_map=classes, threshold=threshold)
+def to_label_info(threshold: float, header: Header) -> LabelInfo:
+    """
+    Give the least score of a result.
+
+    The class map, which tells names of numbers, is empty: `class_id` is the name itself.
+    """
+    return LabelInfo(header=header, threshold=threshold)

@@ -13,6 +13,8 @@ from vl2v_ros.nodes.messages import to_frame
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.vocabulary import Vocabulary
 
+HEED = 0.02  # at most so long a changed max_rate goes unseen [s]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -72,8 +74,14 @@ class Worker:
                     job.refuse(f'the node failed: {error}')
                 self._on_failure(error)
                 return
-            if max_rate:
-                self._closing.wait(max(0.0, started + 1 / max_rate - time.monotonic()))
+            self._pause(started, max_rate)
+
+    def _pause(self, started: float, max_rate: float) -> None:
+        """Wait until max_rate allows the next batch; heed a change of it meanwhile."""
+        while max_rate and (rest := started + 1 / max_rate - time.monotonic()) > 0:
+            if self._closing.wait(min(rest, HEED)):
+                return
+            max_rate = self._snapshot()[1].max_rate
 
     def _label(self, jobs: list[Job]) -> float:
         vocabulary, parameters = self._snapshot()
