@@ -9,8 +9,9 @@ from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
+from launch_ros.parameter_descriptions import ParameterFile
 from launch_ros.substitutions import FindPackageShare
+from vl2v_ros.nodes.given import Given
 from vl2v_ros.nodes.transport import environment
 
 
@@ -21,21 +22,27 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument('image', default_value='image',
                               description='Topic of the camera; its /compressed is heard too'),
         DeclareLaunchArgument(
-            'checkpoint', default_value=PathJoinSubstitution([share, 'models',
-                                                              'student.safetensors']),
+            'checkpoint', default_value='',
             description='Student, a *.safetensors file; by default the one that ships'),
         DeclareLaunchArgument(
-            'vocabulary',
-            default_value=PathJoinSubstitution([share, 'config', 'vocabularies', 'everyday.yaml']),
+            'vocabulary', default_value='',
             description='Labels separated by commas, or a *.yaml file; by default 307 names'),
-        DeclareLaunchArgument('device', default_value='auto',
-                              description='auto (CUDA, else CPU), cpu, cuda or cuda:N'),
+        DeclareLaunchArgument(
+            'device', default_value='',
+            description='auto (CUDA, else CPU), cpu, cuda or cuda:N; by default auto'),
+        DeclareLaunchArgument(
+            'overlay', default_value='',
+            description='Offer the annotated image on ~/overlay; by default true'),
+        DeclareLaunchArgument(
+            'autostart', default_value='',
+            description='Configure and activate without a lifecycle manager; by default true'),
         DeclareLaunchArgument(
             'params_file', default_value=PathJoinSubstitution([share, 'config', 'classify.yaml']),
-            description='All other parameters'),
+            description='Parameters; an argument above goes before it where it is given'),
         DeclareLaunchArgument('namespace', default_value='', description='Of the node'),
-        DeclareLaunchArgument('overlay', default_value='true',
-                              description='Offer the annotated image on ~/overlay'),
+        DeclareLaunchArgument('name', default_value='classifier', description='Of the node'),
+        DeclareLaunchArgument('respawn', default_value='false',
+                              description='Start the node again, after 2 s, if it ends'),
         DeclareLaunchArgument(
             'profile', default_value='',
             description='Measure where the time of a frame goes, into this *.json file'),
@@ -47,13 +54,16 @@ def generate_launch_description() -> LaunchDescription:
                                         condition=IfCondition(LaunchConfiguration('fast_transport')))
                  for name, value in environment().items()]
     classifier = Node(
-        package='vl2v_ros', executable='classifier_node', name='classifier',
+        package='vl2v_ros', executable='classifier_node', name=LaunchConfiguration('name'),
         namespace=LaunchConfiguration('namespace'), output='screen', emulate_tty=True,
+        respawn=LaunchConfiguration('respawn'), respawn_delay=2.0,
         arguments=['--profile', LaunchConfiguration('profile')],
         parameters=[
+            {'checkpoint': PathJoinSubstitution([share, 'models', 'student.safetensors']),
+             'vocabulary': PathJoinSubstitution([share, 'config', 'vocabularies',
+                                                 'everyday.yaml'])},
             ParameterFile(LaunchConfiguration('params_file')),
-            {name: ParameterValue(LaunchConfiguration(name), value_type=str)
-             for name in ('checkpoint', 'vocabulary', 'device')},
-            {'overlay': ParameterValue(LaunchConfiguration('overlay'), value_type=bool)}],
+            ParameterFile(Given(('checkpoint', 'vocabulary', 'device'),
+                                booleans=('overlay', 'autostart')))],
         remappings=[('image', LaunchConfiguration('image'))])
     return LaunchDescription([*arguments, *transport, classifier])

@@ -18,7 +18,7 @@ import yaml
 
 LAUNCH = Path(__file__).parent.parent / 'launch'
 CLASSIFY, DEMO = 'classify.launch.py', 'demo.launch.py'
-IMPORTED = ('launch', 'launch_ros', 'vl2v_ros.nodes.transport')
+IMPORTED = ('launch', 'launch_ros', 'vl2v_ros.nodes.given', 'vl2v_ros.nodes.transport')
 NOT_PLAIN = {'OpaqueFunction', 'OpaqueCoroutine', 'ExecuteProcess', 'ExecuteLocal', 'Command',
              'PythonExpression', 'eval', 'exec', 'compile', 'open', '__import__', 'subprocess',
              'system', 'pip'}
@@ -44,14 +44,14 @@ def test_a_launch_file_is_plain(name: str) -> None:
 class Launched:
     """A launch file evaluated up to the command lines of its nodes; no process is started."""
 
-    def __init__(self, name: str, **arguments: str) -> None:
+    def __init__(self, file: str, /, **arguments: str) -> None:
         launch = pytest.importorskip('launch')
         pytest.importorskip('launch_ros')
         self._context = launch.LaunchContext()
         self._declared: list[Any] = []
         sources = pytest.importorskip('launch.launch_description_sources')
         description = launch.actions.IncludeLaunchDescription(
-            sources.PythonLaunchDescriptionSource(str(LAUNCH / name)),
+            sources.PythonLaunchDescriptionSource(str(LAUNCH / file)),
             launch_arguments=arguments.items())
         self.nodes = {node.node_executable: self._command(node)
                       for node in self._walk(description)}
@@ -78,7 +78,7 @@ class Launched:
         for source, is_file in node._Node__expanded_parameter_arguments:
             assert is_file, source
             for scope in yaml.safe_load(Path(source).read_text()).values():
-                parameters.update(scope['ros__parameters'])
+                parameters.update(scope['ros__parameters'])  # the last one counts
         return {'program': perform_substitutions(self._context, list(node.cmd[0])),
                 'namespace': node.expanded_node_namespace, 'name': node.node_name,
                 'remappings': dict(node.expanded_remapping_rules or ()),
@@ -102,38 +102,62 @@ def test_the_arguments_people_change_have_defaults_and_descriptions(name: str) -
     launched = Launched(name)
     defaults = dict(launched.defaults)
     assert Path(defaults.pop('params_file')).name == 'classify.yaml'
-    for argument in ('vocabulary', 'checkpoint', *(['source'] if name == DEMO else [])):
-        assert Path(defaults.pop(argument)).is_file()
-    assert defaults.pop('rate', '30.0') == '30.0'
-    assert defaults.pop('profile') == ''
-    assert defaults == {'image': 'image', 'device': 'auto', 'namespace': '',
-                        'overlay': 'true', 'fast_transport': 'true'}
+    if name == DEMO:
+        assert Path(defaults.pop('source')).is_file() and defaults.pop('rate') == '30.0'
+    assert defaults == {
+        'image': 'image', 'namespace': '', 'name': 'classifier', 'profile': '',
+        'fast_transport': 'true', 'respawn': 'false',
+        **dict.fromkeys(('checkpoint', 'vocabulary', 'device', 'overlay', 'autostart'), '')}
     assert all(launched.descriptions.values())
 
 
 @pytest.mark.usefixtures('own_environment')
 def test_arguments_reach_the_classifier() -> None:
     launched = Launched(CLASSIFY, checkpoint='a.safetensors', vocabulary='12, true, mug',
-                        device='cpu', overlay='false', namespace='robot',
-                        image='/camera/color/image_raw')
+                        device='cpu', overlay='false', autostart='False', namespace='robot',
+                        name='namer', image='/camera/color/image_raw')
     assert list(launched.nodes) == ['classifier_node']
     node = launched.nodes['classifier_node']
     assert Path(node['program']).name == 'classifier_node'
     assert os.access(node['program'], os.X_OK)
-    assert node['namespace'] == '/robot'
+    assert (node['namespace'], node['name']) == ('/robot', '/robot/namer')
     assert node['remappings'] == {'image': '/camera/color/image_raw'}
     given = {name: node['parameters'][name] for name in ('checkpoint', 'vocabulary', 'device',
-                                                         'overlay')}
+                                                         'overlay', 'autostart')}
     assert given == {'checkpoint': 'a.safetensors', 'vocabulary': '12, true, mug',
-                     'device': 'cpu', 'overlay': False}
+                     'device': 'cpu', 'overlay': False, 'autostart': False}
     assert node['parameters'].keys() <= ClassifierParameters.__dataclass_fields__.keys()
+
+
+@pytest.mark.usefixtures('own_environment')
+def test_what_is_not_given_is_left_to_the_parameter_file(tmp_path: Path) -> None:
+    path, mine = tmp_path / 'mine.yaml', {'vocabulary': 'mug', 'device': 'cpu', 'overlay': False,
+                                          'checkpoint': 'b.safetensors', 'autostart': False}
+    path.write_text(yaml.safe_dump({'/**': {'ros__parameters': mine}}))
+    node = Launched(CLASSIFY, params_file=str(path)).nodes['classifier_node']
+    assert node['parameters'] == mine
+    node = Launched(CLASSIFY, params_file=str(path), vocabulary='cup').nodes['classifier_node']
+    assert node['parameters'] == {**mine, 'vocabulary': 'cup'}
+
+
+@pytest.mark.usefixtures('own_environment')
+def test_with_no_argument_what_ships_is_run() -> None:
+    parameters = Launched(CLASSIFY).nodes['classifier_node']['parameters']
+    for name, expected in (('checkpoint', 'student.safetensors'), ('vocabulary', 'everyday.yaml')):
+        assert Path(parameters[name]).name == expected and Path(parameters[name]).is_file()
+
+
+@pytest.mark.usefixtures('own_environment')
+def test_what_is_neither_true_nor_false_is_refused() -> None:
+    with pytest.raises(ValueError, match='overlay: expected true or false, got .x.'):
+        Launched(CLASSIFY, overlay='x')
 
 
 @pytest.mark.usefixtures('own_environment')
 def test_the_parameter_file_says_what_is_the_default_anyway() -> None:
     node = Launched(CLASSIFY, checkpoint='a.safetensors').nodes['classifier_node']
     defaults = ClassifierParameters()
-    for name in ('image_transport', 'half', 'top_k', 'max_rate', 'score_threshold', 'device'):
+    for name in ('image_transport', 'half', 'top_k', 'max_rate', 'score_threshold'):
         assert node['parameters'][name] == getattr(defaults, name), name
 
 

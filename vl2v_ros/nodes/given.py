@@ -1,0 +1,42 @@
+"""Launch arguments that count only where they are given; else a parameter file decides."""
+from pathlib import Path
+import tempfile
+from typing import Any
+
+from launch import LaunchContext, Substitution
+import yaml
+
+BOOLEANS = {'true': True, 'false': False}
+
+
+class Given(Substitution):
+    """
+    The path of a new parameter file with the launch arguments that are not empty.
+
+    It is for the last place among the parameters of a node, behind the user's own file.
+    """
+
+    def __init__(self, texts: tuple[str, ...], booleans: tuple[str, ...] = ()) -> None:
+        """Remember the names of the arguments, which are those of the parameters."""
+        super().__init__()
+        self._texts, self._booleans = texts, booleans
+
+    def describe(self) -> str:
+        """Say what it is, as launch prints it."""
+        return f'Given({", ".join((*self._texts, *self._booleans))})'
+
+    def perform(self, context: LaunchContext) -> str:
+        """Write the file; raises ValueError for an argument that is neither true nor false."""
+        given = {name: context.launch_configurations.get(name, '')
+                 for name in (*self._texts, *self._booleans)}
+        parameters: dict[str, Any] = {name: value for name, value in given.items() if value}
+        for name in parameters.keys() & set(self._booleans):
+            value = parameters[name]
+            if value.lower() not in BOOLEANS:
+                raise ValueError(f'launch argument {name}: expected true or false, got {value!r}')
+            parameters[name] = BOOLEANS[value.lower()]
+        # Left there, as launch leaves the files that it makes of parameters.
+        path = Path(tempfile.mkstemp(prefix='vl2v_ros_', suffix='.yaml')[1])
+        path.write_text(yaml.safe_dump({'/**': {'ros__parameters': parameters}}
+                                       if parameters else {}), encoding='utf-8')
+        return str(path)
