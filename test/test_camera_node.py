@@ -82,10 +82,11 @@ def test_a_folder_is_shown_in_order_again_and_again(ros: Ros, folder: Path) -> N
     assert 'notes.txt' not in camera.output
 
 
+@pytest.mark.parametrize('simulated', [False, True], ids=['', 'while simulated time stands still'])
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_at_once_on_a_signal_without_a_traceback(ros: Ros, folder: Path, number: int
-                                                         ) -> None:
-    camera = ros.start('camera_node', {'source': folder})
+def test_it_ends_at_once_on_a_signal_without_a_traceback(ros: Ros, folder: Path, number: int,
+                                                         simulated: bool) -> None:
+    camera = ros.start('camera_node', {'source': folder, 'use_sim_time': simulated})
     images = ros.subscribe(Image, 'image', qos_profile_sensor_data)
     images.wait_for(lambda message: len(images.messages) > 5)
     assert camera.stop(number, patience=10) == 0

@@ -94,7 +94,8 @@ def test_images_that_do_not_arrive_are_noticed(ros: Ros, classifier: Process,
         status = told(diagnostics.wait_for(
             lambda message: 'did not arrive' in told(message).message))
         assert status.level == DiagnosticStatus.WARN
-        assert 'need the transport settings of the launch file on both sides' in status.message
+        assert ('images did not arrive (best effort); large images need the transport settings of '
+                'the launch file on both sides') in status.message
         assert int({one.key: one.value for one in status.values}['lost on the way']) > 0
 
 

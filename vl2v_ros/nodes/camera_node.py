@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -137,7 +138,9 @@ class CameraNode(Node):
             f'{base}/compressed' if compressed else base,
             QoSProfile(depth=5),  # reliable, so that subscribers of either kind match
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
-        self.create_timer(1 / self._settings.rate, self._publish)
+        # By a clock that never stands still, as simulated time may: then nothing would end it.
+        self.create_timer(1 / self._settings.rate, self._publish,
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
         height, width = self._scaled(first).shape[:2]
         self.get_logger().info(f'{source} on {self._topic.topic_name}: {width} x {height} px, '
                                f'{self._settings.rate:g} Hz')

@@ -215,11 +215,10 @@ class CameraTopics:
         self._losing = self._losing + 1 if lost > LOST * (lost + received) else 0
         if self._losing < LOSING:
             return ''
-        offers = 'offers best effort' if any(
-            subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
-            for subscription in list(self._subscriptions.values())) else 'is heard reliably'
-        return (f'{lost} of the last {lost + received} images did not arrive; who publishes them '
-                f'{offers}; large images need {TRANSPORT_SETTINGS}{shortage()}')
+        heard = ', '.join(subscription.qos_profile.reliability.name.lower().replace('_', ' ')
+                          for subscription in list(self._subscriptions.values()))
+        return (f'{lost} of the last {lost + received} images did not arrive ({heard}); large '
+                f'images need {TRANSPORT_SETTINGS}{shortage()}')
 
     def _why_silent(self) -> str:
         for transport, topic in self.topics.items():
