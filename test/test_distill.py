@@ -253,7 +253,7 @@ def test_results_of_another_recipe_are_kept(tmp_path: Path, capsys: pytest.Captu
     (['--student.backbone', 'test_resnt'], {}, "timm model, got 'test_resnt'; near it: test_res"),
     (['--student.weights', 'none.safetensors'], {}, 'none.safetensors does not fit test_resnet'),
     (['--teacher.pretrained', 'none.safetensors'], {}, 'none.safetensors, which does not exist'),
-    ([], {'data': {'vocabulary': 'config/classify.yaml'}}, 'classify.yaml: line 3: expected'),
+    ([], {'data': {'vocabulary': 'config/classify.yaml'}}, 'classify.yaml: line 4: expected'),
     ([], {'data': {'split': 'config/splits/ycb_robot.yaml'}}, 'has no class 002_master_chef_can'),
     ([], {'student': {'weights': 'teacher'}}, "'teacher' needs an open_clip teacher whose image")])
 def test_recipe_that_does_not_fit_says_what_to_do(
