@@ -2,7 +2,7 @@
 Label a camera's images.
 
 ros2 launch vl2v_ros classify.launch.py image:=/camera/color/image_raw \
-    checkpoint:=student.safetensors vocabulary:='mug, banana, red apple'
+    checkpoint:=student.safetensors vocabulary:='mug, banana, apple'
 """
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable

@@ -1,7 +1,7 @@
 """
 Label a folder of images, a video or a webcam, without a camera driver.
 
-ros2 launch vl2v_ros demo.launch.py source:=0 vocabulary:='mug, banana, red apple'
+ros2 launch vl2v_ros demo.launch.py source:=0 vocabulary:='mug, banana, apple'
 """
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription

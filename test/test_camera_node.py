@@ -159,7 +159,7 @@ def test_a_looped_video_begins_again(ros: Ros, video: Path) -> None:
 
 
 @pytest.mark.parametrize(('parameters', 'reasons'), [
-    ({}, ['expected a folder of images, a video file or a webcam as source', "got ''"]),
+    ({}, ['expected a source: set the parameter source to a folder of images, a video']),
     ({'source': '/nowhere/clip.mp4'}, ['/nowhere/clip.mp4', 'gives no frame']),
     ({'source': '/dev/video987'}, ['expected a webcam at /dev/video987', 'cameras of this']),
     ({'source': '987'}, ['expected a webcam at /dev/video987', 'cameras of this machine']),

@@ -164,6 +164,9 @@ def test_a_camera_of_which_no_image_is_usable_is_an_error(
     camera = Camera(ros, 'mute/image', 'classifier/mute/labels')
     camera.show()
     assert next_status(diagnostics, 'mute', 'Hz').level == DiagnosticStatus.OK
+    camera.send(encoding='rbg8')  # also once some were usable
+    status = next_status(diagnostics, 'mute', 'no usable image')
+    assert status.level == DiagnosticStatus.ERROR and values(status)['answered'] != '0'
     camera.close()
 
 
@@ -175,6 +178,9 @@ def test_rates_are_growth_per_time() -> None:
     assert rates.rate('rear', 7, now=6.5) == 0.0
     assert rates.rate('front', 0, now=7.0) == 0.0  # counting began anew
     assert rates.rate('front', 10, now=7.5) == 20.0
+    for second in range(8, 20):
+        rates.rate('front', 10 + second, now=second)
+    assert (rates.growth('front'), rates.growth('rear')) == (5, 0)  # of the last six calls
 
 
 def test_it_speaks_and_ends_while_simulated_time_stands_still(

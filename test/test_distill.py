@@ -263,6 +263,16 @@ def test_recipe_that_does_not_fit_says_what_to_do(
     assert not (tmp_path / 'runs/tiny_seed0/result.json').exists()
 
 
+def test_a_hub_out_of_reach_is_said_before_the_teacher_is_asked(
+        tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path / 'hub'))
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    with pytest.raises(ValueError, match=r"timm's weights of mobilenetv2_100 could not be loaded "
+                       r'\(there is no network \(HF_HUB_OFFLINE is set\)\); connect to'):
+        here(tmp_path, student={'backbone': 'mobilenetv2_100', 'weights': 'hub'})
+    assert not cache_dir.exists()
+
+
 def test_empty_class_and_missing_words_are_named_by_the_command(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     (tmp_path / 'images/day/yellow_moon').mkdir()

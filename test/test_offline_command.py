@@ -60,6 +60,13 @@ def test_a_search_without_a_result_is_a_failure(path: Path) -> None:
         'them all')
 
 
+def test_known_takes_one_word(path: Path) -> None:
+    said = run(path, '--known', 'oat', 'milk')
+    assert said.returncode == 2
+    assert '--known: expected no input beside it, got milk; put several words in quotes' in (
+        said.stderr)
+
+
 def test_known_of_a_student_without_a_recording_says_so(tmp_path: Path) -> None:
     path = tmp_path / 'student.safetensors'
     checkpoint.save(student(text_tower=write_tower(tmp_path)), path)

@@ -43,7 +43,7 @@ def sort(answers: Path, **options: object) -> tuple[dict[str, int], set[str]]:
     out = answers.parent / 'sorted'
     counts = sort_images(answers, answers.parent / 'images', answers.parent / 'names.yaml', out,
                          **options)
-    return dict(counts), {str(path.relative_to(out)) for path in out.rglob('*.png')}
+    return counts, {str(path.relative_to(out)) for path in out.rglob('*.png')}
 
 
 def test_each_goes_to_its_first_name_below_its_source(answers: Path) -> None:

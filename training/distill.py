@@ -31,7 +31,7 @@ import task as tasks
 from task import Task
 from teacher import OpenClipTeacher, Teacher
 import torch
-from trainee import build, mean_and_std, Trainee
+from trainee import build, check_hub, mean_and_std, Trainee
 import trainer
 import tyro
 from vl2v_ros import checkpoint, vocabulary
@@ -86,6 +86,8 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / RESULT).is_file():
         return finished(recipe, folder)
+    if recipe.student.weights == 'hub':
+        check_hub(recipe.student.backbone)
     if recipe.data.sources:
         return distill_mixture(recipe, fabric, folder)
     shards = None

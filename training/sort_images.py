@@ -28,7 +28,7 @@ from vl2v_ros.vocabulary import prompt
 
 def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, names: Path,
                 out: Path, template: str = 'a photo of {a} {label}', least: int = 10,
-                domains: int = 2, without: tuple[str, ...] = ()) -> Counter:
+                domains: int = 2, without: tuple[str, ...] = ()) -> dict[str, int]:
     """
     Copy images into folders of domains and names.
 
@@ -40,7 +40,7 @@ def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, na
     :param least: images that a name needs, over all domains.
     :param domains: in which a name needs images; 2, so that each domain can be left out.
     :param without: domains that are left out.
-    :return: name -> number of images.
+    :return: name -> number of images, most first.
     :raises ValueError: for a folder that is there already, a prompt that is not known, or images
         of which none has an answer.
     """
@@ -75,7 +75,7 @@ def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, na
             target.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(images / file, target / '_'.join(file.parts[1:] or file.parts))
     partial.rename(out)
-    return Counter(used)
+    return used
 
 
 def domain(file: Path) -> str:
@@ -97,7 +97,7 @@ def main() -> None:
     try:
         counts = tyro.cli(sort_images, description=__doc__)
         print(f'{sum(counts.values())} images of {len(counts)} names: ' + ', '.join(
-            f'{name} {count}' for name, count in counts.most_common()))
+            f'{name} {count}' for name, count in counts.items()))
     except (ValueError, OSError) as error:
         sys.exit(f'sort_images: {error}')
 

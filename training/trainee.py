@@ -2,6 +2,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.constants import PYTORCH_WEIGHTS_NAME, SAFETENSORS_SINGLE_FILE
 from image_index import Index
 from images import Images
 from lightning_fabric import Fabric
@@ -16,6 +18,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from vl2v_ros import checkpoint
 from vl2v_ros.frame import Frame
+from vl2v_ros.hub import no_network
 from vl2v_ros.runtime import Runtime
 from vl2v_ros.spec import StudentSpec
 from vl2v_ros.student import Student
@@ -137,15 +140,34 @@ def build(source: StudentSource, spec: StudentSpec, classes: int | None,
     return Trainee(student, classes, source.dropout).to(memory_format=torch.channels_last)
 
 
+def check_hub(backbone: str) -> None:
+    """
+    Raise ValueError if timm's weights of a backbone are neither on this machine nor to be fetched.
+
+    The hub's client would try again and again, for 50 s, and only after the teacher was asked.
+    """
+    config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+    if config is None or not config.hf_hub_id:
+        return
+    kept = [try_to_load_from_cache(config.hf_hub_id, name)
+            for name in (SAFETENSORS_SINGLE_FILE, PYTORCH_WEIGHTS_NAME)]
+    if not any(isinstance(path, str) for path in kept) and (reason := no_network()):
+        raise ValueError(_no_hub(backbone, reason))
+
+
+def _no_hub(backbone: str, reason: str) -> str:
+    return (f"student.weights: timm's weights of {backbone} could not be loaded ({reason}); "
+            "connect to the network, name a file with weights, or let it begin as its teacher "
+            "('teacher')")
+
+
 def _copy_hub(student: Student, backbone: str) -> None:
     fixed = student.backbone.pretrained_cfg.get('fixed_input_size')
     size = {'img_size': student.spec.image_size} if fixed else {}
     try:
         pretrained = timm.create_model(backbone, pretrained=True, num_classes=0, **size)
     except Exception as error:  # whatever the hub's client raises
-        raise ValueError(f"student.weights: timm's weights of {backbone} could not be loaded "
-                         f'({type(error).__name__}: {error}); connect to the network, name a file '
-                         "with weights, or let it begin as its teacher ('teacher')") from error
+        raise ValueError(_no_hub(backbone, f'{type(error).__name__}: {error}')) from error
     student.backbone.load_state_dict(pretrained.state_dict())
 
 

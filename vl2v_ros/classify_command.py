@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add('input', nargs='*', type=Path, help='image, folder of images, video, *.mcap or bag folder')
     labels = parser.add_mutually_exclusive_group()
-    labels.add_argument('--labels', help='separated by commas: "mug, banana, red apple"')
+    labels.add_argument('--labels', help='separated by commas: "mug, banana, apple"')
     labels.add_argument('--vocabulary', help='*.yaml file; by default everyday things')
     add('--checkpoint', type=Path, help='student, *.safetensors; by default the one that ships')
     add('--known', nargs='?', const='', metavar='WORD', help='list the names that the checkpoint '
@@ -78,6 +78,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.known is None and not options.input:
         parser.error('expected an image, a folder of images, a video or a bag as input, got none')
+    if options.known is not None and options.input:
+        others = ' '.join(map(str, options.input))
+        parser.error(f'--known: expected no input beside it, got {others}; put several words in '
+                     'quotes')
     return options
 
 

@@ -81,12 +81,12 @@ def _alternatives(file: str) -> tuple[str, ...]:
 
 
 def _check_network(tower: str) -> None:
-    if reason := _no_network():
+    if reason := no_network():
         raise NotAtHand(tower, reason, 'connect once to the network, or name a '
                         'local config and weights file')
 
 
-def _no_network() -> str:
+def no_network() -> str:
     """Return why the hub cannot be asked, such as 'there is no network (...)'; '' if it can."""
     from huggingface_hub import constants
     if constants.HF_HUB_OFFLINE:

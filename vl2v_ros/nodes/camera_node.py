@@ -109,7 +109,10 @@ def read_webcam(source: str, devices: Path = Path('/dev')) -> Iterator[np.ndarra
 
 
 def open_source(source: str, loop: bool) -> Iterator[np.ndarray]:
-    """Return the frames of a folder of images, a webcam or a video file."""
+    """Return the frames of a folder of images, a webcam or a video file; raises ValueError."""
+    if not source:
+        raise ValueError("expected a source: set the parameter source to a folder of images, a "
+                         "video file or a webcam ('0', in quotes, or /dev/video0)")
     if is_webcam(source):
         return read_webcam(source)
     return read_folder(Path(source), loop) if os.path.isdir(source) else read_video(source, loop)

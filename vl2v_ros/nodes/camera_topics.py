@@ -12,6 +12,7 @@ from rclpy.node import Node, SubscriptionEventCallbacks
 from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions, QoSPolicyKind
 from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification
@@ -27,10 +28,9 @@ from vl2v_ros.overlay import draw
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
 SILENCE = 2.0  # without an image for so long [s], something is wrong
-LOST = 0.1  # part of the images that may get lost
-LOSING = 3  # seconds in a row in which more are lost
 LATEST = 60.0  # a stamp that is older is of another clock, or there is none [s]
-TRANSPORT_SETTINGS = 'the transport settings of the launch file on both sides'
+TRANSPORT_SETTINGS = ('the transport settings of the launch file '
+                      '(FASTDDS_DEFAULT_PROFILES_FILE) on both sides')
 AUTO = 'auto'
 UNNUMBERED = 2 ** 64 - 1  # what a middleware that does not number messages says
 RELIABILITIES = {'reliable': ReliabilityPolicy.RELIABLE,
@@ -42,7 +42,8 @@ class Counts:
     """
     What happened since the node became active.
 
-    lost: images that were sent in between, but did not arrive, as far as their numbers tell.
+    lost: images that were sent in between, but did not arrive, as far as their numbers tell;
+    only while one and the same publisher sends, as the numbers of several say nothing.
     last_received: by time.monotonic [s].
     latencies: of the last answers [s]; None for images whose stamp is of no use.
     """
@@ -86,19 +87,21 @@ class CameraTopics:
         self._reliabilities = {transport: _declare_reliability(node, topic)
                                for transport, topic in self.topics.items()}
         self._subscriptions: dict[str, Subscription] = {}
-        self._number = UNNUMBERED  # of the last image, by its publisher
-        self._alone = False  # that publisher; the numbers of several say nothing
+        self._numbers: dict[str, int] = {}  # of each transport's last image, by its publisher
+        self._gaps, self._gaps_before = 0, 0  # images missing between numbers; a second ago
+        self._publishers: list[list[int]] = []  # a second ago
+        self._judged_before = 0, 0
+        self.lately = 0, 0  # answered and refused, in the last second in which any image was
         # The thread of images drops a transport, that of diagnostics may bring it back.
         self._listening = threading.RLock()
         self._on_message: Callable[[Any], None] = _ignore
         self.counts = Counts()
-        self._seen, self._losing = (0, 0), 0  # lost and received a second ago; for how long
 
     def open(self, on_message: Callable[[Any], None], executor: ImageExecutor) -> None:
         """Begin to listen; the executor calls `on_message`."""
         self._on_message, self._executor = on_message, executor
         self.counts = Counts(last_received=time.monotonic())
-        self._seen = 0, 0
+        self._judged_before = self.lately = 0, 0
         self._listen(*(TRANSPORTS if self._transport == 'auto' else [self._transport]))
 
     def close(self) -> None:
@@ -107,11 +110,20 @@ class CameraTopics:
         self._on_message = _ignore  # lets go of the model behind the other one
 
     def follow(self) -> None:
-        """Listen as the publishers offer now, who may have come, gone or changed."""
+        """Listen as the publishers offer now, and sum up what came; to be called once a second."""
         with self._listening:
             self._listen(*self._subscriptions)
-            self._alone = all(self._node.count_publishers(self.topics[transport]) == 1
-                              for transport in self._subscriptions)
+            before, self._publishers = self._publishers, [
+                publisher.endpoint_gid for transport in self._subscriptions
+                for publisher in self._publishers_of(transport)]
+            gaps, self._gaps_before = self._gaps - self._gaps_before, self._gaps
+            if len(before) == 1 and before == self._publishers:
+                self.counts.lost += gaps
+            judged = self.counts.answered, self.counts.refused
+            if judged != self._judged_before:
+                self.lately = (judged[0] - self._judged_before[0],
+                               judged[1] - self._judged_before[1])
+                self._judged_before = judged
 
     def _listen(self, *transports: str) -> None:
         with self._listening:
@@ -120,7 +132,7 @@ class CameraTopics:
                 if wanted.get(transport) != subscription.qos_profile.reliability:
                     self._node.destroy_subscription(self._subscriptions.pop(transport))
             for transport in wanted.keys() - self._subscriptions.keys():
-                self._number = UNNUMBERED
+                self._numbers.pop(transport, None)
                 self._subscriptions[transport] = self._subscribe(transport, wanted[transport])
                 self._executor.wake()
 
@@ -128,10 +140,13 @@ class CameraTopics:
         """Return what was asked for, else what all publishers offer; both match best effort."""
         if asked_for := self._reliabilities[transport]:
             return asked_for
-        offered = {publisher.qos_profile.reliability for publisher in
-                   self._node.get_publishers_info_by_topic(self.topics[transport])}
+        offered = {publisher.qos_profile.reliability
+                   for publisher in self._publishers_of(transport)}
         return ReliabilityPolicy.RELIABLE if offered == {ReliabilityPolicy.RELIABLE} else (
             ReliabilityPolicy.BEST_EFFORT)
+
+    def _publishers_of(self, transport: str) -> list[TopicEndpointInfo]:
+        return self._node.get_publishers_info_by_topic(self.topics[transport])
 
     def _subscribe(self, transport: str, reliability: ReliabilityPolicy) -> Subscription:
         return self._node.create_subscription(
@@ -153,14 +168,15 @@ class CameraTopics:
             self._node.get_logger().info(f'images come on {self.topics[transport]}')
         now = self._now()
         stages.receive(_seconds(message.header.stamp), now)
-        self._count(info.get('publication_sequence_number', UNNUMBERED))
+        self._count(transport, info.get('publication_sequence_number', UNNUMBERED))
         self._on_message(message)
 
-    def _count(self, number: int) -> None:
+    def _count(self, transport: str, number: int) -> None:
         """Count an image, and those that are missing between it and the one before."""
-        if self._alone and self._number < number < UNNUMBERED:
-            self.counts.lost += number - self._number - 1
-        self._number = number
+        before = self._numbers.get(transport, UNNUMBERED)
+        if before < number < UNNUMBERED:
+            self._gaps += number - before - 1
+        self._numbers[transport] = number
         self.counts.received += 1
         self.counts.last_received = time.monotonic()
 
@@ -204,25 +220,15 @@ class CameraTopics:
         self._node.get_logger().warning(reason, throttle_duration_sec=30.0)
         return reason
 
-    def losses(self) -> str:
-        """
-        Say how many images do not arrive, and what to do; '' if fewer than a tenth.
-
-        To be asked once a second; what happens for a moment, as cameras come and go, is no loss.
-        """
-        before, self._seen = self._seen, (self.counts.lost, self.counts.received)
-        lost, received = (now - then for now, then in zip(self._seen, before))
-        self._losing = self._losing + 1 if lost > LOST * (lost + received) else 0
-        if self._losing < LOSING:
-            return ''
+    def why_lost(self) -> str:
+        """Say how it listens, and what images need that do not arrive."""
         heard = ', '.join(subscription.qos_profile.reliability.name.lower().replace('_', ' ')
                           for subscription in list(self._subscriptions.values()))
-        return (f'{lost} of the last {lost + received} images did not arrive ({heard}); large '
-                f'images need {TRANSPORT_SETTINGS}{shortage()}')
+        return f'({heard}); large images need {TRANSPORT_SETTINGS}{shortage()}'
 
     def _why_silent(self) -> str:
         for transport, topic in self.topics.items():
-            publishers = self._node.get_publishers_info_by_topic(topic)
+            publishers = self._publishers_of(transport)
             if publishers and transport not in self._subscriptions:
                 return (f'{publishers[0].node_name} publishes on {topic} instead; set the '
                         f'parameter image_transport to {transport} or auto')

@@ -287,9 +287,8 @@ class ClassifierNode(LifecycleNode):
                      'vocabulary version': vocabulary.version, 'labels': len(vocabulary.labels)}
             for camera in self._cameras:
                 camera.follow()
-                rate = self._rates.rate(camera.name, camera.counts.answered, time.monotonic())
-                status.append(camera_status(name, camera, worker.dropped(camera.name), rate,
-                                            facts))
+                status.append(camera_status(name, camera, worker.dropped(camera.name),
+                                            self._rates, facts))
         return status
 
 

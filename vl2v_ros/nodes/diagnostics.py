@@ -1,48 +1,56 @@
 """What the classifier says about itself on /diagnostics, once a second."""
+from collections import deque
 from collections.abc import Mapping
+import time
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from vl2v_ros.nodes.camera_topics import CameraTopics
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.vocabularies import Vocabularies
 
+WINDOW = 6  # calls that `growth` looks back over
+MUCH = 0.1  # part of a camera's images that may get lost or be refused
+
 
 class Rates:
-    """Turns growing counts into rates between two calls."""
+    """Turns growing counts into rates between two calls, and growth over the last ones."""
 
     def __init__(self) -> None:
         """Begin with no history."""
-        self._last: dict[str, tuple[float, int]] = {}
+        self._seen: dict[str, deque[tuple[float, int]]] = {}
 
     def rate(self, key: str, count: int, now: float) -> float:
         """Return the growth of a count since the last call [1/s]; `now` [s]."""
-        then, before = self._last.get(key, (now, count))
-        self._last[key] = now, count
-        return max(0, count - before) / (now - then) if now > then else 0.0
+        seen = self._seen.setdefault(key, deque(maxlen=WINDOW))
+        if seen and count < seen[-1][1]:
+            seen.clear()  # counting began anew
+        then, before = seen[-1] if seen else (now, count)
+        seen.append((now, count))
+        return (count - before) / (now - then) if now > then else 0.0
+
+    def growth(self, key: str) -> int:
+        """Return by how much a count has grown over the last calls of `rate`."""
+        return self._seen[key][-1][1] - self._seen[key][0][1]
 
 
-def camera_status(node_name: str, camera: CameraTopics, dropped: int, rate: float,
+def camera_status(node_name: str, camera: CameraTopics, dropped: int, rates: Rates,
                   facts: Mapping[str, object]) -> DiagnosticStatus:
     """
-    Describe one camera.
+    Describe one camera; once a second.
 
-    :param rate: answers per second [Hz].
+    :param rates: of all cameras, from one call to the next.
     :param facts: what holds for the whole node, such as its device.
     """
-    counts = camera.counts
-    silence, losses = camera.silence(), camera.losses()
-    level, message = DiagnosticStatus.OK, f'{rate:.1f} Hz'
-    if silence:
-        level, message = DiagnosticStatus.WARN, silence
-    elif counts.refused and not counts.answered:
-        level, message = DiagnosticStatus.ERROR, f'no usable image: {counts.refusal}'
-    elif losses:
-        level, message = DiagnosticStatus.WARN, f'{message}; {losses}'
+    counts, now = camera.counts, time.monotonic()
+    rate = {what: rates.rate(f'{camera.name}/{what}', getattr(counts, what), now)
+            for what in ('answered', 'received', 'lost')}
+    level, message = _judge(camera, rate['answered'], *(
+        rates.growth(f'{camera.name}/{what}') for what in ('received', 'lost')))
     stamps = list(counts.latencies)  # a thread appends
     latencies = [1000 * value for value in stamps if value is not None]
     none = 'no usable stamps' if stamps else 'none'
     values = {
-        'rate [Hz]': f'{rate:.1f}',
+        'rate [Hz]': f'{rate["answered"]:.1f}',
         'latency mean [ms]': f'{sum(latencies) / len(latencies):.1f}' if latencies else none,
         'latency max [ms]': f'{max(latencies):.1f}' if latencies else none,
         'received': counts.received,
@@ -56,6 +64,28 @@ def camera_status(node_name: str, camera: CameraTopics, dropped: int, rate: floa
     return DiagnosticStatus(
         name=f'{node_name}: {camera.name or "camera"}', level=level, message=message,
         hardware_id=camera.topics['raw'], values=_key_values(values))
+
+
+def _judge(camera: CameraTopics, rate: float, received: int, lost: int) -> tuple[bytes, str]:
+    """
+    Return level and message.
+
+    :param rate: answers per second [Hz].
+    :param received, lost: images of the last seconds.
+    """
+    answered, refused = camera.lately
+    judged, sent = answered + refused, received + lost
+    if silence := camera.silence():
+        return DiagnosticStatus.WARN, silence
+    if refused and not answered:
+        return DiagnosticStatus.ERROR, f'no usable image: {camera.counts.refusal}'
+    if refused > MUCH * judged:
+        return DiagnosticStatus.WARN, (f'{rate:.1f} Hz; {refused} of the last {judged} images '
+                                       f'were refused: {camera.counts.refusal}')
+    if lost > MUCH * sent:
+        return DiagnosticStatus.WARN, (f'{rate:.1f} Hz; {lost} of the last {sent} images did not '
+                                       f'arrive {camera.why_lost()}')
+    return DiagnosticStatus.OK, f'{rate:.1f} Hz'
 
 
 def node_status(node_name: str, state: str, problem: str, parameters: ClassifierParameters

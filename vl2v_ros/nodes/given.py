@@ -1,5 +1,4 @@
 """Launch arguments that count only where they are given; else a parameter file decides."""
-from pathlib import Path
 import tempfile
 from typing import Any
 
@@ -36,7 +35,7 @@ class Given(Substitution):
                 raise ValueError(f'launch argument {name}: expected true or false, got {value!r}')
             parameters[name] = BOOLEANS[value.lower()]
         # Left there, as launch leaves the files that it makes of parameters.
-        path = Path(tempfile.mkstemp(prefix='vl2v_ros_', suffix='.yaml')[1])
-        path.write_text(yaml.safe_dump({'/**': {'ros__parameters': parameters}}
-                                       if parameters else {}), encoding='utf-8')
-        return str(path)
+        with tempfile.NamedTemporaryFile('w', encoding='utf-8', prefix='vl2v_ros_',
+                                         suffix='.yaml', delete=False) as file:
+            yaml.safe_dump({'/**': {'ros__parameters': parameters}} if parameters else {}, file)
+        return file.name

@@ -24,7 +24,7 @@ class ClassifierParameters:
     """What `classifier_node` can be told."""
 
     checkpoint: str = _parameter('', 'Student to run, a *.safetensors file')
-    vocabulary: str = _parameter('', 'Labels at start: "mug, banana, red apple", or a *.yaml file')
+    vocabulary: str = _parameter('', 'Labels at start: "mug, banana, apple", or a *.yaml file')
     cameras: tuple[str, ...] = _parameter(
         ('',), 'Names of the cameras, each a prefix of its topics; one empty name for one camera')
     image_transport: str = _parameter(
