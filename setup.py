@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 NAME = 'vl2v_ros'
 
@@ -27,7 +27,7 @@ setup(
     maintainer_email='maintainers@vl2v-ros.example',
     license='Apache-2.0',
     python_requires='>=3.10',
-    packages=[NAME, f'{NAME}.nodes', f'{NAME}.runtime'],
+    packages=find_packages(include=[NAME, f'{NAME}.*']),
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['package.xml']),
@@ -55,7 +55,7 @@ setup(
         'console_scripts': [
             f'camera_node = {NAME}.nodes.camera_node:main',
             f'classifier_node = {NAME}.nodes.classifier_node:main',
-            f'vl2v_classify = {NAME}.classify_command:main',
+            f'vl2v_classify = {NAME}.command.classify:main',
             f'vl2v_demo = {NAME}.nodes.demo:main',
         ],
     },

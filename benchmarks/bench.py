@@ -16,13 +16,12 @@ import subprocess
 import sys
 from tempfile import TemporaryDirectory
 
-from bench_page import write_page
-from contenders import OURS, ROOT, Setup
-import machine
-import plan
+from benchmarks import machine, plan
+from benchmarks.bench_page import write_page
+from benchmarks.contenders import OURS, ROOT, Setup
+from benchmarks.rig import Monitor, Rig, running, Unusable
+from benchmarks.timing import MISSED, percentile
 import rclpy
-from rig import Monitor, Rig, running, Unusable
-from timing import MISSED, percentile
 from tqdm import tqdm
 import tyro
 from vl2v_ros.files import replacing

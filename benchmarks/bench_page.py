@@ -4,12 +4,11 @@ import io
 from pathlib import Path
 import statistics
 
-from contenders import OURS, PEER, PEER_TEXT, Setup, SIZES
-import machine
+from benchmarks import machine, plan
+from benchmarks.contenders import OURS, PEER, PEER_TEXT, Setup, SIZES
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-import plan
-from vl2v_ros import stages
+from vl2v_ros import frame_profile
 from vl2v_ros.files import replacing
 
 COLOURS = {OURS: '#0d6e6a', PEER: '#c06a2b', PEER_TEXT: '#8a8f94'}
@@ -129,7 +128,7 @@ _MEANING = (
     'Latency is from the stamp of an image to its answer in a third process; missed frames are '
     'those without an answer; jitter is how much one interval between answers differs from the '
     'next; CPU is of all threads of the node; memory is what is resident. The peer is '
-    "`benchmarks/peer_node.py`: open_clip's ViT-B/32 in a node of the usual kind.")
+    "`benchmarks/nodes/peer_node.py`: open_clip's ViT-B/32 in a node of the usual kind.")
 _STAGES = (
     'Means at 30 Hz, as `classifier_node --profile FILE.json` writes them; receive is from the '
     "image's stamp to the callback and includes what the camera needs to send it.")
@@ -152,7 +151,7 @@ def write_page(result: dict[str, object], path: Path) -> None:
         _save(figure, path.with_name(f'{path.stem}_{name}.png'))
     if result['profiles']:
         with replacing(path.with_name(f'{path.stem}_stages.png')) as temporary:
-            stages.plot(result['profiles'], temporary)
+            frame_profile.plot(result['profiles'], temporary)
     with replacing(path.with_suffix('.md')) as temporary:
         temporary.write_text(page(result, path.stem))
 

@@ -23,7 +23,7 @@ import statistics
 import sys
 import time
 
-import machine
+from benchmarks import machine
 import numpy as np
 import open_clip
 from PIL import Image
@@ -32,14 +32,14 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 import tyro
-from vl2v_ros import checkpoint
-from vl2v_ros.classifier import Classifier
 from vl2v_ros.files import replacing
-from vl2v_ros.frame import Frame
-from vl2v_ros.spec import StudentSpec
-from vl2v_ros.student import Student
-from vl2v_ros.text import TextTower
-from vl2v_ros.vocabulary import Vocabulary
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.model import checkpoint
+from vl2v_ros.model.classifier import Classifier
+from vl2v_ros.model.spec import StudentSpec
+from vl2v_ros.model.student import Student
+from vl2v_ros.words.encoder import TextTower
+from vl2v_ros.words.vocabulary import Vocabulary
 
 ROOT = Path(__file__).resolve().parent.parent
 Label = Callable[[Sequence[np.ndarray]], object]

@@ -6,10 +6,12 @@ from pathlib import Path
 import sys
 
 import numpy as np
-from vl2v_ros import checkpoint, vocabulary
-from vl2v_ros.cached_text import CachedText
+from vl2v_ros.model import checkpoint
 from vl2v_ros.nodes.transport import environment, MALLOC
-from vl2v_ros.text import TextEmbeddings
+from vl2v_ros.words import vocabulary
+from vl2v_ros.words.cached_text import CachedText
+from vl2v_ros.words.encoder import TextEmbeddings
+from vl2v_ros.words.labels import check_labels
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -81,9 +83,9 @@ def node_command(setup: Setup, folder: Path, device: str, profile: Path | None =
     :param device: as the parameter of the classifier node.
     """
     if setup.program == BARE:
-        return [sys.executable, str(HERE / 'bare_subscriber.py'), *setup.images]
+        return [sys.executable, str(HERE / 'nodes/bare_subscriber.py'), *setup.images]
     parameters: dict[str, object] = {'labels': words(setup.labels or EVERYDAY)}
-    program = [str(HERE / 'peer_node.py')]
+    program = [str(HERE / 'nodes/peer_node.py')]
     if setup.program == OURS:
         program = ['-m', 'vl2v_ros.nodes.classifier_node']
         parameters = {'checkpoint': str(STUDENT), 'device': device,
@@ -125,17 +127,17 @@ class Random:
 
 def _fill_cache(labels: Sequence[str], cache_dir: Path) -> None:
     """Let the cache know the prompts of labels that were made up."""
-    spec = checkpoint.look(STUDENT, cache_dir).spec
+    spec = checkpoint.open_stored(STUDENT, cache_dir).spec
     cached = CachedText(spec.text_tower.identity, spec.width, lambda: Random(spec.width),
                         cache_dir)
-    vocabulary.build(vocabulary.check(labels), cached, 1, spec.templates)
+    vocabulary.build(check_labels(labels), cached, 1, spec.templates)
 
 
 def camera_command(setup: Setup) -> list[str]:
     """Return how the camera is started."""
     width, height = SIZES[setup.size]
-    return [sys.executable, str(HERE / 'camera.py'), str(width), str(height), setup.transport,
-            *setup.images]
+    return [sys.executable, str(HERE / 'nodes/camera.py'), str(width), str(height),
+            setup.transport, *setup.images]
 
 
 def environment_of(setup: Setup, current: Mapping[str, str]) -> dict[str, str]:

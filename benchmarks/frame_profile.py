@@ -14,18 +14,19 @@ from pathlib import Path
 import sys
 import time
 
-from component import pick_device, vocabulary
-import machine
+from benchmarks import machine
+from benchmarks.component import pick_device, vocabulary
 import numpy as np
 import torch
 from torch.autograd import DeviceType
 from torch.profiler import profile, ProfilerActivity
 import tyro
-from vl2v_ros import checkpoint, stages
-from vl2v_ros.classifier import Classifier
+from vl2v_ros import frame_profile
 from vl2v_ros.files import replacing
-from vl2v_ros.frame import Frame
-from vl2v_ros.preprocess import crop
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.images.preprocess import crop
+from vl2v_ros.model import checkpoint
+from vl2v_ros.model.classifier import Classifier
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST = 15  # rows of the table of kernels and calls, each
@@ -61,13 +62,13 @@ def times(do: Callable[[], object], count: int) -> dict[str, float]:
 
 def stage_times(label: Callable[[], object], count: int) -> dict[str, float]:
     """Return the median of each stage of the frame path [ms]."""
-    stages.recorder = recorder = stages.Recorder()
+    frame_profile.recorder = recorder = frame_profile.Recorder()
     try:
         for _ in range(count):
             recorder.begin((time.perf_counter_ns(),))
             label()
     finally:
-        stages.recorder = None
+        frame_profile.recorder = None
     return {stage: found['p50'] / 1e3 for stage, found in recorder.summary()['stages'].items()
             if stage != 'wait'}
 

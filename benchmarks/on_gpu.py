@@ -22,7 +22,7 @@ import tempfile
 import time
 from xml.etree import ElementTree
 
-import machine
+from benchmarks import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / 'benchmarks'
@@ -35,7 +35,7 @@ SLOWER = 12  # times as long may a rehearsal on a CPU take
 # Imported once for all parts. None of them may start CUDA: no copy of the process could use it.
 PACKAGES = ['torch', 'torchvision', 'timm', 'timm.optim', 'cv2', 'open_clip', 'tyro', 'pytest',
             'lightning_fabric', 'webdataset', 'torch.profiler', 'torch.utils.tensorboard',
-            'vl2v_ros.classifier', 'vl2v_ros.runtime.torch_runtime']
+            'vl2v_ros.model.classifier', 'vl2v_ros.model.runtime.torch_runtime']
 CORES = 8  # from here on the tests' toy student is trained beside the first tests
 TOY = 'SHAPES_FOLDER'  # environment variable: where tests find it, see test/conftest.py
 
@@ -62,7 +62,7 @@ def commands(device: str, quick: bool, folder: Path) -> dict[str, list[object]]:
     # Where there is no GPU: the same code, as small as it can be.
     small, cuda = quick or device == 'cpu', device != 'cpu'
     texts = {path: path.read_text(encoding='utf-8')
-             for path in sorted((ROOT / 'test').glob('test_*.py'))}
+             for path in sorted((ROOT / 'test').rglob('test_*.py'))}
     files = sorted((path for path, text in texts.items() if 'mark.cuda' in text),
                    key=lambda path: 'shapes_student' in texts[path])  # the toy's last
     few = [] if cuda else ['--width', 320, '--height', 240]
@@ -95,11 +95,9 @@ def perform(command: list[str], log: Path) -> None:
     os.chdir(ROOT)
     if command[0] == '-m':
         sys.argv = command[1:]
-        sys.path.insert(0, str(ROOT))
         runpy.run_module(command[1], run_name='__main__', alter_sys=True)
     else:
         sys.argv = command
-        sys.path.insert(0, str(Path(command[0]).parent))
         runpy.run_path(command[0], run_name='__main__')
 
 
@@ -204,7 +202,7 @@ def run_parts(options: argparse.Namespace, folder: Path, whole_log: Path) -> dic
                 continue
             print(f'on_gpu: {TITLES[part]} ...', flush=True)
             limit = LIMITS[part] * (SLOWER if options.device == 'cpu' else 1)
-            toy = begin(perform, [str(ROOT / 'test/shapes.py'), os.environ[TOY]],
+            toy = begin(perform, [str(ROOT / 'test/support/shapes.py'), os.environ[TOY]],
                         folder / 'toy.log') if TOY in os.environ and part == 'tests' else None
             try:
                 done = run(command, limit, folder / f'{part}.log')

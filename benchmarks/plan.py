@@ -1,7 +1,7 @@
 """What `make bench` measures, as data: which setups, at which rates, how often."""
 from dataclasses import replace
 
-from contenders import BARE, OURS, PEER, PEER_TEXT, Setup, SIZES
+from benchmarks.contenders import BARE, OURS, PEER, PEER_TEXT, Setup, SIZES
 
 RATES = (5.0, 15.0, 30.0, 60.0)  # [Hz]
 MAIN = '1280x720'

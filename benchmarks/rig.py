@@ -10,11 +10,11 @@ import subprocess
 import threading
 import time
 
-from contenders import camera_command, environment_of, node_command, Setup
-import machine
+from benchmarks import machine
+from benchmarks.contenders import camera_command, environment_of, node_command, Setup
+from benchmarks.timing import summarise
 import rclpy
 from rclpy.executors import ExternalShutdownException
-from timing import summarise
 from vision_msgs.msg import Classification
 
 PATIENCE = 120.0  # for a node's first answer, and for its end [s]

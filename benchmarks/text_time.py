@@ -16,8 +16,9 @@ import time
 import open_clip
 import torch
 import tyro
-from vl2v_ros import cached_text, checkpoint, text
 from vl2v_ros.files import replacing
+from vl2v_ros.model import checkpoint
+from vl2v_ros.words import cached_text, clip_text
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,14 +45,14 @@ def measure(options: Options) -> dict[str, list[float]]:
     """Return the time per label of each round [ms]."""
     path = ROOT / 'data/mini/student.safetensors'
     spec = checkpoint.load(path).spec
-    tower = text.ClipText(spec.text_tower, path.parent)
+    tower = clip_text.ClipText(spec.text_tower, path.parent)
     model = open_clip.create_model('ViT-B-32').eval()
     tokenize = open_clip.get_tokenizer('ViT-B-32')
 
     @torch.inference_mode()
     def encode_by_clip(prompts: list[str]) -> None:
-        for start in range(0, len(prompts), text.BATCH):
-            model.encode_text(tokenize(prompts[start:start + text.BATCH]))
+        for start in range(0, len(prompts), clip_text.BATCH):
+            model.encode_text(tokenize(prompts[start:start + clip_text.BATCH]))
 
     found: dict[str, list[float]] = {}
     for turn in range(-1, options.rounds):

@@ -16,24 +16,22 @@ import sys
 from tempfile import TemporaryDirectory
 import time
 
+from benchmarks import machine
+from benchmarks.component import one_line
+import numpy as np
+import torch
+from training.data.image_index import Index, read_folders
+from training.distill import make_fabric
+from training.learning import trainer
+from training.learning.batches import Batches, index_batches, Step
+from training.learning.trainee import build
+from training.recipe import Recipe, Stage, StudentSource
+import tyro
+from vl2v_ros.files import replacing
+from vl2v_ros.model.spec import StudentSpec
+from vl2v_ros.words.encoder import TextTower
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / 'training'))
-
-from batches import Batches, index_batches, Step  # noqa: E402
-from component import one_line  # noqa: E402
-from distill import make_fabric  # noqa: E402
-from image_index import Index, read_folders  # noqa: E402
-import machine  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from trainee import build  # noqa: E402
-import trainer  # noqa: E402
-import tyro  # noqa: E402
-from vl2v_ros.files import replacing  # noqa: E402
-from vl2v_ros.spec import StudentSpec  # noqa: E402
-from vl2v_ros.text import TextTower  # noqa: E402
-
-import config  # noqa: E402
 
 WIDTH = 512  # of the embeddings
 
@@ -83,7 +81,7 @@ def repeated(batches: Batches) -> Batches:
     return Batches(batches.per_epoch, draw)
 
 
-def rate(options: Options, recipe: config.Recipe, index: Index,
+def rate(options: Options, recipe: Recipe, index: Index,
          change: Callable[[Batches], Batches]) -> dict[str, float]:
     """Return images/s of a run, and the peak of GPU memory."""
     fabric, moments = make_fabric(recipe), []
@@ -109,9 +107,9 @@ def measure(options: Options) -> dict[str, object]:
     index = read_folders(options.images)
     # As many as the steps need: an epoch's end would stop the processes that load images.
     index = index.take(np.resize(np.arange(len(index)), options.batch * options.steps))
-    recipe = config.Recipe(
-        name='rate', student=config.StudentSource(options.backbone, '', options.image_size),
-        stages=(config.Stage('all', 1, 1e-4),), batch=options.batch, device=options.device,
+    recipe = Recipe(
+        name='rate', student=StudentSource(options.backbone, '', options.image_size),
+        stages=(Stage('all', 1, 1e-4),), batch=options.batch, device=options.device,
         precision='bf16-mixed', workers=0, save_every=options.steps + 1)
     runs = {'no input, bf16-mixed': (recipe, repeated),
             'no input, 32-true': (replace(recipe, precision='32-true'), repeated)}

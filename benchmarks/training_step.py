@@ -3,8 +3,9 @@ Images per second of a training step, with and without what the trainer does for
 
 python benchmarks/training_step.py
 
-Plain and folded frozen batch norms (training/frozen_norms.py) take turns round by round; on a CPU
-all of it is measured again after the C library was told to keep memory (training/kept_memory.py).
+Plain and folded frozen batch norms (training/learning/frozen_norms.py) take turns round by round;
+on a CPU all of it is measured again after the C library was told to keep memory
+(training/learning/malloc_settings.py).
 """
 from dataclasses import dataclass
 import json
@@ -12,20 +13,18 @@ import os
 from pathlib import Path
 import platform
 import statistics
-import sys
 import time
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / 'training'))
+import timm
+import torch
+from torch import nn
+from tqdm import tqdm
+from training.learning import frozen_norms
+from training.learning.malloc_settings import keep_memory
+import tyro
+from vl2v_ros.files import replacing
 
-import frozen_norms  # noqa: E402
-from kept_memory import keep_memory  # noqa: E402
-import timm  # noqa: E402
-import torch  # noqa: E402
-from torch import nn  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-import tyro  # noqa: E402
-from vl2v_ros.files import replacing  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)

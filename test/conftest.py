@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import shapes
+from support import shapes
 import torch
 
 if TYPE_CHECKING:
-    from ros_processes import Ros
+    from support.ros_processes import Ros
 
 os.environ.setdefault('MUJOCO_GL', 'egl')  # before MuJoCo is imported: render without a screen
 
@@ -44,7 +44,10 @@ def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope='module')
 def ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator['Ros']:
     """Yield a DDS domain of this module's own; its processes end with it."""
-    from ros_processes import own_domain, Ros  # here, so that tests of the core do not need ROS
+    from support.ros_processes import (  # here, so that tests of the core do not need ROS
+        own_domain,
+        Ros,
+    )
     with own_domain() as domain:
         ros = Ros(domain, tmp_path_factory.mktemp('ros'))
         yield ros
@@ -54,7 +57,7 @@ def ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator['Ros']:
 @pytest.fixture(scope='session')
 def settings(shapes_student: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Return parameters of a classifier that knows coloured shapes; prompts are cached."""
-    from ros_processes import LABELS
+    from support.ros_processes import LABELS
     return {'checkpoint': shapes_student, 'vocabulary': ', '.join(LABELS),
             'cache_dir': tmp_path_factory.mktemp('cache')}
 

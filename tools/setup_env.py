@@ -194,9 +194,10 @@ def make_package(distro: str) -> None:
     for script in (VENV / 'lib' / 'vl2v_ros').iterdir():
         (VENV / 'bin' / script.name).unlink(missing_ok=True)
         (VENV / 'bin' / script.name).symlink_to(script)
-    # Lets .venv/bin/python find, with nothing sourced, the package and what the ament index holds.
+    # Lets .venv/bin/python find, with nothing sourced, the package, training/ and what the
+    # ament index holds.
     (VENV / site_packages() / 'vl2v_ros.pth').write_text(
-        f'{VENV}/colcon_ws/build/vl2v_ros\n'
+        f'{VENV}/colcon_ws/build/vl2v_ros\n{ROOT}\n'
         "import os, sys; os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)\n")
 
 

@@ -17,31 +17,31 @@ import resource
 import sys
 import time
 
-from batches import Batches, index_batches, shard_batches
-from captions import read_captions
-from embedding_cache import embeddings
-from evaluate import evaluate, show
-import fitting
 from lightning_fabric import Fabric
-from memory import Memory, prototypes_of, remember
-import mixture
-from queries import Queries
-from run_state import PASSING, STATE
-import task as tasks
-from task import Task
-from teacher import OpenClipTeacher, Teacher
 import torch
-from trainee import build, check_hub, mean_and_std, Trainee
-import trainer
+from training.data.captions import read_captions
+from training.data.class_names import read_classes
+from training.data.task import read_task, shard_task, Task, vocabulary_of
+from training.evaluate import evaluate, show
+from training.learning import mixture, trainer
+from training.learning.batches import Batches, index_batches, shard_batches
+from training.learning.memory import Memory, prototypes_of, remember
+from training.learning.run_state import PASSING, STATE
+from training.learning.trainee import build, check_hub, mean_and_std, Trainee
+from training.recipe import Recipe, TeacherSource
+from training.recipe_file import plain, read_command
+from training.teachers import opening
+from training.teachers.embedding_cache import embeddings
+from training.teachers.queries import Queries
+from training.teachers.teacher import OpenClipTeacher, Teacher
 import tyro
-from vl2v_ros import checkpoint, vocabulary
-from vl2v_ros.cached_text import default_cache_dir
 from vl2v_ros.files import replacing
-from vl2v_ros.spec import StudentSpec
-from vl2v_ros.text import TextEncoder
-
-import config
-from config import Recipe, TeacherSource
+from vl2v_ros.model import checkpoint
+from vl2v_ros.model.spec import StudentSpec
+from vl2v_ros.words import vocabulary
+from vl2v_ros.words.cached_text import default_cache_dir
+from vl2v_ros.words.encoder import TextEncoder
+from vl2v_ros.words.labels import check_labels
 
 RESULT = 'result.json'
 
@@ -61,7 +61,7 @@ def new_trainee(recipe: Recipe, trained: int, what: str, teacher: Teacher, folde
                          'std': tuple(teacher.std.flatten().tolist())}
     spec = StudentSpec(
         recipe.student.backbone, teacher.width, recipe.student.image_size,
-        tasks.tower_beside(recipe.teacher, teacher, folder), projector=recipe.student.projector,
+        opening.tower_beside(recipe.teacher, teacher, folder), projector=recipe.student.projector,
         temperature=recipe.temperature, templates=recipe.data.templates, teacher=teacher.identity,
         trained_on=f'{what}, recipe {recipe.name}, seed {recipe.seed}', **normalisation)
     torch.manual_seed(recipe.seed)
@@ -81,7 +81,6 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
     :raises ValueError: for a recipe or data that do not fit.
     :raises trainer.Stopped: for a loss that is not finite, or when interrupted.
     """
-    fitting.check(recipe)
     folder = recipe.out / f'{recipe.name}_seed{recipe.seed}'
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / RESULT).is_file():
@@ -92,13 +91,13 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
         return distill_mixture(recipe, fabric, folder)
     shards = None
     if recipe.data.shards:
-        task, shards = tasks.shard_task(recipe.data)
+        task, shards = shard_task(recipe.data)
     else:
-        task = tasks.read_task(recipe.data)
-    teacher = tasks.open_teacher(recipe.teacher, str(fabric.device))
+        task = read_task(recipe.data)
+    teacher = opening.open_teacher(recipe.teacher, str(fabric.device))
     queries = Queries()
-    encoder = tasks.cached(teacher, recipe.teacher, queries)
-    words = tasks.words(task.labels, recipe.data, encoder)
+    encoder = opening.cached(teacher, recipe.teacher, queries)
+    words = vocabulary_of(task.labels, recipe.data, encoder)
     cache = default_cache_dir() / 'embeddings'
     prototypes = torch.tensor(words.prototypes[:task.trained])
     if shards:
@@ -125,14 +124,14 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
 
 def distill_mixture(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, object]:
     """Do the same for a recipe with sources; nothing is tested, see naming.py."""
-    teacher, queries = tasks.open_teacher(recipe.teacher, str(fabric.device)), Queries()
-    classes = mixture.read_classes(recipe.student.classes) if recipe.student.classes else ()
+    teacher, queries = opening.open_teacher(recipe.teacher, str(fabric.device)), Queries()
+    classes = read_classes(recipe.student.classes) if recipe.student.classes else ()
     names = tuple(dict.fromkeys((*mixture.labels_of(recipe.data.sources), *classes)))
     prototypes = torch.empty(0, teacher.width)
     if names:
-        encoder = tasks.cached(teacher, recipe.teacher, queries)
+        encoder = opening.cached(teacher, recipe.teacher, queries)
         prototypes = torch.tensor(vocabulary.build(
-            vocabulary.check(names), encoder, 1, recipe.data.templates).prototypes)
+            check_labels(names), encoder, 1, recipe.data.templates).prototypes)
     known = mixture.read_sources(recipe, names, teacher, default_cache_dir() / 'embeddings',
                                  queries)
     what = ', '.join(f'{len(one.index)} of {one.index.root.name}' for one in known)
@@ -167,7 +166,7 @@ def learn(recipe: Recipe, fabric: Fabric, trainee: Trainee, teacher: Teacher, ba
     shared = replace(recipe, teacher=TeacherSource(teacher.identity, ''))
     progress = trainer.train(fabric, trainee, shared, batches, folder, memory)
     seconds = time.monotonic() - start
-    result = {'recipe': config.plain(recipe), 'training_seconds': round(seconds, 1)}
+    result = {'recipe': plain(recipe), 'training_seconds': round(seconds, 1)}
     if anew:
         count = sum(stage.epochs for stage in recipe.stages) * batches.per_epoch * batch
         result['cost'] = {'images/s': round(count / seconds, 1), **peak_memory(fabric)}
@@ -206,7 +205,7 @@ def caption_rows(recipe: Recipe, task: Task, encoder: TextEncoder) -> torch.Tens
 def finished(recipe: Recipe, folder: Path) -> dict[str, object]:
     """Return the results of a run that is complete; raises ValueError if of another recipe."""
     result = json.loads((folder / RESULT).read_text())
-    now = json.loads(json.dumps(config.plain(recipe)))
+    now = json.loads(json.dumps(plain(recipe)))
     if any(result.get('recipe', {}).get(name) != value for name, value in now.items()
            if name not in PASSING):
         raise ValueError(f'{folder} holds the results of another recipe; choose another --name '
@@ -234,7 +233,7 @@ def make_fabric(recipe: Recipe) -> Fabric:
 
 def parse(arguments: list[str]) -> Recipe:
     """Return the recipe of a command line: --config FILE, and any field of it."""
-    recipe, others = tasks.read_command(arguments)
+    recipe, others = read_command(arguments)
     return tyro.cli(Recipe, default=recipe, args=others, description=__doc__)
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import sys
 
 import cv2
-from image_index import Index, read_folders
 import numpy as np
-from vl2v_ros.frame import Frame
-from vl2v_ros.preprocess import resize_on_cpu
+from training.data.image_index import Index, read_folders
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.images.preprocess import resize_on_cpu
 
 SIDE = 224  # images are compared at this size [px]
 

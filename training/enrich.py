@@ -16,11 +16,11 @@ from typing import Annotated
 
 from tqdm import tqdm
 import tyro
-from vl2v_ros import cached_text
 from vl2v_ros.files import replacing
-from vl2v_ros.language_model import describe, LanguageModel
-from vl2v_ros.vocabulary import add, check_entries, Entry
-from vl2v_ros.vocabulary_file import dump, parse, VocabularyFile
+from vl2v_ros.words import cached_text
+from vl2v_ros.words.labels import add, check_entries, Entry
+from vl2v_ros.words.language_model import describe, LanguageModel
+from vl2v_ros.words.vocabulary_file import dump, parse, VocabularyFile
 
 
 @dataclass(frozen=True)

@@ -9,37 +9,26 @@ Images, split and teacher come from the recipe, as in training; any field of it 
 as --data.images. Writes result.json and report.html into --out; with --text what text_space.py
 measures, of which the teacher is the checkpoint's own text tower.
 """
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 import json
 from pathlib import Path
 import sys
-from typing import NamedTuple
 
-from embedding_cache import embeddings
-from image_index import Index
-import metrics
-import numpy as np
-from queries import Queries
-import report
-from tables import confusion, in_domains, mistakes, scene_objects, table
-import task as tasks
-from task import Task
-from teacher import Teacher
-import text_space
-import torch
-from trainee import open_device, outputs, Trainee
+from training.data.task import read_task, shard_task, vocabulary_of
+from training.learning.trainee import open_device, Trainee
+from training.measuring import report, text_space
+from training.measuring.student import evaluate
+from training.recipe import Recipe
+from training.recipe_file import read_command
+from training.teachers import opening
+from training.teachers.teacher import Teacher
 import tyro
-from vl2v_ros import checkpoint
-from vl2v_ros.cached_text import default_cache_dir
 from vl2v_ros.files import replacing
-from vl2v_ros.runtime import create
-from vl2v_ros.spec import StudentSpec
-from vl2v_ros.vocabulary import Vocabulary
-
-from config import Recipe
-
-ALIGNED = (2, 3, 5)  # k of M_vlalign, as in the paper
+from vl2v_ros.model import checkpoint
+from vl2v_ros.model.runtime.choose import create
+from vl2v_ros.model.spec import StudentSpec
+from vl2v_ros.words.cached_text import default_cache_dir
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,144 +48,6 @@ class Options(Recipe):
     precision, if the CPU has it; else in float32."""
     text: bool = False
     """Measure the text space instead, and what descriptions change on plain images."""
-
-
-class Rows(NamedTuple):
-    """
-    What is known of N images.
-
-    student, teacher: (N, D) unit embeddings. similarities: (N, C) of the student to the labels, or
-    the logits of a closed set. guided: (N, C) similarities of the teacher.
-    """
-
-    student: torch.Tensor
-    teacher: torch.Tensor
-    similarities: torch.Tensor
-    guided: torch.Tensor
-
-
-def embed(trainee: Trainee, index: Index, words: Vocabulary, teacher: Teacher, cache: Path,
-          queries: Queries | None = None) -> Rows:
-    """Embed the plain images of an index by student and teacher; queries: counts the latter's."""
-    prototypes = torch.tensor(words.prototypes)  # (C, D)
-    student, logits = outputs(trainee, index)
-    guide = embeddings(index, teacher, cache, resize_mode=trainee.student.spec.resize_mode,
-                       queries=queries)[:, 0]
-    guide = torch.from_numpy(guide.astype(np.float32))
-    return Rows(student, guide, student @ prototypes.T if logits is None else logits,
-                guide @ prototypes.T)
-
-
-def evaluate(trainee: Trainee, task: Task, words: Vocabulary, teacher: Teacher, cache: Path,
-             folder: Path, title: str, facts: Mapping[str, str],
-             curves: Mapping[str, Sequence[tuple[int, float]]] = {}, scenes: Path | None = None,
-             choose: bool = True, queries: Queries | None = None) -> dict[str, object]:
-    """
-    Measure a student on the test images of a task, and write report.html.
-
-    Calibration and unknown detection are measured on every other image of the classes and domains
-    trained on; temperature and unknown threshold are chosen on the rest.
-
-    :param words: prototypes of all classes of the task.
-    :param scenes: a `clutter` dataset of render.py, or None.
-    :param choose: set the temperature and threshold chosen in the student's spec; else those that
-        it has are measured.
-    :param queries: counts what was asked of the teacher.
-    :return: table, teacher (its table), per_domain, figures, and what was left_out, as JSON can
-        hold them.
-    :raises ValueError: for scenes that do not fit the task.
-    """
-    labels, prototypes = torch.tensor(task.test.labels), torch.tensor(words.prototypes)
-    seen = in_domains(task.test, task.seen_domains)
-    rows = embed(trainee, task.test, words, teacher, cache, queries)
-    result: dict[str, object] = {'table': table(rows.similarities, task.test, task),
-                                 'teacher': table(rows.guided, task.test, task)}
-    if scenes is not None:
-        objects, with_ood = scene_objects(scenes, task)
-        in_scenes = embed(trainee, objects, words, teacher, cache, queries)
-        for name, found in (('table', in_scenes.similarities), ('teacher', in_scenes.guided)):
-            result[name] += table(found, objects, task, with_ood, 'in scenes, ')
-    known, new = (labels < task.trained) & seen, (labels >= task.trained) & seen
-    figures: dict[str, float] = {}
-    if trainee.head is None:
-        figures |= against_teacher(rows, known, prototypes[:task.trained])
-        figures |= {f'ood {name}': value
-                    for name, value in against_teacher(rows, new, prototypes).items()}
-    listed = rows.similarities[:, :task.trained]
-    more, bins, left_out = trust(trainee, listed[known], labels[known], listed[new].amax(1),
-                                 choose)
-    figures |= more
-    result |= {'figures': figures, 'left_out': left_out, 'per_domain': {
-        name: metrics.accuracy(listed[mine], labels[mine]) for name in task.test.domain_names
-        if (mine := (labels < task.trained) & in_domains(task.test, (name,))).any()}}
-    scores = (rows.similarities / scale(trainee)).softmax(1)  # (N, C)
-    report.write(report.Report(
-        title=title, facts={**facts, **{name: f'{value:.4g}' for name, value in figures.items()}},
-        table=result['table'], per_domain=result['per_domain'],
-        confusion=confusion(scores, labels), labels=task.labels[:scores.shape[1]],
-        mistakes=mistakes(scores, task), losses=curves, reliability=[tuple(one) for one in bins],
-        ece=figures.get('ECE', 0.0)), folder / 'report.html')
-    return result
-
-
-def against_teacher(rows: Rows, part: torch.Tensor, prototypes: torch.Tensor) -> dict[str, float]:
-    """Return feature distance and M_vlalign to the teacher; nothing for no image."""
-    if not part.any():
-        return {}
-    student, guide = rows.student[part], rows.teacher[part]
-    distance, angle = metrics.feature_distance(student, guide)
-    return {'mse': distance, 'angle [deg]': angle} | {
-        f'M_vlalign({k})': metrics.vl_alignment(student @ prototypes.T, guide @ prototypes.T, k)
-        for k in ALIGNED if k <= len(prototypes)}
-
-
-def scale(trainee: Trainee) -> float:
-    """Return what similarities are divided by before the softmax; logits have no temperature."""
-    return trainee.student.spec.temperature if trainee.head is None else 1.0
-
-
-def trust(trainee: Trainee, listed: torch.Tensor, labels: torch.Tensor, unknown: torch.Tensor,
-          choose: bool) -> tuple[dict[str, float], list[metrics.Bin], list[str]]:
-    """
-    Calibrate on every other image if asked to, and measure calibration on the rest.
-
-    :param listed: (N, C) similarities to the labels trained on, of images of them.
-    :param unknown: (M,) best similarities of images of other classes.
-    :return: figures, the bins of a reliability diagram, and what was left out.
-    """
-    if len(listed) < 2:
-        return {}, [], ['calibration and unknown detection: expected at least 2 test images of '
-                        f'classes and domains trained on, got {len(listed)}']
-    figures: dict[str, float] = {}
-    if trainee.head is None:
-        if choose:
-            trainee.student.spec = calibrated(trainee.student.spec, listed[::2], labels[::2])
-        figures = unknown_figures(trainee.student.spec, listed[1::2], labels[1::2], unknown)
-    ece, bins = metrics.calibration((listed[1::2] / scale(trainee)).softmax(1), labels[1::2])
-    return {**figures, 'ECE': ece}, bins, []
-
-
-def calibrated(spec: StudentSpec, listed: torch.Tensor, labels: torch.Tensor) -> StudentSpec:
-    """Return the spec with the temperature that fits best, and a threshold that 95 % reach."""
-    best = listed.amax(1)
-    threshold = metrics.unknown_detection(best, best).threshold
-    return replace(spec, temperature=metrics.fit_temperature(listed, labels),
-                   unknown_threshold=min(1.0, max(-1.0, threshold)))
-
-
-def unknown_figures(spec: StudentSpec, listed: torch.Tensor, labels: torch.Tensor,
-                    unknown: torch.Tensor) -> dict[str, float]:
-    """
-    Measure unknown detection among the labels trained on.
-
-    :param unknown: best similarities of images of other classes; if there is none, each known
-        image is once known, and once unknown, its own label being left out of the list.
-    """
-    if not len(unknown):
-        unknown = listed.scatter(1, labels[:, None], -2.0).amax(1)
-    found = metrics.unknown_detection(listed.amax(1), unknown)
-    return {'temperature': spec.temperature, 'unknown threshold': spec.unknown_threshold,
-            'AUROC': found.auroc, 'FPR95': found.fpr95}
 
 
 def show(result: Mapping[str, object]) -> None:
@@ -228,11 +79,11 @@ def run(options: Options) -> dict[str, object]:
     if runtime:
         print(f'{options.checkpoint} runs on {runtime.description}')
     device = open_device(options.device)
-    teacher = tasks.open_teacher(options.teacher, str(device))
+    teacher = opening.open_teacher(options.teacher, str(device))
     check_teacher(student.spec, teacher, options.checkpoint)
     data = options.data
-    task = tasks.shard_task(data)[0] if data.shards else tasks.read_task(data)
-    words = tasks.words(task.labels, data, tasks.cached(teacher, options.teacher))
+    task = shard_task(data)[0] if data.shards else read_task(data)
+    words = vocabulary_of(task.labels, data, opening.cached(teacher, options.teacher))
     before, trainee = student.spec, Trainee(student).to(device)
     trainee.runtime = runtime
     result = {'checkpoint': str(options.checkpoint)} | evaluate(
@@ -251,7 +102,7 @@ def run(options: Options) -> dict[str, object]:
 def main() -> None:
     """Evaluate as the command line says, and print the tables."""
     try:
-        recipe, arguments = tasks.read_command(sys.argv[1:])
+        recipe, arguments = read_command(sys.argv[1:])
         default = Options(**{**vars(recipe), 'out': tyro.MISSING}, checkpoint=tyro.MISSING)
         options = tyro.cli(Options, default=default, args=arguments, description=__doc__)
         if options.text and options.as_robot:

@@ -14,25 +14,21 @@ import argparse
 from collections.abc import Mapping
 import errno
 import fcntl
-import gzip
-import hashlib
 import http.client
 import json
 import os
-from pathlib import Path, PurePosixPath
-import re
+from pathlib import Path
 import shutil
 import sys
-import tarfile
 import time
 import urllib.error
 import urllib.request
-import zlib
 
 from tqdm import tqdm
+from training.rendering.archives import BLOCK, compare, MESH, Refused, sha256, unpack
+from vl2v_ros.files import replacing
 
 URL = 'https://ycb-benchmarks.s3.amazonaws.com/data/google'
-MESH = 'google_16k'
 OBJECTS = """
 002_master_chef_can 003_cracker_box 004_sugar_box 005_tomato_soup_can 006_mustard_bottle
 007_tuna_fish_can 008_pudding_box 009_gelatin_box 010_potted_meat_can 011_banana 012_strawberry
@@ -56,15 +52,8 @@ CREDIT = {
 BY_HAND = (f'Without a network: get {URL}/<object>_{MESH}.tgz on another machine (--help lists '
            f'the objects) and unpack them here, so that {{out}}/<object>/{MESH}/textured.obj is '
            'there.')
-BLOCK = 1 << 16  # [bytes]
-S3_PART = 8 << 20  # of the parts that the set was uploaded in, as its ETags show [bytes]
-MAX_UNPACKED = 1 << 30  # of one object [bytes]
 TIMEOUT = 60  # without a byte from the server [s]
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-
-
-class Refused(Exception):
-    """This object cannot be had; the others may."""
 
 
 class Stop(Exception):
@@ -254,66 +243,10 @@ def get(url: str, path: Path) -> http.client.HTTPMessage:
     return headers
 
 
-def compare(path: Path, headers: Mapping[str, str]) -> str:
-    """Hold a file against the server's checksum; say if there was one; raises Refused."""
-    tag = headers.get('ETag', '').strip('"')
-    if headers.get('Server') == 'AmazonS3':  # elsewhere an ETag may be anything
-        data = path.read_bytes()
-        whole = hashlib.md5(data).hexdigest()
-        if re.fullmatch('[0-9a-f]{32}', tag) and tag != whole:
-            raise Refused('damaged: its MD5 is not the ETag; not kept, run again')
-        parts = [hashlib.md5(data[start:start + S3_PART]).digest()
-                 for start in range(0, len(data), S3_PART)]
-        # Parts of another size make another ETag, so a difference there says nothing.
-        if tag in {whole, f'{hashlib.md5(b"".join(parts)).hexdigest()}-{len(parts)}'}:
-            return 'size, gzip checksum and ETag match'
-    return 'size and gzip checksum match'
-
-
-def unpack(archive: Path, folder: Path) -> dict[str, str]:
-    """
-    Unpack an archive's google_16k; return the sha256 of its files; raises Refused, OSError.
-
-    Only plain files are written, under checked names: no links, owners or permissions.
-    """
-    files = {}
-    try:
-        with gzip.open(archive) as stream:  # to its end, where the checksum is, unlike tarfile
-            while stream.read(BLOCK):
-                pass
-        with tarfile.open(archive, 'r:gz') as tar:
-            members = tar.getmembers()
-            for member in members:
-                if member.name.startswith('/') or '..' in PurePosixPath(member.name).parts or not (
-                        member.isfile() or member.isdir()):
-                    raise Refused(f'unsafe archive: {member.name!r} is a link or device, or lies '
-                                  'outside; not kept')
-            if sum(member.size for member in members) > MAX_UNPACKED:
-                raise Refused(f'unsafe archive: it unpacks to more than {MAX_UNPACKED} bytes')
-            for member in members:
-                parts = PurePosixPath(member.name).parts
-                if member.isfile() and MESH in parts[:-1] and not parts[-1].startswith('.'):
-                    name = '/'.join(parts[parts.index(MESH):])
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    (folder / name).write_bytes(tar.extractfile(member).read())
-                    files[name] = sha256(folder / name)
-    except (EOFError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
-        raise Refused(f'damaged archive ({error}); not kept, run again') from error
-    if not any(re.fullmatch(f'{MESH}/[^/]+\\.obj', name) for name in files):
-        raise Refused(f'its archive holds no {MESH}/*.obj')
-    return dict(sorted(files.items()))
-
-
-def sha256(path: Path) -> str:
-    """Return a file's checksum."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(f'.{path.name}.tmp')
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + '\n')
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + '\n')
 
 
 if __name__ == '__main__':

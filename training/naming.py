@@ -18,16 +18,16 @@ from dataclasses import dataclass
 import json
 import sys
 
-from answers import Teacher, teacher
-from image_index import Index
-import metrics
 import numpy as np
-from photo_sets import known_names, PhotoSet, read_set, Sets, sets_of
-from report import markdown_table
-from robot import facts, FIVE, Robot
 import torch
+from training.data.image_index import Index
+from training.measuring import metrics
+from training.measuring.answers import Teacher, teacher
+from training.measuring.photo_sets import known_names, PhotoSet, read_set, Sets, sets_of
+from training.measuring.report import markdown_table
+from training.measuring.robot import facts, FIVE, Robot
+from training.measuring.unknown import Unknown, unknown
 import tyro
-from unknown import Unknown, unknown
 from vl2v_ros.files import replacing
 
 

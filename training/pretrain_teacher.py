@@ -20,32 +20,31 @@ import json
 from pathlib import Path
 import sys
 
-import captions
-from captions import Facts
-import frozen_norms
-from image_index import Index, label_of, read_folders
-from images import Augmentation, Images
-from kept_memory import keep_memory
 import numpy as np
 import open_clip
 from safetensors.torch import load_file, save
-from splits import select_classes
-from task import report_corrupt
-from teacher import OpenClipTeacher
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from trainee import BATCH_NORMS
-from trainer import rate_at
+from training.data import captions
+from training.data.captions import Facts
+from training.data.image_index import Index, label_of, read_folders
+from training.data.images import Images
+from training.data.splits import select_classes
+from training.data.task import report_corrupt
+from training.learning import frozen_norms
+from training.learning.malloc_settings import keep_memory
+from training.learning.trainee import BATCH_NORMS
+from training.learning.trainer import rate_at
+from training.recipe import Augmentation, ROOT
+from training.teachers.teacher import OpenClipTeacher
 import tyro
-from vl2v_ros import vocabulary, vocabulary_file
 from vl2v_ros.files import replacing
-from vl2v_ros.text import TextTower
-from vl2v_ros.vocabulary import Entry
-
-from config import ROOT
+from vl2v_ros.words import vocabulary, vocabulary_file
+from vl2v_ros.words.encoder import TextTower
+from vl2v_ros.words.labels import Entry
 
 STAGES = ('text tower', 'image tower')
 WORDINGS = 24  # captions per class that images are compared with

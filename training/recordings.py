@@ -9,7 +9,7 @@ python training/recordings.py from-npz images.npz texts.npz --identity ViT-L-14-
 
 After the import, training with the same teacher asks it for nothing that the file answers; an
 open_clip model is not even loaded. `record` goes through the caches, so that a command that was
-stopped goes on where it was. The format of the file stands in vl2v_ros/recording.py.
+stopped goes on where it was. The format of the file stands in vl2v_ros/words/recording.py.
 """
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,21 +18,21 @@ from typing import Annotated
 import zipfile
 import zlib
 
-from embedding_cache import embeddings, file_digests
-from image_index import image_files, Index, table, without_corrupt
 import numpy as np
-from queries import CountedText, NAMED, Queries
-from recorded import check_identity, half, keep
-import task as tasks
-from teacher import unit_rows
 from tqdm import tqdm
-from trainee import open_device
+from training.data.image_index import image_files, Index, make_index, without_corrupt
+from training.data.task import report_corrupt
+from training.learning.trainee import open_device
+from training.recipe import TeacherSource
+from training.teachers import opening
+from training.teachers.embedding_cache import embeddings, file_digests
+from training.teachers.queries import CountedText, NAMED, Queries
+from training.teachers.recorded import check_identity, half, keep
+from training.teachers.teacher import unit_rows
 import tyro
-from vl2v_ros import recording
-from vl2v_ros.cached_text import default_cache_dir
-from vl2v_ros.recording import Recording
-
-from config import TeacherSource
+from vl2v_ros.words import recording
+from vl2v_ros.words.cached_text import default_cache_dir
+from vl2v_ros.words.recording import Recording
 
 Files = Annotated[tuple[Path, ...], tyro.conf.Positional]
 
@@ -54,7 +54,7 @@ def record(out: Path, licence: str, teacher: TeacherSource = TeacherSource(),
     """
     if images is None and prompts is None:
         raise ValueError('expected --images, --prompts or both, got none')
-    source, queries = tasks.open_teacher(teacher, str(open_device(device))), Queries()
+    source, queries = opening.open_teacher(teacher, str(open_device(device))), Queries()
     said = {} if prompts is None else read_prompts(prompts)
     with tqdm(total=len(said), desc='prompts', unit='prompt', disable=None) as bar:
         texts = CountedText(source, default_cache_dir(), queries, bar.update).encode(tuple(said))
@@ -152,8 +152,9 @@ def read_images(root: Path) -> Index:
     files = [str(file) for file in image_files(root)]
     if not files:
         raise ValueError(f'--images: expected a folder with images, found none in {root}')
-    index = without_corrupt(table(root, files, [''] * len(files), [''] * len(files)), check=True)
-    tasks.report_corrupt(index)
+    nothing = [''] * len(files)  # known of classes and domains
+    index = without_corrupt(make_index(root, files, nothing, nothing), check=True)
+    report_corrupt(index)
     return index
 
 

@@ -18,17 +18,16 @@ import zlib
 os.environ.setdefault('MUJOCO_GL', 'egl')
 os.environ.setdefault('LP_NUM_THREADS', '1')
 
-import clutter  # noqa: E402
 import cv2  # noqa: E402
-import dataset_files  # noqa: E402
-from domains import DOMAINS  # noqa: E402
-from meshes import find_meshes, Mesh  # noqa: E402
 import mujoco  # noqa: E402
 import numpy as np  # noqa: E402
-from scene import why_unusable  # noqa: E402
-from single import SingleStage  # noqa: E402
-from splits import read_object_split  # noqa: E402
 from tqdm import tqdm  # noqa: E402
+from training.data.splits import read_object_split  # noqa: E402
+from training.rendering import clutter, dataset_files  # noqa: E402
+from training.rendering.domains import DOMAINS  # noqa: E402
+from training.rendering.meshes import find_meshes, Mesh  # noqa: E402
+from training.rendering.scene import why_unusable  # noqa: E402
+from training.rendering.single import SingleScene  # noqa: E402
 
 CHUNK = 20  # pictures per domain between two points at which a run can go on
 QUALITY = 92  # of JPEG files
@@ -67,12 +66,12 @@ class Outcome:
 def render_single(mesh: Mesh, start: int, stop: int, settings: Settings, out: Path
                   ) -> list[dict[str, object]]:
     """Write pictures `start` to `stop` of one object in every domain; return their records."""
-    stage = SingleStage(mesh, settings.size, _seed_of(mesh.name, settings.seed))
+    scene = SingleScene(mesh, settings.size, _seed_of(mesh.name, settings.seed))
     try:
         records = []
         for domain in settings.domains:
             for number in range(start, stop):
-                picture = stage.picture(domain, DOMAINS[domain], number)
+                picture = scene.picture(domain, DOMAINS[domain], number)
                 name = _single_name(domain, mesh, number)
                 _write_image(out / name, picture.rgb, QUALITY)
                 records.append({'file': name, 'kind': 'single', 'domain': domain,
@@ -86,7 +85,7 @@ def render_single(mesh: Mesh, start: int, stop: int, settings: Settings, out: Pa
                 (out / _single_name(domain, mesh, number)).unlink(missing_ok=True)
         raise
     finally:
-        stage.close()
+        scene.close()
 
 
 def _single_name(domain: str, mesh: Mesh, number: int) -> str:

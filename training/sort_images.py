@@ -16,14 +16,14 @@ import shutil
 import sys
 from typing import Annotated
 
-from embedding_cache import file_digests
-from image_index import image_files
-from mixture import read_classes
 import numpy as np
+from training.data.class_names import read_classes
+from training.data.image_index import image_files
+from training.teachers.embedding_cache import file_digests
 import tyro
-from vl2v_ros import recording
-from vl2v_ros.recording import Recording
-from vl2v_ros.vocabulary import prompt
+from vl2v_ros.words import recording
+from vl2v_ros.words.recording import Recording
+from vl2v_ros.words.vocabulary import prompt
 
 
 def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, names: Path,

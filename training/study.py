@@ -19,14 +19,14 @@ import statistics
 import subprocess
 import sys
 
-import charts
-from report import around, insert, markdown_table
 from tqdm import tqdm
+from training.measuring import charts
+from training.measuring.report import around, insert, markdown_table
+from training.recipe import ROOT
+from training.recipe_file import read
 import tyro
 from vl2v_ros.files import replacing
 import yaml
-
-from config import read, ROOT
 
 RESULT = 'result.json'  # of a run
 PHOTOS = f'photos/{RESULT}'  # of a run whose student names photos

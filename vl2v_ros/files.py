@@ -1,19 +1,40 @@
-"""Files that are there whole or not at all."""
+"""Files: written whole or not at all; and where those that come with this package lie."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its place only if the block succeeds."""
+    """
+    Yield a path of the same name that takes the place of `path` only if the block succeeds.
+
+    It lies in a hidden folder beside `path`, and may become a file or a folder.
+
+    :raises OSError: if it cannot be written; `path` is then what it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
+    with TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
         yield temporary
-        with open(temporary, 'rb') as written:
-            os.fsync(written.fileno())
+        for file in temporary.rglob('*') if temporary.is_dir() else [temporary]:
+            with open(file, 'rb') as written:
+                os.fsync(written.fileno())
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def share() -> Path:
+    """
+    Return the folder that holds them: the checkout, or share/vl2v_ros of where this is installed.
+
+    :raises ValueError: if the installation lacks it.
+    """
+    package = Path(__file__).resolve().parent
+    folders = [package.parent, *(above / 'share' / package.name for above in package.parents)]
+    for folder in folders:
+        if (folder / 'config' / 'vocabularies').is_dir():
+            return folder
+    raise ValueError(f'expected config/vocabularies beside {package} or in a share/{package.name} '
+                     'above it, found none; install the package again, with pip or colcon')

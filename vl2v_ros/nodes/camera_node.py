@@ -16,9 +16,10 @@ from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
+from vl2v_ros.images.sources import image_paths, IMAGES, read_image
 from vl2v_ros.nodes.messages import byte_array, to_image
 from vl2v_ros.nodes.parameters import CameraParameters, declare
-from vl2v_ros.sources import image_paths, IMAGES, read_image
+from vl2v_ros.nodes.program import refusing, until_stopped
 
 KEPT = 32  # a folder of at most so many images is decoded once, a larger one as it is shown
 WEBCAM_BUFFER = 2  # frames in the driver; with more, what is read is old; one halves some rates
@@ -183,17 +184,8 @@ class CameraNode(Node):
 def main(args: list[str] | None = None) -> None:
     """Publish until told to stop, or until the source ends; exit with 1 if it cannot be read."""
     rclpy.init(args=args)
-    try:
+    with until_stopped(), refusing('camera_node', ParameterException, ValueError):
         rclpy.spin(CameraNode())
-    except (ParameterException, ValueError) as error:
-        sys.exit(f'camera_node: {error}')
-    except KeyboardInterrupt:
-        pass
-    except Exception:
-        if rclpy.ok():  # else it was told to stop, at a moment when rclpy does not expect it
-            raise
-    finally:
-        rclpy.try_shutdown()
 
 
 if __name__ == '__main__':

@@ -17,14 +17,14 @@ from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Classification
 from vl2v_msgs.msg import LabelArray
-from vl2v_ros import stages
-from vl2v_ros.classifier import Prediction
-from vl2v_ros.frame import Frame
+from vl2v_ros import frame_profile
+from vl2v_ros.drawing.overlay import draw
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.image_executor import ImageExecutor
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.transport import shortage
-from vl2v_ros.overlay import draw
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
 SILENCE = 2.0  # without an image for so long [s], something is wrong
@@ -167,7 +167,7 @@ class CameraTopics:
             self._listen(transport)
             self._node.get_logger().info(f'images come on {self.topics[transport]}')
         now = self._now()
-        stages.receive(_seconds(message.header.stamp), now)
+        frame_profile.receive(_seconds(message.header.stamp), now)
         self._count(transport, info.get('publication_sequence_number', UNNUMBERED))
         self._on_message(message)
 
@@ -187,13 +187,13 @@ class CameraTopics:
         labels = messages.to_label_array(prediction, header)
         classification = messages.to_classification(
             prediction, header, parameters.unknown_threshold, parameters.score_threshold)
-        stages.mark('message')
+        frame_profile.mark('message')
         self.labels.publish(labels)
         self.classification.publish(classification)
-        stages.mark('publish')
+        frame_profile.mark('publish')
         if self.overlay and self.overlay.get_subscription_count():
             self.overlay.publish(messages.to_image(draw(frame, prediction), 'rgb8', header))
-            stages.mark('overlay')
+            frame_profile.mark('overlay')
         self.counts.answered += 1
         latency = self._now() - _seconds(header.stamp)
         self.counts.latencies.append(latency if 0 <= latency < LATEST else None)

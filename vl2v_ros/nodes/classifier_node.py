@@ -1,11 +1,9 @@
 """The classifier as a ROS 2 lifecycle node."""
-import argparse
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 import gc
 import itertools
-from pathlib import Path
 import signal
 import sys
 import threading
@@ -13,8 +11,7 @@ import time
 import traceback
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -23,28 +20,26 @@ from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
-from vision_msgs.msg import LabelInfo, VisionInfo
-from vl2v_msgs.msg import Vocabulary as VocabularyMessage
 from vl2v_msgs.srv import ClassifyImage, SetVocabulary
-from vl2v_ros import cached_text, checkpoint, stages, why
-from vl2v_ros.classifier import Classifier, Prediction
-from vl2v_ros.frame import Frame
+from vl2v_ros import frame_profile
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.model.prediction import Prediction
+from vl2v_ros.model.runtime.choose import free_memory
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.camera_topics import CameraTopics
-from vl2v_ros.nodes.diagnostics import camera_status, node_status, Rates, vocabulary_status
+from vl2v_ros.nodes.diagnostics import Rates, statuses
 from vl2v_ros.nodes.image_executor import ImageExecutor
+from vl2v_ros.nodes.loaded import load, Loaded, open_student, Running
 from vl2v_ros.nodes.parameters import changed, ClassifierParameters, declare
-from vl2v_ros.nodes.vocabularies import cache_dir, check_parameters, Vocabularies
+from vl2v_ros.nodes.program import profile_path, refusing, save_profile, until_stopped
+from vl2v_ros.nodes.vocabulary_keeper import check_parameters
+from vl2v_ros.nodes.vocabulary_topics import VocabularyTopics
 from vl2v_ros.nodes.worker import Job, Worker
-from vl2v_ros.runtime import free_memory
-from vl2v_ros.vocabulary import Vocabulary
+from vl2v_ros.words import explain
+from vl2v_ros.words.vocabulary import Vocabulary
 
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-WARM_UP_SIZES = ((480, 640), (1080, 1920))  # (H, W) [px]
 # One thread each for changes of the vocabulary, requests that wait for their answer, and the rest.
 THREADS = 3
 REFUSALS = ParameterException, NameValidationException, ValueError  # of the node that is made
@@ -74,11 +69,9 @@ class ClassifierNode(LifecycleNode):
             raise ValueError(f'parameter cameras: expected different names, got {names}')
         self._cameras = [CameraTopics(self, name, self._settings.image_transport,
                                       self._settings.overlay) for name in names]
-        self._images: ImageExecutor | None = None
-        self._classifier: Classifier | None = None
-        self._vocabularies: Vocabularies | None = None
+        self._loaded: Loaded | None = None
+        self._running: Running | None = None
         self._versions = itertools.count(1)  # of vocabularies; no number stands for two
-        self._worker: Worker | None = None
         self._rates = Rates()
         self._problem = ''  # of the last attempt to configure it
         self._changing = threading.RLock()  # so that diagnostics see no half-made state
@@ -87,9 +80,7 @@ class ClassifierNode(LifecycleNode):
         self._offer()
 
     def _offer(self) -> None:
-        self._vocabulary_topic = self.create_publisher(VocabularyMessage, '~/vocabulary', LATCHED)
-        self._vision_info_topic = self.create_publisher(VisionInfo, '~/vision_info', LATCHED)
-        self._label_info_topic = self.create_publisher(LabelInfo, '~/label_info', LATCHED)
+        self._topics = VocabularyTopics(self)
         self._diagnostics_topic = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # A group each, so that neither holds up the images or the other.
         self.create_service(SetVocabulary, '~/set_vocabulary', self._on_set_vocabulary,
@@ -118,48 +109,32 @@ class ClassifierNode(LifecycleNode):
         return super().on_configure(state)
 
     def _configure(self) -> None:
-        parameters, log = self._settings, self.get_logger().info
-        if not parameters.checkpoint:
-            raise ValueError('expected a student: set the parameter checkpoint to a *.safetensors '
-                             'file')
-        path = Path(parameters.checkpoint).expanduser()
-        student = checkpoint.look(path, cache_dir(parameters) / 'graphs')
-        spec = student.spec
-        log(f'student {path}: {spec.backbone}, {spec.image_size} px, width {spec.width}, '
-            f'teacher: {spec.teacher or "not named"}')
-        self._classifier = Classifier(student, parameters.device, parameters.half)
-        log(f'runs on {self._classifier.runtime.description}')
-        if parameters.unknown_threshold is None:
-            self.set_parameters([Parameter('unknown_threshold', value=spec.unknown_threshold)])
-        encoder = cached_text.open_text_tower(spec.text_tower, spec.width, path.parent,
-                                              cache_dir(parameters))
-        self._vocabularies = Vocabularies(lambda: self._settings, encoder, spec.templates,
-                                          self._versions, self._announce, self.get_logger())
-        start = time.monotonic()
-        for height, width in WARM_UP_SIZES:
-            frame = Frame(np.zeros((height, width, 3), np.uint8))
-            for batch in range(1, len(self._cameras) + 1):
-                self._classifier.classify([frame] * batch, self._vocabularies.in_force)
-        log(f'warmed up in {time.monotonic() - start:.2f} s')
+        labeller = open_student(self._settings, self.get_logger())
+        if self._settings.unknown_threshold is None:
+            self.set_parameters([Parameter('unknown_threshold',
+                                           value=labeller.spec.unknown_threshold)])
+        self._loaded = load(labeller, lambda: self._settings, self._versions, self._announce,
+                            self.get_logger())
 
     def release(self) -> None:
         """Let go of the model and of the vocabulary, and of what is asked for that."""
         with self._changing:
-            if self._vocabularies:
-                self._vocabularies.close()
-            self._classifier = self._vocabularies = None
+            if self._loaded:
+                self._loaded.keeper.close()
+            self._loaded = None
         gc.unfreeze()
         free_memory()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the cameras and label what they show."""
-        vocabularies = self._vocabularies
+        loaded = self._loaded
+        assert loaded, 'ROS activates only what is configured'
         with self._changing:
-            self._worker = Worker(self._classifier, lambda: (
-                vocabularies.in_force, self._settings), self._on_failure)
-            self._images = ImageExecutor(self, self._on_failure)
+            worker = Worker(loaded.classifier, lambda: (loaded.keeper.current, self._settings),
+                            self._on_failure)
+            self._running = running = Running(worker, ImageExecutor(self, self._on_failure))
             for camera in self._cameras:
-                camera.open(partial(self._on_image, camera, self._worker), self._images)
+                camera.open(partial(self._on_image, camera, worker), running.images)
         self.get_logger().info('labels images of ' + ', '.join(
             camera.topics['raw'] for camera in self._cameras))
         return super().on_activate(state)
@@ -183,14 +158,13 @@ class ClassifierNode(LifecycleNode):
     def stop(self) -> None:
         """Stop listening, and wait for the frames in work."""
         with self._changing:
-            if self._images:
-                self._images.close()
-                self._images = None
+            running, self._running = self._running, None
+            if running:
+                running.images.close()
             for camera in self._cameras:
                 camera.close()
-            if self._worker:
-                self._worker.close()
-                self._worker = None
+            if running:
+                running.worker.close()
 
     def _on_failure(self, error: Exception) -> None:
         if self.context.ok():  # else the node is just being stopped
@@ -206,16 +180,17 @@ class ClassifierNode(LifecycleNode):
 
     def _on_classify(self, request: ClassifyImage.Request, response: ClassifyImage.Response
                      ) -> ClassifyImage.Response:
-        worker, classifier, done = self._worker, self._classifier, Future()
-        if worker is None:
+        loaded, running, done = self._loaded, self._running, Future()
+        if loaded is None or running is None:
             response.message = 'the node is not active; activate it first'
             return response
 
         def answer(frame: Frame, prediction: Prediction, vocabulary: Vocabulary,
                    settings: ClassifierParameters) -> None:
-            embedding, = classifier.embed([frame])  # here, as only this thread runs the model
-            done.set_result((prediction, why.reasons(embedding, vocabulary, prediction.labels)))
-        worker.submit(done, Job(request.image, answer,
+            embedding, = loaded.classifier.embed([frame])  # only this thread runs the model
+            reasons = explain.reasons(embedding, vocabulary, prediction.labels)
+            done.set_result((prediction, reasons))
+        running.worker.submit(done, Job(request.image, answer,
                                 lambda reason: done.set_exception(ValueError(reason))))
         try:
             prediction, reasons = done.result()
@@ -228,31 +203,23 @@ class ClassifierNode(LifecycleNode):
 
     def _on_set_vocabulary(self, request: SetVocabulary.Request, response: SetVocabulary.Response
                            ) -> SetVocabulary.Response:
-        start, vocabularies = time.monotonic(), self._vocabularies
+        start, loaded = time.monotonic(), self._loaded
         try:
-            if vocabularies is None:
+            if loaded is None:
                 raise ValueError('the node is not configured; configure it first')
-            response.message = vocabularies.change(request)
+            response.message = loaded.keeper.change(request)
             response.success = True
         except ValueError as error:
             response.message = f'{error}; the vocabulary stays as it was'
             self.get_logger().warning(f'set_vocabulary: {response.message}')
-        if vocabularies:
-            response.version = vocabularies.in_force.version
-            response.labels = list(vocabularies.in_force.labels)
+        if loaded:
+            response.version = loaded.keeper.current.version
+            response.labels = list(loaded.keeper.current.labels)
         response.seconds = time.monotonic() - start
         return response
 
     def _announce(self, vocabulary: Vocabulary) -> None:
-        header = Header(stamp=self.get_clock().now().to_msg())
-        self._vocabulary_topic.publish(messages.to_vocabulary(vocabulary))
-        self._vision_info_topic.publish(messages.to_vision_info(
-            vocabulary, self._vocabulary_topic.topic_name, header))
-        self._publish_label_info()
-
-    def _publish_label_info(self) -> None:
-        self._label_info_topic.publish(messages.to_label_info(
-            self._settings.score_threshold, Header(stamp=self.get_clock().now().to_msg())))
+        self._topics.announce(vocabulary, self._settings.score_threshold)
 
     def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         if any(parameter.value is None for parameter in parameters):
@@ -263,59 +230,21 @@ class ClassifierNode(LifecycleNode):
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         before, self._settings = self._settings, settings
-        if before.score_threshold != settings.score_threshold and self._vocabularies:
-            self._publish_label_info()
+        if before.score_threshold != settings.score_threshold and self._loaded:
+            self._topics.announce_threshold(settings.score_threshold)
         return SetParametersResult(successful=True)
 
     def _on_diagnostics(self) -> None:
         with self._changing:
-            status = self._status()
+            status = statuses(self.get_fully_qualified_name(), self._settings, self._problem,
+                              self._loaded, self._running, self._cameras, self._rates)
         self._diagnostics_topic.publish(DiagnosticArray(
             header=Header(stamp=self.get_clock().now().to_msg()), status=status))
-
-    def _status(self) -> list[DiagnosticStatus]:
-        worker, vocabularies = self._worker, self._vocabularies
-        state = 'active' if worker else 'inactive, activate it' if vocabularies else (
-            'unconfigured, configure it')
-        name = self.get_fully_qualified_name()
-        status = [node_status(name, state, self._problem, self._settings)]
-        if vocabularies:
-            status.append(vocabulary_status(name, vocabularies))
-        if worker:
-            vocabulary = vocabularies.in_force
-            facts = {'device': self._classifier.runtime.description,
-                     'vocabulary version': vocabulary.version, 'labels': len(vocabulary.labels)}
-            for camera in self._cameras:
-                camera.follow()
-                status.append(camera_status(name, camera, worker.dropped(camera.name),
-                                            self._rates, facts))
-        return status
-
-
-def _profile(args: list[str]) -> Path | None:
-    """Return where the command line wants a profile; exit with 2 if that cannot be."""
-    parser = argparse.ArgumentParser(prog='classifier_node', description=__doc__)
-    parser.add_argument('--profile', metavar='FILE.json', default='',
-                        help='measure where the time of a frame goes, and write it every 10 s and '
-                        'at the end; at the end also as a picture, FILE.png')
-    options = parser.parse_args(remove_ros_args(args)[1:])
-    path = Path(options.profile).expanduser()
-    if options.profile and (path.suffix != '.json' or not path.parent.is_dir()):
-        parser.error('--profile: expected a file that ends in .json, in a folder that is there, '
-                     f'got {options.profile}')
-    return path if options.profile else None
-
-
-def _save_profile(path: Path, node: ClassifierNode, picture: bool = False) -> None:
-    try:
-        stages.save(path, picture)
-    except OSError as error:
-        node.get_logger().warning(f'--profile {path}: cannot be written: {error}')
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is told to stop; exit with 1 if it cannot start or fails."""
-    profile = _profile(sys.argv if args is None else args)
+    profile = profile_path('classifier_node', sys.argv if args is None else args, __doc__)
     node, starting = None, True
 
     def on_signal(*_: object) -> None:
@@ -325,39 +254,37 @@ def main(args: list[str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
     rclpy.init(args=args)
-    try:
-        node = ClassifierNode()
-        executor = MultiThreadedExecutor(THREADS)
-        executor.add_node(node)
-        if profile:
-            stages.recorder = stages.Recorder()
-            node.create_timer(10.0, partial(_save_profile, profile, node))
-        if node.get_parameter('autostart').value:
-            for transition in (node.trigger_configure, node.trigger_activate):
-                if transition() != TransitionCallbackReturn.SUCCESS:
-                    sys.exit(int(rclpy.ok()))  # 0 if it was told to stop meanwhile
-        else:
-            node.get_logger().info('waits to be configured, as autostart is false')
-        # Else a collection, which would walk through all of torch, could hold up frames for 0.2 s.
-        gc.collect()
-        gc.freeze()
-        starting = False
-        executor.spin()
-    except KeyboardInterrupt:
-        pass
-    except Exception as error:
-        if rclpy.ok():  # else it was told to stop, at a moment when rclpy does not expect it
-            if node or not isinstance(error, REFUSALS):
-                raise
-            sys.exit(f'classifier_node: {error}')
-    finally:
-        if node:
+    with until_stopped():
+        with refusing('classifier_node', *REFUSALS):
+            node = ClassifierNode()
+        try:
+            executor = MultiThreadedExecutor(THREADS)
+            executor.add_node(node)
+            if profile:
+                frame_profile.recorder = frame_profile.Recorder()
+                node.create_timer(10.0, partial(save_profile, profile, node))
+            start(node)
+            starting = False
+            executor.spin()
+        finally:
             node.stop()
             node.release()
-        rclpy.try_shutdown()
-        if node and profile:
-            _save_profile(profile, node, picture=True)
+    if node and profile:
+        save_profile(profile, node, picture=True)
     sys.exit(int(bool(node) and node.failed))
+
+
+def start(node: ClassifierNode) -> None:
+    """Configure and activate the node, unless it is to be waited; exit if it cannot be."""
+    if node.get_parameter('autostart').value:
+        for transition in (node.trigger_configure, node.trigger_activate):
+            if transition() != TransitionCallbackReturn.SUCCESS:
+                sys.exit(int(rclpy.ok()))  # 0 if it was told to stop meanwhile
+    else:
+        node.get_logger().info('waits to be configured, as autostart is false')
+    # Else a collection, which would walk through all of torch, could hold up frames for 0.2 s.
+    gc.collect()
+    gc.freeze()
 
 
 if __name__ == '__main__':

@@ -24,10 +24,11 @@ from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
 from sensor_msgs.msg import Image
 from vl2v_msgs.msg import LabelArray, Vocabulary
 from vl2v_msgs.srv import SetVocabulary
-from vl2v_ros import contact_sheet
-from vl2v_ros.contact_sheet import Part, Tile
-from vl2v_ros.frame import to_rgb
+from vl2v_ros.drawing import contact_sheet
+from vl2v_ros.drawing.contact_sheet import Part, Tile
+from vl2v_ros.images.frame import to_rgb
 from vl2v_ros.nodes.messages import to_frame
+from vl2v_ros.nodes.program import until_stopped
 from vl2v_ros.nodes.transport import environment
 
 NAMESPACE = '/demo'
@@ -188,6 +189,21 @@ def spin(viewer: Viewer, processes: Sequence[subprocess.Popen[bytes]], seconds: 
         sys.exit(f'vl2v_demo: no {what} in {seconds:.0f} s')
 
 
+def play(viewer: Viewer, arguments: argparse.Namespace, half: float) -> None:
+    """Run the two nodes, and change the vocabulary after `half` of the time [s]."""
+    with running('classifier_node', {'checkpoint': arguments.checkpoint,
+                                     'vocabulary': arguments.vocabulary,
+                                     'unknown_threshold': arguments.unknown_threshold
+                                     }) as classifier:
+        spin(viewer, [classifier], START_TIMEOUT, lambda: viewer.vocabularies, 'vocabulary')
+        with running('camera_node', {'source': arguments.source, 'rate': arguments.rate,
+                                     'listeners': LISTENERS}) as camera:
+            spin(viewer, [classifier, camera], START_TIMEOUT, lambda: viewer.latencies, 'label')
+            spin(viewer, [classifier, camera], half)
+            viewer.set_vocabulary([label.strip() for label in arguments.then.split(',')])
+            spin(viewer, [classifier, camera], half)
+
+
 def main() -> None:
     """Run the demo."""
     share = Path(get_package_share_directory('vl2v_ros'))
@@ -214,30 +230,13 @@ def main() -> None:
     rclpy.init()
     half = arguments.seconds / 2
     viewer = Viewer(arguments.out, arguments.rate, half)
-    try:
-        with running('classifier_node', {'checkpoint': arguments.checkpoint,
-                                         'vocabulary': arguments.vocabulary,
-                                         'unknown_threshold': arguments.unknown_threshold
-                                         }) as classifier:
-            spin(viewer, [classifier], START_TIMEOUT, lambda: viewer.vocabularies, 'vocabulary')
-            with running('camera_node', {'source': arguments.source, 'rate': arguments.rate,
-                                         'listeners': LISTENERS}) as camera:
-                spin(viewer, [classifier, camera], START_TIMEOUT, lambda: viewer.latencies,
-                     'label')
-                spin(viewer, [classifier, camera], half)
-                viewer.set_vocabulary([label.strip() for label in arguments.then.split(',')])
-                spin(viewer, [classifier, camera], half)
-    except KeyboardInterrupt:
-        pass
-    except Exception:
-        if rclpy.ok():  # else it was told to stop, and keeps what it has seen
-            raise
-    viewer.save()
+    with until_stopped():
+        play(viewer, arguments, half)
+    viewer.save()  # what it has seen, also if it was told to stop
     latencies = sorted(viewer.latencies)
     if latencies:
         print(f'{len(latencies)} frames labelled; from image stamp to label: median '
               f'{1000 * latencies[len(latencies) // 2]:.1f} ms')
-    rclpy.try_shutdown()
 
 
 if __name__ == '__main__':

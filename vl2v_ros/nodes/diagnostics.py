@@ -1,12 +1,13 @@
 """What the classifier says about itself on /diagnostics, once a second."""
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import time
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from vl2v_ros.nodes.camera_topics import CameraTopics
+from vl2v_ros.nodes.loaded import Loaded, Running
 from vl2v_ros.nodes.parameters import ClassifierParameters
-from vl2v_ros.nodes.vocabularies import Vocabularies
+from vl2v_ros.nodes.vocabulary_keeper import VocabularyKeeper
 
 WINDOW = 6  # calls that `growth` looks back over
 MUCH = 0.1  # part of a camera's images that may get lost or be refused
@@ -31,6 +32,32 @@ class Rates:
     def growth(self, key: str) -> int:
         """Return by how much a count has grown over the last calls of `rate`."""
         return self._seen[key][-1][1] - self._seen[key][0][1]
+
+
+def statuses(node_name: str, parameters: ClassifierParameters, problem: str,
+             loaded: Loaded | None, running: Running | None, cameras: Sequence[CameraTopics],
+             rates: Rates) -> list[DiagnosticStatus]:
+    """
+    Describe the node, its vocabulary and its cameras, as far as it has them; once a second.
+
+    :param problem: of the last attempt to configure it, or ''.
+    :param loaded: None while it is not configured.
+    :param running: None while it is not active.
+    """
+    state = 'active' if running else 'inactive, activate it' if loaded else (
+        'unconfigured, configure it')
+    status = [node_status(node_name, state, problem, parameters)]
+    if loaded:
+        status.append(vocabulary_status(node_name, loaded.keeper))
+    if loaded and running:
+        vocabulary = loaded.keeper.current
+        facts = {'device': loaded.classifier.runtime.description,
+                 'vocabulary version': vocabulary.version, 'labels': len(vocabulary.labels)}
+        for camera in cameras:
+            camera.follow()
+            status.append(camera_status(node_name, camera, running.worker.dropped(camera.name),
+                                        rates, facts))
+    return status
 
 
 def camera_status(node_name: str, camera: CameraTopics, dropped: int, rates: Rates,
@@ -104,9 +131,9 @@ def node_status(node_name: str, state: str, problem: str, parameters: Classifier
         message=f'{state}: {problem}' if problem else state, values=_key_values(values))
 
 
-def vocabulary_status(node_name: str, vocabularies: Vocabularies) -> DiagnosticStatus:
+def vocabulary_status(node_name: str, vocabularies: VocabularyKeeper) -> DiagnosticStatus:
     """Describe the vocabulary in force, and why it is not what was asked for."""
-    vocabulary, problems = vocabularies.in_force, list(vocabularies.problems.values())
+    vocabulary, problems = vocabularies.current, list(vocabularies.problems.values())
     values = {
         'version': vocabulary.version,
         'labels': len(vocabulary.labels),

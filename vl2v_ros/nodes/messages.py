@@ -9,13 +9,13 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionInfo
 from vl2v_msgs.msg import DescriptionMatch, Label, LabelArray
 from vl2v_msgs.msg import Vocabulary as VocabularyMessage
-from vl2v_ros.encodings import decode, view
-from vl2v_ros.frame import Frame
-from vl2v_ros.vocabulary import Vocabulary
-from vl2v_ros.why import Reason
+from vl2v_ros.images.encodings import decode, view
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.words.explain import Reason
+from vl2v_ros.words.vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # else each program that publishes images would load torch
-    from vl2v_ros.classifier import Prediction
+    from vl2v_ros.model.prediction import Prediction
 
 
 def to_frame(message: Image | CompressedImage) -> Frame:

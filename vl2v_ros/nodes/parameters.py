@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from vl2v_ros.language_model import KEY_VARIABLE, QUESTION
+from vl2v_ros.words.language_model import KEY_VARIABLE, QUESTION
 
 T = TypeVar('T')
 

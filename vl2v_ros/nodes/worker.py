@@ -3,17 +3,66 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 import threading
 import time
+from typing import Generic, TypeVar
 
 from sensor_msgs.msg import CompressedImage, Image
-from vl2v_ros import stages
-from vl2v_ros.classifier import Classifier, Prediction
-from vl2v_ros.frame import Frame
-from vl2v_ros.latest import LatestFrames
+from vl2v_ros import frame_profile
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.model.classifier import Classifier
+from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.nodes.messages import to_frame
 from vl2v_ros.nodes.parameters import ClassifierParameters
-from vl2v_ros.vocabulary import Vocabulary
+from vl2v_ros.words.vocabulary import Vocabulary
+
+T = TypeVar('T')
 
 HEED = 0.02  # at most so long a changed max_rate goes unseen [s]
+
+
+class Newest(Generic[T]):
+    """
+    A box with one place per camera; a newer item replaces one that was not taken.
+
+    Thread-safe. `dropped` counts, per camera, the items that were replaced before they were taken.
+    """
+
+    def __init__(self) -> None:
+        """Make an empty, open box."""
+        self._changed = threading.Condition()
+        self._items: dict[Hashable, T] = {}
+        self._closed = False
+        self.dropped: dict[Hashable, int] = {}
+
+    def put(self, camera: Hashable, item: T) -> bool:
+        """Store the camera's newest item; return False, and do nothing, once the box is closed."""
+        with self._changed:
+            if self._closed:
+                return False
+            if camera in self._items:
+                self.dropped[camera] = self.dropped.get(camera, 0) + 1
+            self._items[camera] = item
+            self._changed.notify()
+            return True
+
+    def take(self, timeout: float | None = None) -> dict[Hashable, T]:
+        """
+        Wait for items and return all of them by camera, leaving the box empty.
+
+        :param timeout: longest wait [s]; None waits for ever.
+        :return: empty when the time is over or the box was closed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closed, timeout)
+            items, self._items = self._items, {}
+            return {} if self._closed else items
+
+    def close(self) -> dict[Hashable, T]:
+        """Wake the worker and return what it did not take; from now on `take` returns nothing."""
+        with self._changed:
+            self._closed = True
+            items, self._items = self._items, {}
+            self._changed.notify_all()
+            return items
 
 
 @dataclass(frozen=True)
@@ -43,7 +92,7 @@ class Worker:
         :param on_failure: told of an error that is nobody's bad input; the thread has ended then.
         """
         self._classifier, self._snapshot, self._on_failure = classifier, snapshot, on_failure
-        self._box: LatestFrames[Job] = LatestFrames()
+        self._box: Newest[Job] = Newest()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name='classifier', daemon=True)
         self._thread.start()
@@ -86,7 +135,7 @@ class Worker:
     def _label(self, jobs: list[Job]) -> float:
         vocabulary, parameters = self._snapshot()
         usable, frames = [], []
-        stages.begin([job.received for job in jobs])
+        frame_profile.begin([job.received for job in jobs])
         for job in jobs:
             try:
                 frames.append(to_frame(job.message))
@@ -95,7 +144,7 @@ class Worker:
                 job.refuse(str(error))
             except Exception as error:  # noqa: BLE001 no message may end the node
                 job.refuse(f'{type(error).__name__}: {error}')
-        stages.mark('view')
+        frame_profile.mark('view')
         if frames:
             predictions = self._classifier.classify(frames, vocabulary, parameters.top_k,
                                                     parameters.unknown_threshold)

@@ -1,0 +1,83 @@
+"""Benchmarks run, print their tables, and write their JSON."""
+import json
+from pathlib import Path
+import subprocess
+import sys
+
+from benchmarks import component
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_component_beside_others(tmp_path: Path) -> None:
+    out = tmp_path / 'new/component.json'
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'benchmarks/component.py'), '--rounds', '2', '--seconds', '0',
+         '--batches', '1', '3', '--width', '320', '--height', '240', '--device', 'cuda:99',
+         '--out', str(out)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    missing, = (line for line in done.stdout.splitlines() if 'cuda:99' in line)
+    assert missing.startswith('component: no GPU') and missing.endswith('measures on the CPU')
+    assert 'component: tf_efficientnet_lite0 runs on CPU, float' in done.stdout
+    result = json.loads(out.read_text())
+    assert list(out.parent.iterdir()) == [out]
+    assert result['machine']['versions']['torch'] and result['machine']['device'] == 'cpu'
+    assert result['left out'] == {}
+    assert list(result['milliseconds']) == [
+        'student', 'ViT-B/32', 'ViT-B/16', 'ViT-B/32, our runtime',
+        'ViT-B/16, our runtime']
+    for name, times in result['milliseconds'].items():
+        assert list(times) == ['1', '3']
+        assert all(len(values) == 2 and min(values) > 0 for values in times.values())
+        assert f'| {name} | {result["weights"][name] / 1e6:.1f} | ' in done.stdout
+    assert '| 1.0 (1.0 to 1.0) |' in done.stdout
+    assert result['weights']['ViT-B/32'] > 80e6
+
+
+def test_component_goes_on_without_what_fails(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def label_two(frames: np.ndarray) -> None:
+        if len(frames) > 2:
+            raise RuntimeError('out of\n memory')
+
+    def build_nothing() -> None:
+        raise ImportError('not there')
+
+    monkeypatch.setattr(component, 'contenders', lambda options, device: {
+        'no model': build_nothing, 'small': lambda: (label_two, 5),
+        'student': lambda: (list, 6)})
+    result = component.measure(component.Options(rounds=3, seconds=0, width=8, height=8), 'cpu')
+    assert result['left out'] == {'no model': 'ImportError: not there',
+                                  'small': 'RuntimeError: out of memory'}
+    assert [len(times) for times in result['milliseconds']['student'].values()] == [3, 3, 3]
+    assert capsys.readouterr().out.splitlines() == [
+        'component: no model is left out: ImportError: not there',
+        'component: small is left out: RuntimeError: out of memory']
+    assert len(component.table(result).splitlines()) == 3
+
+
+@pytest.mark.parametrize('arguments, said', [
+    (['--device', 'tpu'], "--device: expected auto, cpu, cuda or cuda:N, got 'tpu'"),
+    (['--batches', '4', '0'], '--batches: expected at least 1, got (4, 0)')])
+def test_component_refuses_in_one_line(
+        arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, 'argv', ['component', *arguments])
+    with pytest.raises(SystemExit) as stop:
+        component.main()
+    assert str(stop.value) == f'component: {said}'
+
+
+def test_speed_of_training_is_compared(tmp_path: Path) -> None:
+    out = tmp_path / 'step.json'
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'benchmarks/training_step.py'), '--rounds', '2', '--steps',
+         '1', '--backbone', 'mobilenetv2_050', '--image-size', '32', '--batch', '4', '--device',
+         'cpu', '--out', str(out)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rates = json.loads(out.read_text())['images/s']
+    assert list(rates) == ['batch norms plain', 'batch norms folded',
+                           'batch norms plain, memory kept', 'batch norms folded, memory kept']
+    assert all(len(values) == 2 and f'| {name} | ' in done.stdout
+               for name, values in rates.items())

@@ -1,0 +1,51 @@
+"""Where the files of the package are found, in the checkout and where it is installed."""
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+
+import pytest
+from vl2v_ros.files import share
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def installed(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Ask a copy of the module in a folder."""
+    package = folder / 'vl2v_ros'
+    package.mkdir(parents=True)
+    (package / '__init__.py').touch()
+    shutil.copy(ROOT / 'vl2v_ros' / 'share.py', package)
+    return subprocess.run(
+        [sys.executable, '-I', '-c', f'import sys; sys.path.insert(0, {str(folder)!r})\n'
+         'from vl2v_ros.files import share; print(share())'], capture_output=True, text=True)
+
+
+def test_the_checkout_holds_all_that_is_looked_for() -> None:
+    for name in ('models/student.safetensors', 'config/vocabularies/everyday.yaml',
+                 'vl2v_msgs/msg/LabelArray.msg', 'tools/vision_msgs/msg/Classification.msg'):
+        assert (share() / name).is_file()
+
+
+@pytest.mark.parametrize('packages', [
+    'lib/python3.12/site-packages', 'local/lib/python3.10/dist-packages'])
+def test_an_installation_has_a_share_folder(tmp_path: Path, packages: str) -> None:
+    wanted = tmp_path / 'share' / 'vl2v_ros'
+    (wanted / 'config' / 'vocabularies').mkdir(parents=True)
+    assert installed(tmp_path / packages).stdout.strip() == str(wanted)
+
+
+def test_an_installation_without_it_says_what_to_do(tmp_path: Path) -> None:
+    assert 'install the package again' in installed(tmp_path / 'lib').stderr
+
+
+def test_setup_py_installs_them_at_the_same_places() -> None:
+    listed = subprocess.run(
+        [sys.executable, '-c', 'import setuptools\nsetuptools.setup = lambda **said: '
+         'print(*[folder + "/" + file.rsplit("/", 1)[-1] for folder, files in said["data_files"] '
+         'for file in files], sep="\\n")\nexec(open("setup.py").read())'],
+        cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in ('models/student.safetensors', 'config/vocabularies/everyday.yaml',
+                 'vl2v_msgs/msg/LabelArray.msg', 'vl2v_msgs/msg/Label.msg',
+                 'tools/vision_msgs/msg/Classification.msg'):
+        assert f'share/vl2v_ros/{name}' in listed

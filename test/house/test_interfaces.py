@@ -1,0 +1,100 @@
+"""The interface packages: type hashes, fields and constants, and versions that agree."""
+
+import json
+import os
+from pathlib import Path
+import re
+from xml.etree import ElementTree
+
+from ament_index_python.packages import get_package_share_directory
+import pytest
+import vision_msgs.msg
+import vl2v_msgs.msg
+import vl2v_msgs.srv
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# REP 2011 type hashes of vision_msgs 4.1.1. A peer talks to us only if ours are the same.
+VISION_MSGS_HASHES = {
+    'BoundingBox2D': '008eacbb0cf8f26e83795547bed013eec3675485ef386ec056d80eaaf1c1ce2f',
+    'Classification': 'f74db28d0eaef3afb78f48bf2161cd709a1383a0309d3454383b25be11345143',
+    'Detection2D': '0d12b69df5c593b3455b7346fac8205437a7d4bcb09b9e0e0b2dde787ded38ea',
+    'Detection2DArray': '214274120007f4a683866481336b70310268cfa107aebe9d594a6acf75bda968',
+    'LabelInfo': '3d37df4015cdf660cc851c51897f2acd957e1ca6205ba0a99aebffb9406b0783',
+    'ObjectHypothesis': '51da43cec11c01957a64d1e05a24acd18aae7745ec30b74348ad5f6d634f7f90',
+    'ObjectHypothesisWithPose':
+        '41c12344c0396c48b81df12467c192d99b2a0eb1463c5c37194e4223251c80bc',
+    'Point2D': 'eab0e83f44ab4de92ceaf76dd7d0e7638f2bdd1d16ffbe16c7a136c48e407247',
+    'Pose2D': 'b0b5d1d7b4c20dd4fcde3ed1d4b289a919290572007d67a97043814db25d3648',
+    'VisionClass': '1e4a11f0fed50b5623cb8ff26ca0e37952a48a9c074d16f804b44e9164c2037a',
+    'VisionInfo': '95d3116a17484ad91c9a2686e1d54890bbfc3ff6c6a2de137738c4950d45d284',
+}
+
+FIELDS = {
+    vl2v_msgs.msg.DescriptionMatch: {
+        'label': 'string', 'prompt': 'string', 'similarity': 'float',
+    },
+    vl2v_msgs.msg.Label: {'label': 'string', 'similarity': 'float', 'score': 'float'},
+    vl2v_msgs.msg.LabelArray: {
+        'header': 'std_msgs/Header', 'vocabulary_version': 'uint64',
+        'labels': 'sequence<vl2v_msgs/Label>', 'unknown': 'boolean', 'unknown_score': 'float',
+    },
+    vl2v_msgs.msg.Vocabulary: {
+        'version': 'uint64', 'labels': 'sequence<string>', 'descriptions': 'sequence<string>',
+    },
+    vl2v_msgs.srv.SetVocabulary.Request: {
+        'operation': 'uint8', 'labels': 'sequence<string>', 'descriptions': 'sequence<string>',
+        'enrich': 'boolean',
+    },
+    vl2v_msgs.srv.SetVocabulary.Response: {
+        'success': 'boolean', 'message': 'string', 'version': 'uint64',
+        'labels': 'sequence<string>', 'seconds': 'double',
+    },
+    vl2v_msgs.srv.ClassifyImage.Request: {'image': 'sensor_msgs/Image'},
+    vl2v_msgs.srv.ClassifyImage.Response: {
+        'success': 'boolean', 'message': 'string', 'result': 'vl2v_msgs/LabelArray',
+        'matches': 'sequence<vl2v_msgs/DescriptionMatch>',
+    },
+}
+
+
+@pytest.mark.parametrize('name', VISION_MSGS_HASHES)
+def test_type_hash_equals_upstream(name: str) -> None:
+    """The generated type description carries the hash; Humble has neither."""
+    if os.environ.get('ROS_DISTRO') == 'humble':
+        pytest.skip('ROS 2 Humble has no type hashes; its vision_msgs is the original')
+    share = Path(get_package_share_directory('vision_msgs'))
+    hashes = json.loads((share / 'msg' / f'{name}.json').read_text())['type_hashes']
+    found = {entry['type_name']: entry['hash_string'] for entry in hashes}
+    assert found[f'vision_msgs/msg/{name}'] == f'RIHS01_{VISION_MSGS_HASHES[name]}'
+    assert hasattr(vision_msgs.msg, name)
+
+
+@pytest.mark.parametrize('message', FIELDS, ids=lambda message: message.__name__)
+def test_fields(message: type) -> None:
+    """Name, type and order of every field, and that a default message can be made."""
+    assert message.get_fields_and_field_types() == FIELDS[message]
+    assert list(message.get_fields_and_field_types()) == list(FIELDS[message])
+    message()
+
+
+def test_every_interface_is_checked() -> None:
+    """A message added to vl2v_msgs has to be added to FIELDS."""
+    files = {path.stem for path in (ROOT / 'vl2v_msgs').glob('*/*.[ms][sr][gv]')}
+    assert files == {message.__name__.split('_')[0] for message in FIELDS}
+
+
+def test_operations() -> None:
+    """The constants of SetVocabulary are part of the interface."""
+    request = vl2v_msgs.srv.SetVocabulary.Request
+    assert (request.REPLACE, request.ADD, request.REMOVE, request.RESET) == (0, 1, 2, 3)
+    assert request().operation == request.REPLACE
+
+
+def test_versions_agree() -> None:
+    """One version for both package.xml files and setup.py."""
+    in_xml = {ElementTree.parse(ROOT / folder / 'package.xml').findtext('version')
+              for folder in ('.', 'vl2v_msgs')}
+    in_setup = re.findall(r"version='(.+)'", (ROOT / 'setup.py').read_text())
+    assert len(in_xml) == 1
+    assert in_setup == list(in_xml)

@@ -1,0 +1,67 @@
+"""Encodings without ROS; what messages of rclpy become is tested in test_messages.py."""
+import io
+import random
+
+import cv2
+import numpy as np
+from PIL import Image
+import pytest
+from support import image_bags
+from vl2v_ros.images.encodings import COMPRESSED, decode, FILES, view
+from vl2v_ros.images.frame import to_rgb
+
+RGB = np.zeros((48, 64, 3), np.uint8)
+RGB[:, :32, 0], RGB[:, 32:, 2] = 200, 90  # left half red, right half blue
+
+
+def encoded(ending: str) -> bytes:
+    return cv2.imencode(ending, RGB[..., ::-1])[1].tobytes()
+
+
+def test_a_message_of_another_library_is_viewed() -> None:
+    assert np.array_equal(to_rgb(view(image_bags.raw(RGB, 0, 'bgr8'))), RGB)
+
+
+@pytest.mark.parametrize(('encoding', 'hint'), [
+    ('rbg8', "is it 'rgb8'[?]"), ('NV12', "is it 'nv12'[?]"),
+    ('jpeg', 'known are rgb8, bgr8, .*, nv24')])
+def test_what_is_no_encoding_is_refused_with_a_hint(encoding: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=f'grey or depth image, got {encoding!r}; {hint}'):
+        view(image_bags.raw(np.zeros((48, 64, 8), np.uint8), 0, encoding))
+
+
+@pytest.mark.parametrize('ending', ['.bmp', '.png', '.tiff'])
+def test_files_keep_their_colours(ending: str) -> None:
+    assert np.array_equal(to_rgb(decode(encoded(ending), FILES)), RGB)
+
+
+def test_only_files_may_be_bitmaps() -> None:
+    with pytest.raises(ValueError, match='expected a JPEG, PNG, TIFF or WebP image, got'):
+        decode(encoded('.bmp'), COMPRESSED)
+
+
+def test_what_is_no_image_is_told_with_the_note() -> None:
+    with pytest.raises(ValueError, match='BMP, JPEG, PNG, TIFF or WebP image, got 4 bytes that '
+                                         'are none of the robot: '):
+        decode(b'text', FILES, ' of the robot')
+
+
+def test_a_photo_lies_as_it_was_taken() -> None:
+    data, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # the orientation: to be turned by a quarter to the right
+    Image.fromarray(RGB).save(data, 'JPEG', exif=exif)
+    assert decode(data.getvalue(), FILES).pixels.shape == (64, 48, 3)
+
+
+@pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
+def test_whatever_is_broken_in_a_bitmap_only_a_value_error_comes() -> None:
+    chance, data = random.Random(0), encoded('.bmp')
+    for number in range(300):
+        broken = bytearray(data[:chance.randrange(len(data))] if number % 3 == 0 else data)
+        for _ in range(3):
+            if broken:
+                broken[chance.randrange(min(60, len(broken)))] = chance.randrange(256)
+        try:
+            assert decode(bytes(broken), FILES).pixels.ndim == 3
+        except ValueError:
+            pass

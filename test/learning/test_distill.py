@@ -1,0 +1,352 @@
+"""Distillation as a whole: recipes in, students and reports out, and what stops a run."""
+from collections.abc import Sequence
+import json
+import os
+from pathlib import Path
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from support.tiny_data import (
+    CLASSES,
+    draw,
+    LABELS,
+    ROOT,
+    write_images,
+    write_recipe,
+    write_split,
+    write_timm_teacher,
+)
+from support.tiny_models import TEXT_CONFIG, WIDTH
+import torch
+from training.distill import distill, make_fabric, parse
+from training.teachers.teacher import CallableTeacher
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.model import checkpoint
+from vl2v_ros.model.classifier import Classifier
+from vl2v_ros.words import vocabulary
+from vl2v_ros.words.cached_text import open_text_tower
+from vl2v_ros.words.labels import check_labels
+import yaml
+
+pytestmark = pytest.mark.usefixtures('cache_dir')
+RUN = [sys.executable, str(ROOT / 'training/distill.py')]
+
+
+def command(*arguments: object, limit: int | None = None) -> subprocess.CompletedProcess:
+    """Run distill.py; limit: size that files may have [bytes], as on a full disk."""
+    run = [*RUN, *map(str, arguments)]
+    if limit is not None:
+        run = [sys.executable, '-c', 'import resource, runpy, sys; '
+               f'resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); '
+               'sys.argv = sys.argv[1:]; '
+               'runpy.run_path(sys.argv[0], run_name="__main__")', *run[1:]]
+    return subprocess.run(run, capture_output=True, text=True, timeout=300, cwd=ROOT)
+
+
+def here(folder: Path, *arguments: object, **fields: Any) -> dict[str, Any]:
+    """Write a recipe, run it in this process, and return its results."""
+    recipe = parse(['--config', str(write_recipe(folder, **fields)), *map(str, arguments)])
+    return distill(recipe, make_fabric(recipe))
+
+
+def named(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the rows of the table by their names."""
+    return {row['images']: row for row in result['table']}
+
+
+def again(folder: Path) -> dict[str, Any]:
+    """Run the recipe that lies in a folder."""
+    recipe = parse(['--config', str(folder / 'recipe.yaml')])
+    return distill(recipe, make_fabric(recipe))
+
+
+def test_command_trains_a_student_that_names_images(
+        tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    recipe = write_recipe(
+        tmp_path, {'hold_out': 0.2}, loss={'cls': 1.0}, stages=[
+            {'train': 'all', 'epochs': 25, 'rate': 3e-3}],
+        augmentation={'scale': [0.9, 1.0], 'jitter': 0.1, 'hue': 0.0, 'grey': 0.0})
+    write_images(tmp_path / 'images', count=10)
+    done = command('--config', recipe)
+    assert done.returncode == 0, done.stderr
+    assert '| domains trained on | 16 |' in done.stdout and 'Its teacher:' in done.stdout
+    assert 'M_vlalign(2)' in done.stdout and 'tiny: 64 images of 4 classes' in done.stdout
+    assert 'tiny: 100%' in done.stderr  # the progress bar
+    folder = tmp_path / 'runs/tiny_seed0'
+    result = json.loads((folder / 'result.json').read_text())
+    assert named(result)['domains trained on']['X_id'] > 0.6  # 0.25 by chance
+    assert result['recipe']['loss']['cls'] == 1.0 and result['training_seconds'] > 0
+    page = (folder / 'report.html').read_text(encoding='utf-8')
+    assert '<h1>tiny, seed 0</h1>' in page and 'aria-label="losses"' in page
+    assert not (folder / 'state.pt').exists()
+    assert share_of_right_names(folder) > 0.6
+    # Again: nothing is done, and the same is said.
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    capsys.readouterr()
+    assert again(tmp_path) == result
+    assert f'{folder} is complete; delete it to train again' in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def share_of_right_names(folder: Path) -> float:
+    """Name new images as the robot does, with the text tower that lies beside the student."""
+    student = checkpoint.load(folder / 'student.safetensors')
+    words = check_labels(LABELS, [f'Flat: a {label}.' for label in LABELS])
+    tower = open_text_tower(student.spec.text_tower, student.spec.width, folder,
+                            folder / 'prompts')
+    frames = [Frame(draw(name, 'day', 5000 + seed)) for name in CLASSES for seed in range(10)]
+    found = Classifier(student).classify(frames, vocabulary.build(words, tower, 1))
+    return float(np.mean([prediction.labels[0] == label for prediction, label
+                          in zip(found, np.repeat(LABELS, 10))]))
+
+
+def test_unseen_domain_has_a_row(tmp_path: Path) -> None:
+    rows = named(here(tmp_path, data={'domains': ['day']}))
+    assert list(rows) == ['domains trained on', 'unseen domains', 'day', 'night']
+    assert rows['unseen domains'] == {**rows['night'], 'images': 'unseen domains'}
+    assert rows['night']['count'] == 20 and rows['day']['count'] == 4
+
+
+@pytest.mark.parametrize('device, precision', [
+    ('cpu', 'bf16-mixed'), pytest.param('cuda', 'bf16-mixed', marks=pytest.mark.cuda),
+    pytest.param('cuda', '16-mixed', marks=pytest.mark.cuda)])
+def test_mixed_precision_gives_a_student_and_a_table(
+        tmp_path: Path, device: str, precision: str) -> None:
+    result = here(tmp_path, device=device, precision=precision, workers=1, views=2,
+                  student={'freeze_batch_norm': True}, loss={'cls': 1, 'im_cst': 1, 'vlprox': 1})
+    assert named(result)['day']['count'] == 4 and 0 <= result['figures']['mse'] <= 4
+    assert ('GPU memory [MiB]' in result['cost']) == (device == 'cuda')
+    student = checkpoint.load(tmp_path / 'runs/tiny_seed0/student.safetensors')
+    assert all(value.isfinite().all() for value in student.state_dict().values())
+
+
+def test_split_tests_classes_never_trained_on(tmp_path: Path) -> None:
+    result = here(tmp_path, data={'split': str(write_split(tmp_path / 'split.yaml'))})
+    assert named(result)['domains trained on'].keys() == {
+        'images', 'count', 'X_id', 'X_id over all', 'Y_ood on X_ood', 'Y_ood over all'}
+    assert {'ood mse', 'ood M_vlalign(3)'} <= result['figures'].keys()
+    spec = checkpoint.load(tmp_path / 'runs/tiny_seed0/student.safetensors').spec
+    assert spec.trained_on == '16 images of 2 classes, recipe tiny, seed 0'
+    assert spec.temperature == result['figures']['temperature']
+    assert spec.unknown_threshold == result['figures']['unknown threshold']
+
+
+def test_captions_of_images_can_be_learnt_from(tmp_path: Path) -> None:
+    here(tmp_path)
+    images, student = tmp_path / 'images', Path('runs/tiny_seed0/student.safetensors')
+    said = tmp_path / 'said.csv'
+    said.write_text('file,caption\n' + ''.join(
+        f'{path.relative_to(images)},one {path.parent.name.replace("_", " ")}\n'
+        for path in images.rglob('*.png')))
+    other = tmp_path / 'other'
+    here(tmp_path, '--loss.caption', 1, '--data.captions', said, '--out', other)
+    assert (other / student.relative_to('runs')).read_bytes() != (tmp_path / student).read_bytes()
+
+
+def test_closed_set_writes_no_student(tmp_path: Path) -> None:
+    result = here(tmp_path, student={'closed_set': True}, loss={'cls': 0.5, 'kd': 0.5})
+    folder = tmp_path / 'runs/tiny_seed0'
+    assert (folder / 'result.json').is_file() and (folder / 'report.html').is_file()
+    assert not (folder / 'student.safetensors').exists()
+    assert result['figures'].keys() == {'ECE'}
+    with pytest.raises(ValueError, match='loss: expected cls and kd alone with student.closed_set'
+                                         ', which learns no embedding, got cls, im_cst'):
+        here(tmp_path, student={'closed_set': True}, name='other')
+
+
+def test_student_of_the_teachers_own_tower_begins_with_its_table(tmp_path: Path) -> None:
+    names = write_timm_teacher(tmp_path / 'timm')
+    result = here(tmp_path, teacher=names, loss={'img_cos': 0.5, 'txt_cos': 0.5},
+                  student={'weights': 'teacher', 'freeze_batch_norm': True},
+                  stages=[{'train': 'projector', 'epochs': 1, 'rate': 1e-9}])
+    assert result['figures']['mse'] < 1e-5
+    spec = checkpoint.load(tmp_path / 'runs/tiny_seed0/student.safetensors').spec
+    assert spec.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))  # CLIP's
+    assert (spec.text_tower.model, spec.width) == ('timm_tiny.json', WIDTH)
+    folder = tmp_path / 'runs/tiny_seed0'
+    assert (folder / 'timm_tiny.safetensors').samefile(names['pretrained'])
+
+
+def test_a_student_goes_on_with_ones_own_photos(tmp_path: Path) -> None:
+    here(tmp_path)
+    path = tmp_path / 'runs/tiny_seed0/student.safetensors'
+    before = checkpoint.load(path)
+    write_images(tmp_path / 'mine', CLASSES[:2], [''])
+    result = here(
+        tmp_path, name='mine', student={'weights': str(path)},
+        data={'vocabulary': str(tmp_path / 'words.yaml'), 'sources': [
+            {'images': str(tmp_path / 'mine'), 'named': True, 'teacher': 'start'}]},
+        stages=[{'train': 'projector', 'epochs': 20, 'rate': 0.01}],
+        loss={'cls': 1, 'img_cos': 1})
+    assert result['queries']['images']['asked'] == 0  # the teacher sees no photo
+    folder = tmp_path / 'runs/mine_seed0'
+    after = checkpoint.load(folder / 'student.safetensors')
+    for name, weight in before.state_dict().items():
+        assert torch.equal(weight, after.state_dict()[name]) != name.startswith('projector'), name
+    words = vocabulary.build(check_labels(LABELS[:2]), open_text_tower(
+        after.spec.text_tower, WIDTH, folder, tmp_path / 'prompts'), 1, after.spec.templates)
+    frames = [Frame(draw(name, '', 100 * number + image))
+              for number, name in enumerate(CLASSES[:2]) for image in range(5)]
+    first, then = (torch.tensor(Classifier(one).embed(frames)) for one in (before, after))
+    assert (first * then).sum(1).mean() > 0.9  # by img_cos; 0 were a right angle
+    margin = torch.tensor(words.prototypes[0] - words.prototypes[1])
+    own = torch.tensor([1.0, -1.0]).repeat_interleave(5)
+    assert (then @ margin * own).mean() > (first @ margin * own).mean() + 0.001
+
+
+def shades() -> CallableTeacher:
+    """Return a black box: mean colours, and lengths of prompts."""
+    return CallableTeacher(lambda images: images.reshape(len(images), -1, 3).mean(1) + 1,
+                           lambda prompts: [[len(prompt), 60, 60] for prompt in prompts],
+                           'shades', 3, 16)
+
+
+def test_teacher_may_be_a_black_box(tmp_path: Path, cache_dir: Path) -> None:
+    here(tmp_path, '--views', 2, teacher={'model': 'test_distill:shades'})
+    folder = tmp_path / 'runs/tiny_seed0'
+    student = checkpoint.load(folder / 'student.safetensors')
+    assert student.spec.width == 3 and student.spec.teacher == 'shades'
+    tower = open_text_tower(student.spec.text_tower, 3, folder, cache_dir)
+    prompt = f'a photo of a {LABELS[0]}. Flat: a {LABELS[0]}.'
+    row = np.array([len(prompt), 60, 60])
+    np.testing.assert_allclose(tower.encode([prompt]).rows[0], row / np.linalg.norm(row),
+                               atol=1e-6)  # from the cache
+
+
+def test_changed_images_are_embedded_anew(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    here(tmp_path)
+    capsys.readouterr()
+    first = CLASSES[0]
+    path = next(tmp_path.glob(f'images/day/{first}/*.png'))
+    write_images(tmp_path / 'more', [CLASSES[1]], ['night'], 1)
+    shutil.copy(tmp_path / f'more/night/{CLASSES[1]}/0.png', path)
+    here(tmp_path, name='second')
+    said = capsys.readouterr().out
+    assert said.count('are new or have changed') == 1 and '1 of ' in said
+    shutil.rmtree(tmp_path / 'teacher')  # one of other weights, under the same name
+    write_timm_teacher(tmp_path / 'teacher')
+    for suffix in ('json', 'safetensors'):
+        (tmp_path / f'teacher/timm_tiny.{suffix}').rename(tmp_path / f'teacher/tiny.{suffix}')
+    here(tmp_path, name='third')
+    assert '32 of 32 images are new' in capsys.readouterr().out
+
+
+# What does not fit
+
+def test_results_of_another_recipe_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture
+                                            ) -> None:
+    result = here(tmp_path)
+    with pytest.raises(ValueError, match='holds the results of another recipe; choose another '
+                                         '--name or --out, or delete it'):
+        here(tmp_path, '--temperature', 0.1)
+    assert here(tmp_path, '--workers', 3, '--save-every', 7) == result  # of no weight
+    assert 'is complete' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('arguments', 'fields', 'message'), [
+    (['--data.domains', 'fog'], {}, 'data.domains: .*has no domain fog; it has day, night'),
+    (['--loss.caption', 1], {}, 'loss.caption: expected a file as data.captions'),
+    (['--student.backbone', 'test_resnt'], {}, "timm model, got 'test_resnt'; near it: test_res"),
+    (['--student.weights', 'none.safetensors'], {}, 'none.safetensors does not fit test_resnet'),
+    (['--teacher.pretrained', 'none.safetensors'], {}, 'none.safetensors, which does not exist'),
+    ([], {'data': {'vocabulary': 'config/classify.yaml'}}, 'classify.yaml: line 4: expected'),
+    ([], {'data': {'split': 'config/splits/ycb_robot.yaml'}}, 'has no class 002_master_chef_can'),
+    ([], {'student': {'weights': 'teacher'}}, "'teacher' needs an open_clip teacher whose image")])
+def test_recipe_that_does_not_fit_says_what_to_do(
+        tmp_path: Path, arguments: Sequence[object], fields: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        here(tmp_path, *arguments, **fields)
+    assert not (tmp_path / 'runs/tiny_seed0/result.json').exists()
+
+
+def test_a_hub_out_of_reach_is_said_before_the_teacher_is_asked(
+        tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path / 'hub'))
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    with pytest.raises(ValueError, match=r"timm's weights of mobilenetv2_100 could not be loaded "
+                       r'\(there is no network \(HF_HUB_OFFLINE is set\)\); connect to'):
+        here(tmp_path, student={'backbone': 'mobilenetv2_100', 'weights': 'hub'})
+    assert not cache_dir.exists()
+
+
+def test_empty_class_and_missing_words_are_named_by_the_command(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    (tmp_path / 'images/day/yellow_moon').mkdir()
+    done = command('--config', recipe)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert done.stderr.startswith('distill: ') and 'of the class yellow_moon; add' in done.stderr
+    write_images(tmp_path / 'images', ['yellow_circle'])
+    (tmp_path / 'images/day/yellow_moon').rmdir()
+    with pytest.raises(ValueError, match='lacks yellow circle; add a description for each, or '
+                                         'train with --data.no-enrich'):
+        here(tmp_path)
+    assert named(here(tmp_path, '--data.no-enrich'))['day']['count'] == 5
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+
+
+def test_interrupted_run_goes_on_with_the_same_teacher_only(
+        tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    recipe = write_recipe(tmp_path, stages=[{'train': 'all', 'epochs': 30, 'rate': 1e-3}],
+                          save_every=2)
+    folder = tmp_path / 'runs/tiny_seed0'
+    process = subprocess.Popen([*RUN, '--config', str(recipe)], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    wait_for(folder / 'state.pt', process)
+    os.kill(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode not in (0, -signal.SIGINT) and 'Traceback' not in said, said
+    assert 'distill: ' in said and 'the same command goes on' in said
+    assert not (folder / 'result.json').exists() and not list(folder.glob('.*'))
+    saved = torch.load(folder / 'state.pt', weights_only=True)['progress']['step']
+    assert 0 < saved < 120
+    # Files of the same names, but of a teacher of another width.
+    (tmp_path / 'teacher').rename(tmp_path / 'kept')
+    write_timm_teacher(tmp_path / 'wide', {**TEXT_CONFIG, 'embed_dim': 12})
+    (tmp_path / 'teacher').mkdir()
+    for suffix in ('json', 'safetensors'):
+        shutil.copy(tmp_path / f'wide/timm_tiny.{suffix}', tmp_path / f'teacher/tiny.{suffix}')
+    with pytest.raises(ValueError, match=r"go on with teacher\.model 'sha256:\w+' instead of "
+                                         r"'sha256:\w+'; choose another --out or --name"):
+        again(tmp_path)
+    shutil.rmtree(tmp_path / 'teacher')
+    (tmp_path / 'kept').rename(tmp_path / 'teacher')
+    capsys.readouterr()
+    again(tmp_path)
+    assert f' {saved}/120 ' in capsys.readouterr().err  # where the progress bar began
+    assert (folder / 'student.safetensors').is_file() and not (folder / 'state.pt').exists()
+
+
+def test_full_disk_stops_with_what_was_saved(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    done = command('--config', recipe, limit=300_000)  # smaller than the weights
+    assert done.returncode == 1 and 'Traceback' not in done.stderr, done.stderr
+    assert 'distill: stopped: ' in done.stderr and 'the same command goes on' in done.stderr
+    folder = tmp_path / 'runs/tiny_seed0'
+    assert not list(folder.glob('.*')) and not (folder / 'result.json').exists()
+    again(tmp_path)
+    assert (folder / 'student.safetensors').is_file()
+
+
+def test_command_line_of_no_use_is_answered(tmp_path: Path) -> None:
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(yaml.safe_dump({'nam': 'tiny'}))
+    with pytest.raises(ValueError, match='recipe .*: nam: no such key; known are name, data'):
+        parse(['--config', str(path)])
+    recipe = write_recipe(tmp_path / 'tiny', device='tpu')
+    with pytest.raises(ValueError, match='device: '):
+        make_fabric(parse(['--config', str(recipe)]))
+    with pytest.raises(SystemExit):
+        parse(['--config'])
+    with pytest.raises(SystemExit):
+        parse(['--no-such-field', '1'])

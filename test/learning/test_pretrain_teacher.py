@@ -1,0 +1,107 @@
+"""The mini teacher's training, on pictures and words made here."""
+import json
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+import torch
+from training.teachers.teacher import OpenClipTeacher
+from vl2v_ros.words.encoder import TextTower
+
+SCRIPT = Path(__file__).parents[2] / 'training' / 'pretrain_teacher.py'
+COLOURS = {'red ball': (40, 30, 220), 'green ball': (40, 200, 40), 'blue ball': (220, 60, 30)}
+CONFIG = {'embed_dim': 16,
+          'vision_cfg': {'timm_model_name': 'test_resnet', 'timm_model_pretrained': False,
+                         'timm_pool': '', 'timm_proj': 'linear', 'image_size': 32},
+          'text_cfg': {'context_length': 77, 'vocab_size': 49408, 'width': 16, 'heads': 2,
+                       'layers': 1}}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp('pretrain')
+    rng = np.random.default_rng(0)
+    words, facts = {}, {}
+    for name, colour in COLOURS.items():
+        for domain in ('plain', 'noisy'):
+            target = path / 'images' / domain / name
+            target.mkdir(parents=True)
+            for number in range(8):
+                picture = np.full((40, 40, 3), rng.integers(90, 160), np.uint8)
+                cv2.circle(picture, rng.integers(14, 26, 2).tolist(), 12, colour, -1)
+                if domain == 'noisy':
+                    picture = cv2.add(picture, rng.integers(0, 40, picture.shape, np.uint8))
+                cv2.imwrite(str(target / f'{number}.png'), picture)
+        words[name] = f'A round thing, all {name.split()[0]}.'
+        facts[name] = {'names': [f'{name.split()[0]} sphere'], 'kinds': ['ball'],
+                       'colours': [name.split()[0]], 'shapes': ['round'],
+                       'materials': ['rubber'], 'uses': ['playing'], 'looks': [words[name]]}
+    # JSON is YAML.
+    (path / 'words.yaml').write_text(json.dumps({'labels': words}))
+    (path / 'facts.yaml').write_text(json.dumps(facts))
+    (path / 'tiny_clip_pretrained.json').write_text(json.dumps(CONFIG))
+    return path
+
+
+def command(folder: Path, out: Path, *options: str) -> list[str]:
+    return [sys.executable, str(SCRIPT), '--images', str(folder / 'images'),
+            '--config', str(folder / 'tiny_clip_pretrained.json'),
+            '--captions', str(folder / 'facts.yaml'), '--descriptions', str(folder / 'words.yaml'),
+            '--out', str(out), '--image-size', '32', '--batch', '12', '--workers', '0',
+            '--device', 'cpu', '--text-steps', '20', '--epochs', '40', '--image-rate', '3e-3',
+            '--save-every', '10', *options]
+
+
+@pytest.fixture(scope='module')
+def trained(folder: Path) -> Path:
+    out = folder / 'tiny.safetensors'
+    done = subprocess.run(command(folder, out, '--test', str(folder / 'images')),
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 'all: ' in done.stdout
+    assert float(done.stdout.split('all: ')[1].split('%')[0]) > 60  # chance: 33
+    return out
+
+
+def test_what_is_written_is_a_teacher(folder: Path, trained: Path) -> None:
+    teacher = OpenClipTeacher(TextTower('tiny_clip_pretrained.json', trained.name), folder)
+    rows = teacher.embed_images(torch.rand(2, 3, 32, 32))
+    assert rows.shape == (2, 16)
+    assert teacher.encode(['a photo of a red ball.']).rows.shape == (1, 16)
+    assert all(weight.dtype == torch.float16 for weight in load_file(trained).values())
+    assert not list(folder.glob('tiny.state*'))
+
+
+@pytest.mark.parametrize('stage', ['text tower', 'image tower'])
+def test_a_killed_run_goes_on_to_the_same_model(folder: Path, trained: Path, tmp_path: Path,
+                                                stage: str) -> None:
+    out = tmp_path / trained.name
+    state = tmp_path / 'tiny.state.pt'
+    process = subprocess.Popen(command(folder, out), stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        if state.is_file() and torch.load(state, weights_only=True)['name'] == stage:
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    assert process.wait() == -signal.SIGKILL
+    assert not out.exists()
+    done = subprocess.run(command(folder, out), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == trained.read_bytes()
+
+
+def test_a_class_without_words_is_named(folder: Path, tmp_path: Path) -> None:
+    facts = json.loads((folder / 'facts.yaml').read_text())
+    del facts['blue ball']
+    (tmp_path / 'facts.yaml').write_text(json.dumps(facts))
+    done = subprocess.run(command(folder, tmp_path / 'x.safetensors', '--captions',
+                                  str(tmp_path / 'facts.yaml')), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert 'has nothing on the class blue ball' in done.stderr
+    assert 'Traceback' not in done.stderr

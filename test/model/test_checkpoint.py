@@ -1,0 +1,294 @@
+"""Students on disk: what is read is what was written, or it is refused."""
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from support import shapes
+from support.tiny_models import python, spec, student
+import torch
+from vl2v_ros import files
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.model import checkpoint
+from vl2v_ros.model.runtime.torch_runtime import TorchRuntime
+from vl2v_ros.model.student import Student
+from vl2v_ros.words.encoder import TextTower
+
+FRAMES = [Frame(np.random.default_rng(seed).integers(0, 256, (60, 80, 3), np.uint8))
+          for seed in range(3)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return a checkpoint."""
+    checkpoint.save(student(), tmp_path / 'student.safetensors')
+    return tmp_path / 'student.safetensors'
+
+
+def same_weights(one: Student, other: Student) -> bool:
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+LOAD_AND_EMBED = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from vl2v_ros.model import checkpoint
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.model.runtime.torch_runtime import TorchRuntime
+torch.set_num_threads(1)
+student = checkpoint.load(Path(sys.argv[1]))
+runtimes = [TorchRuntime(student, torch.device('cpu'), False, 'test')]
+try:
+    from vl2v_ros.model.runtime.openvino_runtime import OpenVinoRuntime
+    runtimes.append(OpenVinoRuntime(student, 'test'))
+except ImportError:
+    pass
+frames = [Frame(pixels) for pixels in np.load(sys.argv[2])]
+print(*[runtime.embed(frames).tobytes().hex() for runtime in runtimes])
+"""
+
+
+@pytest.fixture(scope='module')
+def embedded_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Return the embeddings that a new process makes with a saved student, by each runtime."""
+    folder = tmp_path_factory.mktemp('saved')
+    checkpoint.save(student(), folder / 'student.safetensors')
+    np.save(folder / 'frames.npy', [frame.pixels for frame in FRAMES])
+    said = python(LOAD_AND_EMBED, folder / 'student.safetensors', folder / 'frames.npy')
+    return [bytes.fromhex(word) for word in said.split()]
+
+
+def test_new_process_embeds_the_same_with_torch(embedded_elsewhere: list[bytes]) -> None:
+    with shapes.one_thread():  # with several, the last bit may differ from run to run
+        here = TorchRuntime(student(), torch.device('cpu'), False, 'test').embed(FRAMES)
+    assert embedded_elsewhere[0] == here.tobytes()
+    assert len(np.unique(here.round(5), axis=0)) == len(FRAMES)
+
+
+def test_new_process_embeds_the_same_with_openvino(embedded_elsewhere: list[bytes]) -> None:
+    runtime = pytest.importorskip('vl2v_ros.runtime.openvino_runtime', exc_type=ImportError)
+    here = runtime.OpenVinoRuntime(student(), 'test').embed(FRAMES)
+    assert embedded_elsewhere[1] == here.tobytes()
+    assert len(np.unique(here.round(5), axis=0)) == len(FRAMES)
+
+
+@pytest.mark.parametrize('fields', [
+    {},
+    {'mean': (0, 0.25, 1 / 3), 'std': (1, 0.5, 1e-3), 'resize_mode': 'squash', 'temperature': 0.01,
+     'unknown_threshold': -0.125, 'teacher': 'ViT-B-32/laion2b_s34b_b79k',
+     'trained_on': 'Bilder von "Äpfeln" und 苹果\n', 'image_size': 64, 'backbone': 'test_vit',
+     'text_tower': TextTower('a.json', 'b.pt', 'sha256:12')}], ids=['defaults', 'all_fields'])
+def test_spec_and_weights_come_back(tmp_path: Path, fields: dict[str, Any]) -> None:
+    written = student(**fields)
+    checkpoint.save(written, tmp_path / 'new' / 'folder' / 'student.safetensors')
+    read = checkpoint.load(tmp_path / 'new' / 'folder' / 'student.safetensors')
+    assert read.spec == written.spec == spec(**fields)
+    assert same_weights(read, written)
+    assert not any(module.training for module in read.modules())
+    assert [item.name for item in (tmp_path / 'new' / 'folder').iterdir()] == [
+        'student.safetensors']
+
+
+def test_spec_can_be_changed_without_new_weights(path: Path) -> None:
+    read = checkpoint.load(path)
+    read.spec = replace(read.spec, unknown_threshold=0.5)
+    checkpoint.save(read, path)
+    assert checkpoint.load(path).spec == spec(unknown_threshold=0.5)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / 'none.safetensors', tmp_path):
+        with pytest.raises(ValueError, match=f'expected a file, found none at {path}; train one'):
+            checkpoint.load(path)
+
+
+@pytest.mark.parametrize('share', [0, 4, 8, 100, 0.1, 0.5, 0.99, -1])
+def test_truncated_file_is_refused(path: Path, share: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:share if isinstance(share, int) else int(share * len(content))])
+    with pytest.raises(ValueError, match=f'checkpoint {path}: expected a safetensors file'):
+        checkpoint.load(path)
+
+
+class Touch:
+    """When unpickled, makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
+    path = tmp_path / 'student.safetensors'
+    torch.save({'weights': Touch(tmp_path / 'ran')}, path)
+    with pytest.raises(ValueError, match=f'checkpoint {path}: expected a safetensors file'):
+        checkpoint.load(path)
+    assert not (tmp_path / 'ran').exists()
+    torch.load(path.rename(tmp_path / 'student.pt'), weights_only=False)  # it would have
+    assert (tmp_path / 'ran').exists()
+
+
+@pytest.mark.parametrize('metadata', [None, {'format': 'pt'}])
+def test_safetensors_file_of_others_is_refused(
+        path: Path, metadata: dict[str, str] | None) -> None:
+    save_file(load_file(path), path, metadata)
+    with pytest.raises(ValueError, match="'vl2v_student' in the safetensors header") as raised:
+        checkpoint.load(path)
+    assert str(sorted(metadata or {})) in str(raised.value)
+
+
+def header(path: Path) -> dict[str, Any]:
+    with safe_open(path, 'pt') as file:
+        return json.loads(file.metadata()['vl2v_student'])
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ({'version': 2}, 'expected format version 1, got 2; update'),
+    ({'no_such_field': 1}, r"unknown fields \['no_such_field'\]"),
+    ({'text_tower': {'model': 'a', 'no_such_field': 1}}, 'no_such_field'),
+    ({'text_tower': 'ViT-B-32'}, 'must be a mapping'),
+    ({'width': 0}, 'width: expected at least 1, got 0'),
+    ({'width': '8'}, "width: expected an integer, got '8'"),
+    ({'width': 8.5}, 'width: expected an integer, got 8.5'),
+    ({'std': [1, 0, 1]}, 'std: expected positive'),
+    ({'resize_mode': 'stretch'}, 'resize_mode: expected one of'),
+    ({'backbone': 'test_resnett'}, "got 'test_resnett'; near it: .*test_resnet"),
+    ({'backbone': 'mobilenetv2_10'}, 'near it: .*mobilenetv2_100')])
+def test_bad_spec_is_refused(path: Path, change: dict[str, Any], message: str) -> None:
+    save_file(load_file(path), path, {'vl2v_student': json.dumps({**header(path), **change})})
+    with pytest.raises(ValueError, match=f'{path}: bad spec in its header: .*{message}'):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize('field', [
+    'version', 'backbone', 'width', 'image_size', 'text_tower'])
+def test_missing_field_is_named(path: Path, field: str) -> None:
+    spec = header(path)
+    del spec[field]
+    save_file(load_file(path), path, {'vl2v_student': json.dumps(spec)})
+    with pytest.raises(ValueError, match=f"checkpoint {path}: bad spec .*'{field}'"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize('text', ['', '{', 'student', '[]', '3', 'null'])
+def test_header_that_is_no_mapping_is_refused(path: Path, text: str) -> None:
+    save_file(load_file(path), path, {'vl2v_student': text})
+    with pytest.raises(ValueError, match=f'checkpoint {path}: bad spec in its header'):
+        checkpoint.load(path)
+
+
+def lacking(weights: dict[str, torch.Tensor]) -> None:
+    del weights['projector.bias']
+
+
+def unexpected(weights: dict[str, torch.Tensor]) -> None:
+    weights['projector.scale'] = torch.ones(3)
+
+
+def of_another_shape(weights: dict[str, torch.Tensor]) -> None:
+    weights['projector.bias'] = torch.ones(9)
+
+
+@pytest.mark.parametrize(('change', 'name'), [
+    (lacking, 'projector.bias'), (unexpected, 'projector.scale'),
+    (of_another_shape, 'projector.bias')])
+def test_weights_that_do_not_fit_are_named(
+        path: Path, change: Callable[[dict[str, torch.Tensor]], None], name: str) -> None:
+    weights, spec = load_file(path), header(path)
+    change(weights)
+    save_file(weights, path, {'vl2v_student': json.dumps(spec)})
+    with pytest.raises(ValueError, match=f'{path}: its weights do not fit(.|\n)*{name}'):
+        checkpoint.load(path)
+
+
+def test_half_precision_weights_are_read_as_float32(tmp_path: Path) -> None:
+    path, written = tmp_path / 'half.safetensors', student().half()
+    checkpoint.save(written, path)
+    assert {weight.dtype for weight in load_file(path).values()} >= {torch.float16}
+    read = checkpoint.load(path)
+    assert {weight.dtype for weight in read.parameters()} == {torch.float32}
+    assert same_weights(read, written.float())
+
+
+# Each line it reads starts a process that saves again and again, until the test kills it.
+SAVER = """
+import os, sys
+from pathlib import Path
+from support.tiny_models import student
+from vl2v_ros.model import checkpoint
+new = student(seed=1, width=100_000)
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        while True:
+            checkpoint.save(new, Path(line.strip()))
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print('dead', flush=True)
+"""
+
+
+@pytest.fixture(scope='module')
+def saver() -> Iterator[subprocess.Popen]:
+    script = f'import sys; sys.path.append({str(Path(__file__).parents[1])!r})\n{SAVER}'
+    with subprocess.Popen([sys.executable, '-c', script], text=True, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as saver:
+        yield saver
+        saver.stdin.close()
+
+
+def size(folder: Path) -> int:
+    """Return how much is written of the new file, -1 while nothing is."""
+    try:
+        return max((path.stat().st_size for path in folder.glob('.*/*')), default=-1)
+    except FileNotFoundError:
+        return -1
+
+
+@pytest.mark.parametrize('written', [0, 1, 10_000_000, 30_000_000])  # of 40 MB
+def test_process_killed_while_saving_leaves_a_whole_file(
+        tmp_path: Path, saver: subprocess.Popen, written: int) -> None:
+    path, old, new = tmp_path / 'student.safetensors', student(), student(1, width=100_000)
+    for _ in range(20):  # until it was killed before the next file took its place
+        checkpoint.save(old, path)
+        saver.stdin.write(f'{path}\n')
+        saver.stdin.flush()
+        child = int(saver.stdout.readline())
+        while size(tmp_path) < written:
+            assert not os.waitid(os.P_PID, saver.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        os.kill(child, signal.SIGKILL)
+        assert saver.stdout.readline() == 'dead\n'
+        found = checkpoint.load(path)
+        assert same_weights(found, old) or same_weights(found, new)
+        if left := list(tmp_path.glob('.student.safetensors.*')):
+            assert len(left) == 1
+            return
+    pytest.fail('never killed half way')
+
+
+def test_replacing_takes_the_place_only_if_the_block_succeeds(tmp_path: Path) -> None:
+    path = tmp_path / 'new' / 'file'
+    with files.replacing(path) as temporary:
+        temporary.write_text('one')
+        assert not path.exists()
+    with pytest.raises(RuntimeError, match='half way'):
+        with files.replacing(path) as temporary:
+            temporary.write_text('two')
+            raise RuntimeError('half way')
+    assert path.read_text() == 'one'
+    assert list(path.parent.iterdir()) == [path]

@@ -1,0 +1,113 @@
+"""
+COCO annotations beside their images: every object a crop, or every picture a scene.
+
+Annotations are root/annotations.json, or one per domain: root/<domain>/annotations.json.
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+import json
+from pathlib import Path
+import unicodedata
+
+import numpy as np
+from training.data.image_index import ANNOTATIONS, Index, make_index, without_corrupt
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a COCO file, and (class, box as in the file, visible part) of its objects."""
+
+    file: str
+    domain: str
+    size: tuple[int, int]
+    objects: list[tuple[str, list[float], float]]
+
+
+def _read_coco(root: Path) -> tuple[list[Picture], list[str]]:
+    """Return the pictures of root/annotations.json or root/<domain>/annotations.json; classes."""
+    paths = ([root / ANNOTATIONS] if (root / ANNOTATIONS).is_file()
+             else sorted(root.glob(f'*/{ANNOTATIONS}')))
+    if not paths:
+        raise ValueError(f'expected {root}/{ANNOTATIONS} or {root}/<domain>/{ANNOTATIONS} in '
+                         "COCO's format, found neither")
+    pictures, classes = [], []
+    for path in paths:
+        folder = '' if path.parent == root else f'{path.parent.name}/'
+        try:
+            coco = json.loads(path.read_text(encoding='utf-8'))
+            names = {entry['id']: unicodedata.normalize('NFC', entry['name'])
+                     for entry in coco['categories']}
+            by_id = {entry['id']: Picture(folder + entry['file_name'], path.parent.resolve().name,
+                                           (entry['width'], entry['height']), [])
+                     for entry in coco['images']}
+            for entry in coco['annotations']:
+                if not entry.get('iscrowd'):
+                    left, top, width, height = entry['bbox']
+                    by_id[entry['image_id']].objects.append(
+                        (names[entry['category_id']], [left, top, width, height],
+                         entry.get('visible', 1.0)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: expected COCO's images, annotations and categories, got "
+                             f'{type(error).__name__}: {error}') from error
+        pictures += by_id.values()
+        classes += names.values()
+    if not pictures:
+        raise ValueError(f'{root}: expected images in its {ANNOTATIONS}, found none')
+    return pictures, classes
+
+
+def read_crops(root: Path, margin: float = 0.1, least_visible: float = 0.3, smallest: int = 8,
+               check: bool = True) -> Index:
+    """
+    Read COCO annotations (root/ or root/<domain>/annotations.json), every object one image.
+
+    Left out are crowds (COCO's `iscrowd`), and objects as the parameters say.
+
+    :param margin: added at each side of the box, as a part of its width or height, as far as the
+        picture goes.
+    :param least_visible: of `visible`, the part of an object that nothing covers, in [0, 1]; an
+        annotation without it counts as 1.
+    :param smallest: shorter side of the box [px].
+    :raises ValueError: if there are no annotations or none is left.
+    """
+    pictures, class_names = _read_coco(root)
+    chosen = [(picture, name, _grow(box, margin, picture.size)) for picture in pictures
+              for name, box, visible in picture.objects
+              if visible >= least_visible and min(box[2:]) >= smallest]
+    chosen = [entry for entry in chosen if min(entry[2][2:]) > 0]  # some lie beside their picture
+    if not chosen:
+        count = sum(len(picture.objects) for picture in pictures)
+        raise ValueError(f'{root}: none of its {count} objects is {smallest} px large and '
+                         f'{least_visible:.0%} visible; lower smallest or least_visible')
+    found, classes, boxes = zip(*chosen)
+    return without_corrupt(
+        make_index(root, [picture.file for picture in found], classes,
+               [picture.domain for picture in found], np.array(boxes, np.int64), class_names),
+        check)
+
+
+def _grow(box: Sequence[float], margin: float, size: tuple[int, int]) -> list[int]:
+    starts, lengths = [], []
+    for start, length, most in zip(box[:2], box[2:], size):
+        first = max(0, int(np.floor(start - margin * length + 1e-6)))
+        stop = min(most, int(np.ceil(start + length + margin * length - 1e-6)))
+        starts.append(first)
+        lengths.append(stop - first)
+    return [*starts, *lengths]
+
+
+def read_scenes(root: Path, least_visible: float = 0.1, check: bool = True) -> Index:
+    """
+    Read COCO annotations, every picture one image; its labels are the (C,) classes present.
+
+    :param least_visible: an object of which less can be seen is not present, in [0, 1].
+    :raises ValueError: if there are no annotations.
+    """
+    pictures, class_names = _read_coco(root)
+    names = tuple(sorted(set(class_names)))
+    index = make_index(root, [picture.file for picture in pictures], [names[0]] * len(pictures),
+                   [picture.domain for picture in pictures], class_names=names)
+    present = np.array([[any(name == wanted and visible >= least_visible
+                             for name, _, visible in picture.objects) for wanted in names]
+                        for picture in pictures], bool)
+    return without_corrupt(replace(index, labels=present), check)

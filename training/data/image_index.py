@@ -1,0 +1,224 @@
+"""
+Index: which images a dataset has, what each shows and in which domain, as one table.
+
+`read_folders` reads root/<domain>/<class>/* (PACS, OfficeHome, the renderer's `single`) and
+root/<class>/*; `coco.py` reads COCO annotations beside their images.
+
+What happens to corrupt images: every file is decoded once while an index is read. One that is
+missing, empty, cut off or no image gets no row, and `Index.corrupt` names it with the reason. So
+what is left out is settled before training, is the same for any number of workers, and the length
+of an index is what can be trained on. A file that breaks later stops the run with its name.
+"""
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+import io
+import os
+from pathlib import Path, PurePosixPath
+import re
+import struct
+import unicodedata
+import zlib
+
+import numpy as np
+from PIL import Image, ImageOps
+from vl2v_ros.images.frame import check_size
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+ANNOTATIONS = 'annotations.json'
+NUMBER = re.compile(r'\d{3}(-[a-z])?_(?=.)')  # of a YCB class
+# What Pillow raises for broken files, beside ValueError.
+BROKEN = (OSError, EOFError, IndexError, KeyError, SyntaxError, TypeError, ValueError,
+          struct.error, zlib.error, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """
+    The images of a dataset; row n of every column belongs to image n.
+
+    root, files: where each image lies, root / file; files have '/' between folders.
+    labels: (N,) int64, the class of each image; for scenes (N, C) bool, the classes present.
+    domains: (N,) int64.
+    class_names, domain_names: what labels and domains count; sorted.
+    boxes: (N, 4) int64 left, top, width, height [px], the part of the file that is the image;
+    None: all of it.
+    corrupt: '<file>: <reason>' of each file that was left out.
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    labels: np.ndarray
+    domains: np.ndarray
+    class_names: tuple[str, ...]
+    domain_names: tuple[str, ...]
+    boxes: np.ndarray | None = None
+    corrupt: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that the columns fit together."""
+        count = len(self.files)
+        assert self.labels.shape in {(count,), (count, len(self.class_names))}, self.labels.shape
+        assert self.domains.shape == (count,), self.domains.shape
+        assert self.boxes is None or self.boxes.shape == (count, 4), self.boxes.shape
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def name(self, row: int) -> str:
+        """Return what tells an image from all others: its file, and its box if it has one."""
+        if self.boxes is None:
+            return self.files[row]
+        return f'{self.files[row]}@{",".join(map(str, self.boxes[row].tolist()))}'
+
+    def take(self, rows: np.ndarray | Sequence[int]) -> 'Index':
+        """Return the table of some rows (numbers, or an (N,) mask), with the same classes."""
+        rows = np.asarray(rows)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
+        return replace(self, files=tuple(self.files[row] for row in rows),
+                       labels=self.labels[rows], domains=self.domains[rows],
+                       boxes=None if self.boxes is None else self.boxes[rows])
+
+    def read(self, row: int) -> np.ndarray:
+        """
+        Read an image.
+
+        :return: (H, W, 3) uint8 RGB.
+        :raises ValueError: naming the file, if it changed since the index was read.
+        """
+        path = self.root / self.files[row]
+        try:
+            pixels = decode(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ValueError(f'{path}: {error}; it was whole when the index was read, or was '
+                             'not checked: read the index again') from error
+        if self.boxes is None:
+            return pixels
+        left, top, width, height = self.boxes[row].tolist()
+        part = pixels[top:top + height, left:left + width]
+        if part.shape[:2] != (height, width):
+            raise ValueError(f'{path}: the box {self.boxes[row].tolist()} (left, top, width, '
+                             f'height) is not within its {pixels.shape[1]} x {pixels.shape[0]} px;'
+                             ' annotations and image do not belong together')
+        return part
+
+
+def label_of(class_name: str) -> str:
+    """Return the words for a class: '011_banana' -> 'banana', 'alarm_clock' -> 'alarm clock'."""
+    number = NUMBER.match(class_name)
+    return class_name[number.end() if number else 0:].replace('_', ' ')
+
+
+def decode(data: bytes) -> np.ndarray:
+    """
+    Decode a JPEG, PNG, BMP or WebP file, upright as its EXIF says, alpha dropped.
+
+    :return: (H, W, 3) uint8 RGB.
+    :raises ValueError: that says why, for data that is cut off, empty, too large or no image.
+    """
+    try:
+        image = ImageOps.exif_transpose(_open(data))
+        if image.mode.startswith('I'):  # 16 bit grey, which convert() would clip
+            image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
+        return np.asarray(image.convert('RGB'))
+    except BROKEN as error:
+        raise ValueError(reason(error)) from error
+
+
+def _open(data: bytes) -> Image.Image:
+    if not data:
+        raise ValueError('zero bytes')
+    image = Image.open(io.BytesIO(data))
+    check_size(*image.size)
+    return image
+
+
+def reason(error: Exception) -> str:
+    """Return in a few words, on one line, why a file could not be read."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return 'not an image'
+    words = getattr(error, 'strerror', None) or str(error.args[0] if error.args else error)
+    return ' '.join(words.split())
+
+
+def _why_corrupt(path: Path) -> str:
+    """Return why a file is no use, '' if it is; JPEGs are decoded at an eighth of their size."""
+    try:
+        image = _open(path.read_bytes())
+        image.draft('RGB', (image.width // 8, image.height // 8))
+        ImageOps.exif_transpose(image)
+        image.load()
+    except BROKEN as error:
+        return reason(error)
+    return ''
+
+
+def without_corrupt(index: Index, check: bool) -> Index:
+    """Leave out and name the corrupt files, if asked to; raises ValueError if none is left."""
+    files = list(dict.fromkeys(index.files))
+    reasons = {}
+    if check:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
+            paths = [index.root / file for file in files]
+            reasons = {file: why for file, why in zip(files, pool.map(_why_corrupt, paths)) if why}
+    corrupt = tuple(f'{file}: {why}' for file, why in reasons.items())
+    if len(corrupt) == len(files):
+        raise ValueError(f'{index.root}: none of its {len(files)} images can be read; the first: '
+                         f'{corrupt[0]}')
+    return replace(index.take([file not in reasons for file in index.files]), corrupt=corrupt)
+
+
+def make_index(root: Path, files: Sequence[str], classes: Sequence[str], domains: Sequence[str],
+          boxes: np.ndarray | None = None, class_names: Sequence[str] | None = None) -> Index:
+    """
+    Make an index, numbering classes and domains in the order of their names.
+
+    :param files, classes, domains: of each image.
+    :param class_names: all there are; None: those that occur.
+    """
+    names = tuple(sorted(set(classes if class_names is None else class_names)))
+    domain_names = tuple(sorted(set(domains)))
+    numbers = {name: number for number, name in enumerate(names)}
+    domain_numbers = {name: number for number, name in enumerate(domain_names)}
+    return Index(root, tuple(files), np.array([numbers[name] for name in classes], np.int64),
+                 np.array([domain_numbers[name] for name in domains], np.int64), names,
+                 domain_names, boxes)
+
+
+def read_folders(root: Path, check: bool = True) -> Index:
+    """
+    Read root/<domain>/<class>/* or root/<class>/*, which is one domain named as the folder.
+
+    Hidden files and files that are no images are passed over.
+
+    :param check: decode every file once, to leave out corrupt ones.
+    :raises ValueError: if there is no image, or if images lie elsewhere than described.
+    """
+    files = list(image_files(root))
+    if not files:
+        raise ValueError(f'expected images ({", ".join(SUFFIXES)}) as {root}/<domain>/<class>/* or'
+                         f' {root}/<class>/*, found none'
+                         + ('' if root.is_dir() else '; there is no such folder'))
+    depths = {len(file.parts) - 1: file for file in files}
+    if len(depths) > 1 or not depths.keys() <= {1, 2}:
+        raise ValueError(f'expected all images as {root}/<domain>/<class>/* or all as '
+                         f'{root}/<class>/*, found '
+                         f'{" and ".join(str(depths[depth]) for depth in sorted(depths))}; '
+                         'name the folder of the domains or of the classes, or move the others')
+    for folder in {file.parent for file in files}:
+        if (root / folder / ANNOTATIONS).is_file():
+            raise ValueError(f'expected folders of classes, found {root / folder} with '
+                             f'{ANNOTATIONS} beside images; coco.py has read_crops, read_scenes')
+    classes = [unicodedata.normalize('NFC', file.parts[-2]) for file in files]
+    domains = [file.parts[0] if len(file.parts) == 3 else root.resolve().name for file in files]
+    index = make_index(root, [str(file) for file in files], classes, domains)
+    return without_corrupt(index, check)
+
+
+def image_files(root: Path) -> Iterator[PurePosixPath]:
+    """Yield the images anywhere below a folder, relative to it, in order; none that is hidden."""
+    for folder, below, names in os.walk(root, followlinks=True):
+        below[:] = sorted(name for name in below if not name.startswith('.'))
+        for name in sorted(names):
+            if name.lower().endswith(SUFFIXES) and not name.startswith('.'):
+                yield PurePosixPath(Path(folder, name).relative_to(root).as_posix())

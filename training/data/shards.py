@@ -1,0 +1,134 @@
+"""
+Images out of WebDataset shards, for data larger than a disk; the same samples as `images.py`.
+
+What happens to corrupt ones: a stream cannot be checked beforehand, so a sample that is no whole
+image, and what follows where a shard is cut off, is left out when met. Each adds a line with its
+name and the reason to a log file that the workers of all ranks share; `ShardImages.corrupt`
+returns them, each once.
+"""
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+import json
+import os
+from pathlib import Path
+import tarfile
+
+import torch
+from torch.utils.data import IterableDataset
+from training.data.image_index import decode, reason
+from training.data.images import Preparation, Sample
+from training.recipe import Augmentation
+import webdataset
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Where shards lie (paths, or addresses webdataset can open), and their sorted names."""
+
+    urls: tuple[str, ...]
+    class_names: tuple[str, ...]
+    domain_names: tuple[str, ...]
+
+
+def find_shards(root: Path, kind: str = 'single') -> Shards:
+    """
+    Find the shards that `render.py --shards` wrote.
+
+    :param kind: 'single' or 'clutter'.
+    :raises ValueError: if there are none, or no dataset.json.
+    """
+    urls = tuple(str(path) for path in sorted((root / 'shards').glob(f'{kind}-*.tar')))
+    card = root / 'dataset.json'
+    if not urls or not card.is_file():
+        raise ValueError(f'expected {root}/shards/{kind}-*.tar and {card}, found {len(urls)} '
+                         'shards; render.py --shards N writes them')
+    facts = json.loads(card.read_text(encoding='utf-8'))
+    return Shards(urls, tuple(sorted(facts['classes'])), tuple(sorted(facts['domains'])))
+
+
+class ShardImages(IterableDataset):
+    """
+    The images of shards as samples; webdataset deals the shards out to ranks and workers.
+
+    There should be at least as many shards as workers of all ranks.
+    """
+
+    def __init__(self, shards: Shards, size: int, corrupt_log: Path,
+                 augmentation: Augmentation | None = None, resize_mode: str = 'shortest',
+                 seed: int = 0, shuffle: int = 0, least_visible: float = 0.1) -> None:
+        """
+        Set up; for the other parameters see Preparation.
+
+        :param corrupt_log: file to which names of corrupt samples are appended.
+        :param shuffle: samples to draw from at a time; 0: in the order of the shards.
+        :param least_visible: of scenes, as in `coco.read_scenes`.
+        """
+        self._shards, self._shuffle, self._least_visible = shards, shuffle, least_visible
+        self._log = corrupt_log
+        self._prepare = Preparation(size, augmentation, resize_mode, seed)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Vary order and images otherwise from now on; to be called before each epoch."""
+        self._prepare.epoch = epoch
+
+    def corrupt(self) -> tuple[str, ...]:
+        """Return '<sample or shard>: <reason>' of everything left out so far, each once."""
+        if not self._log.is_file():
+            return ()
+        return tuple(sorted(set(self._log.read_text(encoding='utf-8').splitlines())))
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield this worker's part; raises ValueError for a class that is not among the names."""
+        seed = self._prepare.stream if self._shuffle else None
+        stages = [webdataset.SimpleShardList(self._shards.urls, seed=seed),
+                  webdataset.split_by_node, webdataset.split_by_worker,
+                  self._entries]
+        if self._shuffle:
+            stages.append(webdataset.shuffle(self._shuffle, seed=seed))
+        return iter(webdataset.DataPipeline(*stages, self._samples))
+
+    def _entries(self, source: Iterable[dict[str, object]]) -> Iterator[dict[str, object]]:
+        for shard in source:
+            address = str(shard['url'])
+            try:
+                yield from webdataset.tariterators.tarfile_samples([shard])
+            except (EOFError, OSError, ValueError, tarfile.TarError) as error:
+                self._note(address, reason(error))
+
+    def _samples(self, source: Iterable[dict[str, object]]) -> Iterator[Sample]:
+        for entry in source:
+            try:
+                record = json.loads(entry['json'])
+                pixels = decode(entry['jpg'])
+            except KeyError as error:
+                self._note(entry['__key__'], f'lacks {error}')
+            except ValueError as error:
+                self._note(entry['__key__'], str(error))
+            else:
+                domain = _number(record['domain'], self._shards.domain_names)
+                yield Sample(self._prepare(pixels, record['file']), self._label(record), domain,
+                             record['file'])
+
+    def _label(self, record: dict[str, object]) -> torch.Tensor:
+        names = self._shards.class_names
+        if record['kind'] == 'single':
+            return torch.tensor(_number(record['objects'][0]['class'], names))
+        label = torch.zeros(len(names), dtype=torch.bool)
+        for entry in record['objects']:
+            label[_number(entry['class'], names)] |= entry['visible'] >= self._least_visible
+        return label
+
+    def _note(self, name: str, why: str) -> None:
+        line = f'{name}: {" ".join(why.split())}\n'.encode()
+        handle = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(handle, line)  # in one piece, so that workers do not mix their lines
+        finally:
+            os.close(handle)
+
+
+def _number(name: str, names: tuple[str, ...]) -> int:
+    if name not in names:
+        raise ValueError(f'expected one of {", ".join(names)}, got {name!r}; the shards and '
+                         'dataset.json do not belong together')
+    return names.index(name)

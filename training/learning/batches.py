@@ -1,0 +1,218 @@
+"""Batches: what each process is fed in each step, from folders or from shards."""
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+import itertools
+import json
+from pathlib import Path
+import signal
+
+from lightning_fabric import Fabric
+import numpy as np
+import torch
+from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset
+from training.data.image_index import Index
+from training.data.images import Images, Sample
+from training.data.shards import ShardImages, Shards
+from training.recipe import Data, Recipe
+from training.teachers.teacher import Teacher, unit_rows
+
+SHUFFLE = 1000  # images of shards to draw from at a time
+EMPTY_TURNS = 10  # in a row without an image to train on, and a process gives up
+
+Step = tuple[torch.Tensor, dict[str, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """
+    Where a stage's batches come from.
+
+    per_epoch: steps of one epoch.
+    draw: (first epoch, first step of it) -> endless batches on the device: this process's images
+    (B, 3, S, S), and what Batch has beside the student's part. To be closed.
+    """
+
+    per_epoch: int
+    draw: Callable[[int, int], Iterator[Step]]
+
+
+def part_of(fabric: Fabric, batch: int) -> int:
+    """Return how many images of a batch each process has; raises ValueError if not equal."""
+    part, rest = divmod(batch, fabric.world_size)
+    if rest or not part:
+        raise ValueError(f'batch: expected a multiple of the {fabric.world_size} processes, as '
+                         f'each must have equally many images, got {batch}')
+    return part
+
+
+def rows_of_epoch(count: int, batch: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the rows of an epoch's batches, (steps, batch); what fills none is left out."""
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    return order[:count // batch * batch].reshape(-1, batch)
+
+
+def quiet_worker(_: int) -> None:
+    """Let Ctrl-C, which reaches all processes, stop only the one that trains."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def on_device(fabric: Fabric, images: torch.Tensor) -> torch.Tensor:
+    return images.to(fabric.device, non_blocking=True, memory_format=torch.channels_last)
+
+
+class RowBatches:
+    """Which rows make the batches of one process, changed from epoch to epoch."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.rows: list[list[int]] = []
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the rows of each batch."""
+        return iter(self.rows)
+
+
+def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndarray,
+                  prototypes: torch.Tensor, captions: torch.Tensor | None = None) -> Batches:
+    """
+    Return batches of a folder's images; together, all processes see the same as one would.
+
+    :param targets: (N, V, D) the teacher's embeddings of V views.
+    :param prototypes: (C, D) of the classes trained on.
+    :param captions: (N, D) embeddings of what a captioner says of each image.
+    :raises ValueError: for a batch that the processes cannot share, or fewer images than those.
+    """
+    assert len(targets) == len(index), (targets.shape, len(index))
+    images = Images(index, recipe.student.image_size, recipe.augmentation, seed=recipe.seed)
+    part = part_of(fabric, recipe.batch)
+    part = min(part, len(index) // fabric.world_size)  # few images make a smaller batch
+    if not part:
+        raise ValueError(f'{index.root}: expected at least an image to train on for each of '
+                         f'{fabric.world_size} processes, got {len(index)}')
+    batch = part * fabric.world_size
+    mine = slice(fabric.global_rank * part, (fabric.global_rank + 1) * part)
+    prototypes = prototypes.to(fabric.device)
+
+    def draw(epoch: int, step: int) -> Iterator[Step]:
+        chosen = RowBatches()
+        loader = DataLoader(images, batch_sampler=chosen, num_workers=recipe.workers,
+                            persistent_workers=recipe.workers > 0, worker_init_fn=quiet_worker,
+                            pin_memory=fabric.device.type == 'cuda')
+        while True:
+            rows = rows_of_epoch(len(index), batch, recipe.seed, epoch)[step:]
+            chosen.rows = rows[:, mine].tolist()
+            view = epoch % recipe.views if recipe.views else epoch
+            images.set_epoch(view)
+            for wanted, sample in zip(chosen.rows, loader):
+                teacher = torch.from_numpy(targets[wanted, view if recipe.views else 0]).float()
+                parts = {
+                    'labels': sample.label.to(fabric.device), 'prototypes': prototypes,
+                    'teacher': functional.normalize(teacher, dim=1).to(fabric.device)}
+                if captions is not None:
+                    parts['captions'] = captions[wanted].to(fabric.device)
+                yield on_device(fabric, sample.image), parts
+            epoch, step = epoch + 1, 0
+
+    return Batches(len(index) // batch, draw)
+
+
+def count_shard_images(data: Data, shards: Shards, trained: int) -> int:
+    """Return how many images to train on shards have, taking classes to have equally many."""
+    card = data.images / 'dataset.json'
+    counts = json.loads(card.read_text(encoding='utf-8')).get('counts', {})
+    of_kind = {name: int(counts.get(f'single/{name}', 0))
+               for name in data.domains or shards.domain_names}
+    images = sum(of_kind.values()) * trained // len(shards.class_names)
+    if not images:
+        raise ValueError(f'{card}: expected `counts` of single/<domain> that are not zero, got '
+                         f'{of_kind}; render.py writes them')
+    return images
+
+
+def _shard_images(shards: Shards, recipe: Recipe, log: Path, epoch: int) -> ShardImages:
+    images = ShardImages(shards, recipe.student.image_size, log, recipe.augmentation,
+                         seed=recipe.seed, shuffle=SHUFFLE)
+    images.set_epoch(epoch)
+    return images
+
+
+@dataclass(frozen=True, eq=False)
+class Endless(IterableDataset):
+    """
+    The images of some classes and domains, again and again, so that no process runs out.
+
+    make: epoch -> this process's part of the shards, shuffled and augmented by it.
+    numbers: of a class in the shards -> of the same class among those trained on.
+    domains: numbers of the domains trained on.
+    """
+
+    make: Callable[[int], ShardImages]
+    numbers: dict[int, int]
+    domains: frozenset[int]
+    epoch: int
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield samples; raises ValueError if there are none."""
+        last = -1  # turn with an image
+        for turn in itertools.count():
+            # Each turn of an epoch is shuffled in another way, and dealt out in another way.
+            for sample in self.make(self.epoch + (turn << 32)):
+                if sample.domain in self.domains and int(sample.label) in self.numbers:
+                    last = turn
+                    yield sample._replace(label=torch.tensor(self.numbers[int(sample.label)]))
+            if turn - last == EMPTY_TURNS:
+                raise ValueError('expected shards with images of the classes and domains trained '
+                                 f'on, found none in {EMPTY_TURNS} turns; write fewer shards, '
+                                 'with more images in each')
+
+
+def shard_batches(fabric: Fabric, recipe: Recipe, shards: Shards, teacher: Teacher,
+                  prototypes: torch.Tensor, trained: Sequence[str], log: Path) -> Batches:
+    """
+    Return batches out of shards; the teacher is asked in each step.
+
+    It sees the same crops and colours as the student, at its own size. Images of other classes are
+    passed over. A run that goes on reads what its epoch had already, without asking the teacher.
+
+    :param prototypes: (C, D) of the classes trained on.
+    :param trained: their C names, in this order.
+    :param log: file for the names of corrupt images.
+    :raises ValueError: for a batch that the processes cannot share, or fewer shards than those.
+    """
+    part = part_of(fabric, recipe.batch)
+    if len(shards.urls) < fabric.world_size:
+        raise ValueError(f'{recipe.data.images}: expected at least as many shards as the '
+                         f'{fabric.world_size} processes, found {len(shards.urls)}; write more')
+    workers = min(recipe.workers, len(shards.urls) // fabric.world_size)
+    images = count_shard_images(recipe.data, shards, len(trained))
+    per_epoch = max(1, images // recipe.batch)
+    numbers = {shards.class_names.index(name): number for number, name in enumerate(trained)}
+    domains = frozenset(shards.domain_names.index(name)
+                        for name in recipe.data.domains or shards.domain_names)
+    prototypes = prototypes.to(fabric.device)
+    make = partial(_shard_images, shards, recipe, log)
+
+    def draw(epoch: int, step: int) -> Iterator[Step]:
+        while True:
+            loader = DataLoader(Endless(make, numbers, domains, epoch), part, num_workers=workers,
+                                worker_init_fn=quiet_worker,
+                                pin_memory=fabric.device.type == 'cuda')
+            for sample in itertools.islice(loader, step, per_epoch):
+                batch = on_device(fabric, sample.image)
+                yield batch, {'labels': sample.label.to(fabric.device), 'prototypes': prototypes,
+                              'teacher': ask(teacher, batch)}
+            epoch, step = epoch + 1, 0
+
+    return Batches(per_epoch, draw)
+
+
+def ask(teacher: Teacher, images: torch.Tensor) -> torch.Tensor:
+    """Return (B, D) unit embeddings of (B, 3, S, S) images, resized to what the teacher sees."""
+    if images.shape[2] != teacher.image_size:
+        images = functional.interpolate(images, (teacher.image_size,) * 2, mode='bilinear',
+                                        antialias=True)
+    rows = unit_rows(teacher.embed_images(images), len(images), teacher.width,
+                     f'teacher {teacher.identity}')
+    return torch.from_numpy(rows).to(images.device)

@@ -1,0 +1,122 @@
+"""
+Memory: what a student's backbone knew before it was distilled, and must not unlearn.
+
+A backbone with ImageNet weights comes with a classifier. Its scores over the K classes are soft
+labels for any image (term `keep`; Li and Hoiem, Learning without Forgetting, ECCV 2016). Its rows
+say where images of a class lie among the features, so an image's features moved along one of them
+stand in for an image of that class, of which there may be none (term `stand_in`).
+"""
+from collections.abc import Sequence
+import copy
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+import torch
+from torch import nn
+from training.learning.loss_inputs import Recalled
+from training.learning.trainee import Trainee
+
+MARGIN = 4.0, 12.0  # by how much a stand-in's class leads over all others, before the softmax
+FADE = 0.7  # least part of the first image's features in a stand-in
+SPREAD = 0.75, -0.5  # of the classifier's outputs, as hidden units of a projector
+
+
+class Memory(nn.Module):
+    """A frozen copy of a backbone, its classifier, and the prototypes of its K classes."""
+
+    def __init__(self, trainee: Trainee, weights: Path, prototypes: torch.Tensor) -> None:
+        """
+        Copy the backbone, and read its classifier.
+
+        :param weights: the file that the backbone was read from (*.safetensors).
+        :param prototypes: (K, D) of the classes, in the classifier's order.
+        :raises ValueError: for a file without a classifier, or one of another number of classes.
+        """
+        super().__init__()
+        self.backbone = copy.deepcopy(trainee.student.backbone)
+        mean, std = trainee.student.mean, trainee.student.std
+        weight, bias = read_classifier(weights, trainee.student.num_features, len(prototypes))
+        for name, value in (('mean', mean), ('std', std), ('weight', weight), ('bias', bias),
+                            ('prototypes', prototypes)):
+            self.register_buffer(name, value.clone(), persistent=False)
+        self.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return (B, F) features of (B, 3, S, S) RGB in [0, 1]."""
+        return self.backbone((images - self.mean) / self.std).float()
+
+    def scores(self, features: torch.Tensor) -> torch.Tensor:
+        """Return (B, K) probabilities of the classes."""
+        return torch.softmax(features @ self.weight.T + self.bias, dim=1)
+
+    def stand_ins(self, features: torch.Tensor) -> torch.Tensor:
+        """Return (B, F) features that look like images of classes drawn at random."""
+        drawn = torch.randint(len(self.weight), (len(features),), device=features.device)
+        logits = features @ self.weight.T + self.bias  # (B, K)
+        low, high = MARGIN
+        lead = low + (high - low) * torch.rand(len(features), device=features.device)
+        step = (logits.amax(1) - logits.gather(1, drawn[:, None])[:, 0] + lead)[:, None]
+        towards = self.weight[drawn] / self.weight[drawn].square().sum(1, keepdim=True)
+        fade = FADE + (1 - FADE) * torch.rand(len(features), 1, device=features.device)
+        return (fade * features + step * towards).clamp_min(0)  # as those of rectified units
+
+
+def read_classifier(path: Path, features: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Return the classifier's weight (K, F) and bias (K,) of a file of timm's weights.
+
+    :raises ValueError: if there is none of this size.
+    """
+    try:
+        content = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f'student.weights: {path}: expected a *.safetensors file ({error})'
+                         ) from error
+    found = [(content[f'{name}.weight'].float(), content[f'{name}.bias'].float())
+             for name in ('classifier', 'fc', 'head', 'head.fc')
+             if {f'{name}.weight', f'{name}.bias'} <= content.keys()]
+    if not found or found[0][0].shape != (classes, features):
+        raise ValueError(f'student.classes: expected a classifier of {classes} classes over '
+                         f'{features} features in {path}, found '
+                         f'{tuple(found[0][0].shape) if found else "none"}; take the whole '
+                         'weights file, and the list of classes that belongs to it')
+    return found[0]
+
+
+def remember(trainee: Trainee, memory: Memory) -> None:
+    """Let the first hidden units of an MLP projector be the classifier's outputs."""
+    hidden = trainee.student.projector[0]
+    count = min(len(memory.weight), len(hidden.weight))
+    scale, shift = SPREAD
+    with torch.no_grad():
+        hidden.weight[:count] = scale * memory.weight[:count]
+        hidden.bias[:count] = scale * memory.bias[:count] + shift
+
+
+def prototypes_of(classes: Sequence[str], names: Sequence[str], rows: torch.Tensor
+                  ) -> torch.Tensor:
+    """Return (K, D): the rows of `names` that classes go by."""
+    numbers = {name: number for number, name in enumerate(names)}
+    return rows[[numbers[name] for name in classes]]
+
+
+def recall(memory: Memory, model: nn.Module, features: torch.Tensor, images: torch.Tensor | None,
+           with_stand_ins: bool) -> tuple[torch.Tensor, Recalled]:
+    """
+    Return the (B, D) embeddings of a batch, and what the backbone knew of it before.
+
+    :param model: the trainee.
+    :param features: (B, F) what `memory.features` returned for the images.
+    :param images: None: the backbone is still what it was, so that these features are its own.
+    :param with_stand_ins: embed stand-ins for other classes, too.
+    """
+    more = memory.stand_ins(features) if with_stand_ins else features[:0]
+    if images is None:
+        rows, _ = model(None, torch.cat([features, more]))
+    else:
+        rows, _ = model(images, more)
+    embeddings, stand_ins = rows.split([len(features), len(more)])
+    return embeddings, Recalled(memory.scores(features), memory.prototypes, stand_ins,
+                                memory.scores(more))

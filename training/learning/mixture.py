@@ -1,0 +1,241 @@
+"""
+Mixtures: images of several sources in one training, each with what is known of its images.
+
+A source may have names for what its images show, embeddings by the teacher, both or neither (then
+it serves the loss term `keep` alone). Every batch has the same part of each source.
+"""
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+import itertools
+from pathlib import Path, PurePosixPath
+import unicodedata
+
+from lightning_fabric import Fabric
+import numpy as np
+import torch
+from torch.nn import functional
+from torch.utils.data import ConcatDataset, DataLoader
+from training.data import resident
+from training.data.class_names import read_names
+from training.data.image_index import image_files, Index, label_of, make_index, without_corrupt
+from training.data.images import Images, Sample
+from training.data.task import report_corrupt
+from training.learning.batches import Batches, on_device, part_of, quiet_worker, RowBatches, Step
+from training.learning.trainee import outputs, Trainee
+from training.recipe import Recipe, Source
+from training.teachers.embedding_cache import embeddings, known_embeddings
+from training.teachers.queries import Queries
+from training.teachers.teacher import Teacher
+
+NO_NAME = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """
+    The images of a source and what is known of them.
+
+    labels: (N,) int64, numbers of names, or NO_NAME.
+    targets: (N, D) float16 unit rows of the teacher, or None.
+    part: of each batch, relative to the other sources.
+    """
+
+    index: Index
+    labels: np.ndarray
+    targets: np.ndarray | None
+    part: float
+
+
+def read_images(source: Source) -> Index:
+    """
+    Read the images of a source, at any depth; their class is the folder they lie in.
+
+    :raises ValueError: if there is none, or a folder to leave out is not there.
+    """
+    files, classes = _files(source)
+    index = make_index(source.images, files, classes, [''] * len(files))
+    index = without_corrupt(index, check=True)
+    report_corrupt(index)
+    return index
+
+
+def _files(source: Source) -> tuple[list[str], list[str]]:
+    """Return the images of a source and their classes; raises ValueError as read_images does."""
+    for name in source.without:
+        if not (source.images / name).is_dir():
+            raise ValueError(f'data.sources: {source.images} has no folder {name} to leave out')
+    files = [str(file) for file in image_files(source.images)
+             if not any(PurePosixPath(name) in file.parents for name in source.without)]
+    if not files:
+        raise ValueError(f'data.sources: expected images in {source.images}, found none'
+                         + ('' if source.images.is_dir() else '; there is no such folder'))
+    return files, [unicodedata.normalize('NFC', Path(file).parent.name) for file in files]
+
+
+def labels_of(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Return the names that the sources' class folders go by, each once, in order."""
+    return tuple(dict.fromkeys(name for source in sources
+                               for name in names_of(source).values()))
+
+
+def names_of(source: Source) -> dict[str, str]:
+    """Return which name each class folder of a source goes by; raises ValueError."""
+    if source.named:
+        return {name: label_of(name) for name in dict.fromkeys(_files(source)[1])}
+    return read_names(source.names) if source.names else {}
+
+
+def read_sources(recipe: Recipe, names: Sequence[str], teacher: Teacher, cache: Path,
+                 queries: Queries) -> list[Known]:
+    """
+    Read all sources of a recipe, and ask the teacher where a source wants its answers.
+
+    :param names: what labels count.
+    :raises ValueError: for folders or files that do not fit, or answers that cannot be had.
+    """
+    numbers = {name: number for number, name in enumerate(names)}
+    known = []
+    for source in recipe.data.sources:
+        index = read_images(source)
+        if source.teacher == 'known':
+            targets, told = known_embeddings(index, teacher, cache, queries)
+            if not told.any():
+                raise ValueError(f'data.sources: the caches have no answer of {teacher.identity} '
+                                 f'to an image in {source.images}; import a recording of them '
+                                 '(training/recordings.py)')
+            index, targets = index.take(told), targets[told]
+        else:
+            targets = embeddings(index, teacher, cache, queries=queries)[:, 0] if (
+                source.teacher == 'all') else None
+        called = names_of(source)
+        if called and not called.keys() & set(index.class_names):
+            raise ValueError(f'data.sources: {source.names} names none of the folders of images '
+                             f'in {source.images}, such as {index.class_names[0]!r}')
+        by_class = np.array([numbers[called[name]] if name in called else NO_NAME
+                             for name in index.class_names], np.int64)
+        known.append(Known(index, by_class[index.labels], targets, source.part))
+    return known
+
+
+def with_start(known: Sequence[Known], recipe: Recipe, trainee: Trainee) -> list[Known]:
+    """Let a student, as it begins, be the teacher of the sources that say so."""
+    return [replace(one, targets=outputs(trainee, one.index)[0].half().numpy())
+            if source.teacher == 'start' else one
+            for source, one in zip(recipe.data.sources, known)]
+
+
+def shares(parts: Sequence[float], batch: int) -> list[int]:
+    """Return how many images of a batch each source has: by parts, at least one each."""
+    ends = np.round(np.cumsum(parts) / sum(parts) * batch).astype(int)
+    counts = np.diff(ends, prepend=0)
+    if counts.min() < 1:
+        raise ValueError(f'batch: expected an image of each of {len(parts)} sources in it, got '
+                         f'room for {batch} by parts of {", ".join(map(str, parts))}; raise it, '
+                         'or the smallest part')
+    return counts.tolist()
+
+
+def rows_between(count: int, start: int, stop: int, seed: Sequence[int]) -> np.ndarray:
+    """Return rows `start` to `stop` of endless passes over `count` rows, each in another order."""
+    assert 0 <= start < stop, (start, stop)
+    passes = range(start // count, -(-stop // count))
+    rows = np.concatenate([np.random.default_rng([*seed, number]).permutation(count)
+                           for number in passes])
+    return rows[start - passes.start * count:stop - passes.start * count]
+
+
+class Mixed(ConcatDataset):
+    """The images of all sources, one after the other; labels count names."""
+
+    def __init__(self, known: Sequence[Known], recipe: Recipe) -> None:
+        """Set up."""
+        super().__init__([Images(source.index, recipe.student.image_size, recipe.augmentation,
+                                 seed=recipe.seed) for source in known])
+        self._labels = np.concatenate([source.labels for source in known])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let images vary otherwise from now on."""
+        for images in self.datasets:
+            images.set_epoch(epoch)
+
+    def __getitem__(self, row: int) -> Sample:
+        return super().__getitem__(row)._replace(label=torch.tensor(self._labels[row]))
+
+
+def _answers(known: Sequence[Known], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return all rows of the teacher, zeros where there is none, and (N,) bool where there is."""
+    return (np.concatenate([np.zeros((len(source.index), width), np.float16)
+                            if source.targets is None else source.targets for source in known]),
+            np.repeat([source.targets is not None for source in known],
+                      [len(source.index) for source in known]))
+
+
+def _rows_of_epoch(sizes: Sequence[int], counts: Sequence[int], per_epoch: int, seed: int,
+                   rank: int, world: int, epoch: int) -> np.ndarray:
+    """Return the (steps, part) rows that a process has in an epoch, `counts` of each source."""
+    columns, offset = [], 0
+    for number, (size, count) in enumerate(zip(sizes, counts)):
+        images = per_epoch * world * count
+        rows = rows_between(size, epoch * images, (epoch + 1) * images, [seed, number])
+        columns.append(rows.reshape(per_epoch, world, count)[:, rank] + offset)
+        offset += size
+    return np.concatenate(columns, axis=1)
+
+
+def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
+                    prototypes: torch.Tensor) -> Batches:
+    """
+    Return batches with a fixed part of each source; an epoch has as many images as there are.
+
+    Together, all processes see the same images as one would, if their parts of a batch hold as
+    many of each source.
+
+    :param prototypes: (C, D) of the names.
+    :raises ValueError: for a batch too small for the sources, or that processes cannot share.
+    """
+    images = Mixed(known, recipe)
+    part = part_of(fabric, recipe.batch)
+    counts = shares([source.part for source in known], part)
+    per_epoch = max(1, len(images) // recipe.batch)
+    targets, told = _answers(known, prototypes.shape[1])
+    prototypes = prototypes.to(fabric.device)
+
+    rows_of = partial(_rows_of_epoch, [len(source.index) for source in known], counts, per_epoch,
+                      recipe.seed, fabric.global_rank, fabric.world_size)
+
+    def known_of(rows: Sequence[int], labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        teacher = functional.normalize(torch.from_numpy(targets[rows]).float(), dim=1)
+        return {'labels': labels.to(fabric.device), 'prototypes': prototypes,
+                'teacher': teacher.to(fabric.device), 'told': torch.from_numpy(told[rows]),
+                'named': labels != NO_NAME}
+
+    @cache
+    def decoded() -> torch.Tensor:
+        return resident.decode_all([source.index for source in known], recipe.student.image_size,
+                                   fabric.device)
+
+    def draw_resident(epoch: int, step: int) -> Iterator[Step]:
+        pixels = decoded()
+        labels = torch.from_numpy(np.concatenate([source.labels for source in known]))
+        for epoch in itertools.count(epoch):
+            for number, rows in enumerate(rows_of(epoch)[step:], step):
+                seed = [recipe.seed, epoch, number, fabric.global_rank]
+                chosen = pixels[torch.from_numpy(rows).to(fabric.device)]
+                yield (resident.augment(chosen, recipe.augmentation, seed),
+                       known_of(rows, labels[rows]))
+            step = 0
+
+    def draw(epoch: int, step: int) -> Iterator[Step]:
+        chosen = RowBatches()
+        loader = DataLoader(images, batch_sampler=chosen, num_workers=recipe.workers,
+                            persistent_workers=recipe.workers > 0, worker_init_fn=quiet_worker,
+                            pin_memory=fabric.device.type == 'cuda')
+        for epoch in itertools.count(epoch):
+            chosen.rows = rows_of(epoch)[step:].tolist()
+            images.set_epoch(epoch)
+            for rows, sample in zip(chosen.rows, loader):
+                yield on_device(fabric, sample.image), known_of(rows, sample.label)
+            step = 0
+
+    return Batches(per_epoch, draw_resident if recipe.resident else draw)

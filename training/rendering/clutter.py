@@ -1,0 +1,78 @@
+"""Heaps of objects that fell on a table, seen by a base camera and a hand camera."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from training.rendering.domains import DOMAINS
+from training.rendering.meshes import Mesh
+from training.rendering.scene import box_of, Scene, View
+from training.rendering.single import random_rotation
+
+OBJECTS = (3, 10)  # per heap
+SPREAD = 0.16  # where objects are let go, from the middle [m]
+CAMERAS = {  # distance [m], elevation [deg]: a camera on the robot's base, one at its gripper
+    'base': ((0.85, 1.1), (22.0, 40.0)),
+    'hand': ((0.5, 0.7), (60.0, 85.0)),
+}
+SMALLEST = 20  # objects with fewer visible pixels are not annotated
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One object in one picture: index of its mesh, box [px], pixels, visible fraction."""
+
+    index: int
+    box: tuple[int, int, int, int]
+    area: int
+    visible: float
+
+
+@dataclass(frozen=True)
+class Heap:
+    """A settled heap: the classes in it, and per camera its view and annotations."""
+
+    names: tuple[str, ...]
+    views: dict[str, tuple[View, list[Annotation]]]
+
+
+def heap(meshes: Sequence[Mesh], domain_name: str, size: tuple[int, int], seed: int,
+         number: int) -> Heap:
+    """
+    Drop some of the meshes on a table until they rest, and look; the same heap whenever asked.
+
+    :param size: width and height of the pictures [px].
+    :raises ValueError: for a mesh or texture that cannot be read.
+    """
+    rng = np.random.default_rng([seed, number, *domain_name.encode()])
+    domain = DOMAINS[domain_name]
+    count = min(len(meshes), int(rng.integers(OBJECTS[0], OBJECTS[1] + 1)))
+    chosen = [meshes[index] for index in rng.choice(len(meshes), count, replace=False)]
+    scene = Scene(chosen, size, falling=True)
+    try:
+        for index in range(count):  # one above the other, so that none begins inside another
+            position = np.array([*rng.uniform(-SPREAD, SPREAD, 2), 0.15 + 0.16 * index])
+            scene.place(index, position, random_rotation(rng))
+        scene.settle()
+        scene.light_up(domain, rng)
+        views = {}
+        for camera, (distance, elevation) in CAMERAS.items():
+            scene.camera.lookat[:] = *rng.uniform(-0.04, 0.04, 2), 0.03
+            scene.camera.distance = rng.uniform(*distance)
+            scene.camera.elevation = -rng.uniform(*elevation)
+            scene.camera.azimuth = rng.uniform(0, 360)
+            view = scene.look(domain, rng, with_depth=True)
+            views[camera] = view, _annotate(view, count)
+    finally:
+        scene.close()
+    return Heap(tuple(mesh.name for mesh in chosen), views)
+
+
+def _annotate(view: View, count: int) -> list[Annotation]:
+    annotations = []
+    for index in range(count):
+        mask = view.ids == index
+        area = int(mask.sum())
+        if area >= SMALLEST:
+            annotations.append(Annotation(index, box_of(mask), area,
+                                          area / max(area, int(view.whole[index]))))
+    return annotations

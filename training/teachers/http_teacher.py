@@ -1,0 +1,171 @@
+"""
+A teacher over HTTP: a black box that answers three requests.
+
+GET {url}/teacher   -> {"identity": "a name", "width": 512, "image_size": 224}
+POST {url}/images   {"images": ["<base64 of a PNG>", ...]} -> {"embeddings": [[0.1, ...], ...]}
+POST {url}/texts    {"prompts": ["a photo of a cup.", ...]} -> {"embeddings": [[0.1, ...], ...],
+                    "truncated": [false, ...]}
+
+All bodies are JSON. Images are 8 bit RGB, image_size px wide and high; the service normalises
+them by its own mean and std. `embeddings` has a row for each image or prompt, in their order, of
+`width` numbers each; they need not be unit rows. `truncated`, which may be left out, says which
+prompts were longer than the service reads. The service changes `identity` whenever its embeddings
+change. 429 and 5xx mean "try again", after `Retry-After` seconds if that is sent.
+"""
+import base64
+from collections.abc import Sequence
+from email.message import Message
+import http.client
+import json
+import logging
+import os
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import cv2
+import numpy as np
+from training.teachers.teacher import CallableTeacher
+from vl2v_ros.words.encoder import TextEmbeddings
+
+logger = logging.getLogger(__name__)
+MAX_ANSWER = 1 << 28  # of an answer [bytes]
+MAX_PAUSE = 60.0  # between two attempts [s]
+
+
+class HttpTeacher(CallableTeacher):
+    """
+    A black box over HTTP, in the protocol above.
+
+    Counts queries and caches prompts as every CallableTeacher does; what is sent again after a
+    failure counts once.
+    """
+
+    def __init__(self, url: str, timeout: float = 60.0, retries: int = 5,
+                 key_from_env: str | None = None, pause: float = 1.0) -> None:
+        """
+        Ask the service what it is.
+
+        :param url: http(s)://host/path, without the last part.
+        :param timeout: without a byte from the service [s].
+        :param retries: how often a request is sent again, after 429, 5xx and broken connections.
+        :param key_from_env: environment variable with the service's key, sent as
+            `Authorization: Bearer <key>`; it is shown nowhere.
+        :param pause: before the first retry [s]; twice as long before each further one.
+        :raises ValueError: for an address or key of no use, and for answers that are not as
+            described above.
+        :raises ConnectionError: if the service cannot be reached, or goes on failing.
+        """
+        parts = urllib.parse.urlsplit(url)
+        _ = parts.port  # raises ValueError if it is none
+        if parts.scheme not in {'http', 'https'} or not parts.hostname or '@' in parts.netloc \
+                or parts.query or parts.fragment:
+            raise ValueError('teacher: expected an address like https://host/path, without user, '
+                             'password and query; a key comes from an environment variable')
+        self._url, self._timeout = url.rstrip('/'), timeout
+        self._retries, self._pause = retries, pause
+        self._key = _key(key_from_env) if key_from_env else ''
+        self._opener = urllib.request.build_opener(_NoRedirects)
+        about = self._ask('teacher', None, ['identity', 'width', 'image_size'])
+        super().__init__(self._images, self._texts, about['identity'], about['width'],
+                         about['image_size'])
+
+    def _images(self, pixels: np.ndarray) -> object:
+        pngs = [cv2.imencode('.png', image[..., ::-1])[1].tobytes() for image in pixels]
+        images = [base64.b64encode(png).decode() for png in pngs]
+        return self._ask('images', {'images': images}, ['embeddings'])['embeddings']
+
+    def _texts(self, prompts: list[str]) -> object:
+        answer = self._ask('texts', {'prompts': prompts}, ['embeddings'])
+        return TextEmbeddings(answer['embeddings'],
+                              answer.get('truncated', np.zeros(len(prompts), bool)))
+
+    def _ask(self, path: str, body: dict[str, object] | None, expected: Sequence[str]
+             ) -> dict[str, object]:
+        """Send one request, again where that may help; return the JSON object that came."""
+        pause, url = self._pause, f'{self._url}/{path}'
+        for attempt in range(self._retries + 1):
+            again, why = 0.0, ''
+            try:
+                return self._parse(self._send(url, body), url, expected)
+            except urllib.error.HTTPError as error:
+                with error:
+                    why = f'{error.code} {self._shown(_words(error))}'.strip()
+                if error.code != 429 and error.code < 500:
+                    raise ValueError(f'{url}: the service refused: {why}; correct the address'
+                                     f', the key or what is sent') from None
+                again = _seconds(error.headers)
+            except (OSError, http.client.HTTPException) as error:
+                why = f'{type(error).__name__}: {self._shown(str(error))}'
+                if isinstance(getattr(error, 'reason', None), ssl.SSLCertVerificationError):
+                    raise ConnectionError(f'{url}: {why}') from None
+            if attempt < self._retries:
+                wait = min(max(pause, again), MAX_PAUSE)
+                logger.warning('%s: %s; again in %g s', url, why, wait)
+                time.sleep(wait)
+                pause *= 2
+        raise ConnectionError(f'{url}: no answer after {self._retries + 1} attempts, at last '
+                              f'{why}; what was embedded so far is kept, so start again later')
+
+    def _send(self, url: str, body: dict[str, object] | None) -> bytes:
+        headers = {'Accept': 'application/json', 'Content-Type': 'application/json'}
+        if self._key:
+            headers['Authorization'] = f'Bearer {self._key}'
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, headers)
+        with self._opener.open(request, timeout=self._timeout) as response:
+            content = response.read(MAX_ANSWER + 1)
+            if response.length and len(content) <= MAX_ANSWER:  # less came than was announced
+                raise http.client.IncompleteRead(content, response.length)
+            return content
+
+    def _parse(self, content: bytes, url: str, expected: Sequence[str]) -> dict[str, object]:
+        try:
+            if len(content) > MAX_ANSWER:
+                raise ValueError(f'more than {MAX_ANSWER} bytes')
+            answer = json.loads(content)
+            if not isinstance(answer, dict):
+                raise ValueError(f'a {type(answer).__name__}')
+            missing = [name for name in expected if name not in answer]
+            if missing:
+                raise ValueError(f'without {", ".join(missing)}')
+        except (ValueError, RecursionError) as error:
+            start = self._shown(content[:4000].decode(errors='replace'))[:80]
+            raise ValueError(f'{url}: expected a JSON object with {", ".join(expected)}, got '
+                             f'{start!r} ({error}); correct the address or the service') from None
+        return answer
+
+    def _shown(self, text: str) -> str:
+        """Return what may be shown of what came: one line, without the key."""
+        return ' '.join((text.replace(self._key, '***') if self._key else text).split())[:200]
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """urllib would send the key wherever it is sent to."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def _key(variable: str) -> str:
+    key = os.environ.get(variable, '').strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise ValueError(f'teacher: expected the key of the service in the environment variable '
+                         f'{variable}, which is {"no plain text" if key else "not set"}; set it')
+    return key
+
+
+def _words(error: urllib.error.HTTPError) -> str:
+    """Return what a service says of its error, as far as it can be read."""
+    try:
+        return error.read(4000).decode(errors='replace')
+    except (OSError, http.client.HTTPException):
+        return str(error.reason)
+
+
+def _seconds(headers: Message) -> float:
+    """Return what Retry-After says [s], 0 where it says nothing or a date."""
+    value = headers.get('Retry-After', '')
+    return float(value) if value.isascii() and value.isdigit() else 0.0

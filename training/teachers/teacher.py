@@ -1,0 +1,273 @@
+"""
+Teachers: images and texts -> unit embeddings in one space, whatever stands behind it.
+
+An open_clip model (`OpenClipTeacher`), or a black box of which only the answers are known: a
+Python callable (`CallableTeacher`, `load_callable`) or a service (`http_teacher.HttpTeacher`).
+VL2V (Addepalli et al., CVPR 2024) needs no more of a teacher than that. Image embeddings are
+cached by `embedding_cache.py`.
+"""
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import cached_property
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import open_clip
+import torch
+from torch.nn import functional
+from vl2v_ros.checks import check_ranges
+from vl2v_ros.words import open_clip_models
+from vl2v_ros.words.cached_text import CachedText, default_cache_dir
+from vl2v_ros.words.clip_text import ClipText, load_clip
+from vl2v_ros.words.encoder import identify, TextEmbeddings, TextTower
+
+PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """
+    Anything that embeds images and prompts; so it is a TextEncoder, too.
+
+    identity: what its embeddings are cached under.
+    width: D.
+    image_size: side S of the images it is fed [px].
+    """
+
+    identity: str
+    width: int
+    image_size: int
+
+    def embed_images(self, images: torch.Tensor) -> np.ndarray:
+        """Embed (B, 3, S, S) float32 RGB in [0, 1] as (B, D) float32 unit rows."""
+
+    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+        """Embed N prompts."""
+
+
+class CannotLoad(ValueError):
+    """A teacher is asked what no cache knows, and its weights cannot be had."""
+
+
+class OpenClipTeacher:
+    """
+    Any open_clip model, frozen; normalises images by its own mean and std.
+
+    The weights of a model that open_clip lists are loaded when something is asked of it for the
+    first time; so with all answers in the caches they are never needed.
+
+    identity: name and tag, or the digest of the local files; and the precision, if it is reduced.
+    mean, std: (3, 1, 1) of RGB in [0, 1]; those of the pretrained tag or of a local
+    open_clip_config.json, and CLIP's where any other local config is read.
+    """
+
+    def __init__(self, tower: TextTower, folder: Path = Path('.'), device: str = 'cpu',
+                 precision: str = 'fp32') -> None:
+        """
+        Find out what the model is, and load it if it is read from local files.
+
+        :param tower: names the whole model, not its text tower alone.
+        :param folder: where local files are looked up.
+        :param precision: of the image tower, one of PRECISIONS; texts are always encoded in fp32.
+        :raises ValueError: for names, files or weights that do not fit, or for weights without
+            the image tower.
+        """
+        if precision not in PRECISIONS:
+            raise ValueError(f'teacher: expected a precision of {", ".join(PRECISIONS)}, got '
+                             f'{precision!r}')
+        self._tower, self._folder = tower, folder
+        self._device, self._reduced = torch.device(device), PRECISIONS[precision]
+        try:
+            self.identity = identify(tower, folder)
+            if tower.is_local:
+                self.model = self._load()
+                self.width = self._text.width
+                about = open_clip.get_model_preprocess_cfg(self.model)
+                size, mean, std = self.model.visual.image_size, about['mean'], about['std']
+            else:
+                known = open_clip_models.find(tower.model, tower.pretrained)
+                self.width, size = known.width, known.image_size
+                mean, std = known.mean, known.std
+        except ValueError as error:
+            raise ValueError(f'teacher: {error}') from error
+        if precision != 'fp32':
+            self.identity += f' {precision}'
+        self.image_size = _side(size)
+        self.mean, self.std = (torch.tensor(values, device=self._device).view(3, 1, 1)
+                               for values in (mean, std))
+
+    @cached_property
+    def model(self) -> torch.nn.Module:
+        """The open_clip model; raises CannotLoad when the hub cannot be reached."""
+        try:
+            return self._load()
+        except ValueError as error:
+            raise CannotLoad(f'teacher: {error}') from error
+
+    def _load(self) -> torch.nn.Module:
+        model = load_clip(self._tower, self._folder, images=True)
+        model = model.requires_grad_(False).to(self._device)
+        model.visual.to(memory_format=torch.channels_last)
+        return model
+
+    @cached_property
+    def _text(self) -> ClipText:
+        return ClipText(self._tower, self._folder, self.model)
+
+    def embed_images(self, images: torch.Tensor) -> np.ndarray:
+        """
+        Embed (B, 3, S, S) float32 RGB in [0, 1] as (B, D) float32 unit rows.
+
+        :raises CannotLoad: as `model` does.
+        """
+        assert images.shape[1:] == (3, self.image_size, self.image_size), images.shape
+        images = images.to(self._device, memory_format=torch.channels_last)
+        reduced = nullcontext() if self._reduced is None else torch.autocast(
+            self._device.type, self._reduced)
+        with torch.inference_mode(), reduced:
+            rows = self.model.encode_image((images - self.mean) / self.std)
+        return functional.normalize(rows.float(), dim=1).cpu().numpy()
+
+    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+        """
+        Embed N prompts; what exceeds the tower's context (77 tokens in CLIP) is cut.
+
+        :raises CannotLoad: as `model` does.
+        """
+        return self._text.encode(prompts)
+
+
+def _side(size: int | tuple[int, int]) -> int:
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise ValueError(f'teacher: expected a model for square images, got one for {height} x '
+                         f'{width} px; take another model')
+    return height
+
+
+class CallableTeacher:
+    """
+    A black box: two functions, whose queries are counted, and whose prompts are cached.
+
+    queries: how many images and prompts the functions were given; a prompt that is in the cache
+    of prompts costs none. For images see `embedding_cache.embeddings`.
+    """
+
+    def __init__(self, images: Callable[[np.ndarray], object],
+                 texts: Callable[[list[str]], object], identity: str, width: int, image_size: int,
+                 cache_dir: Path | None = None) -> None:
+        """
+        Remember what to ask.
+
+        :param images: (B, S, S, 3) uint8 RGB -> (B, D) numbers; they need not be unit rows.
+        :param texts: N prompts -> (N, D) numbers, or TextEmbeddings where it is known which
+            prompts were cut.
+        :param identity: to be changed whenever other embeddings are to be expected.
+        :param cache_dir: folder of the cache of prompts; None: that of this user.
+        :raises ValueError: if identity, width or image_size is of no use.
+        """
+        said = SimpleNamespace(identity=identity, width=width, image_size=image_size)
+        check_ranges(SimpleNamespace(teacher=said), (
+            ('teacher.identity', isinstance(identity, str) and identity.strip(), 'a name'),
+            ('teacher.width', type(width) is int and width >= 1, 'an integer of at least 1'),
+            ('teacher.image_size', type(image_size) is int and image_size >= 1,
+             'an integer of at least 1 [px]'),
+        ))
+        self.identity, self.width, self.image_size = identity, width, image_size
+        self.queries = 0
+        self._ask_images, self._ask_texts = images, texts
+        self._prompts = CachedText(identity, width, lambda: _Asked(self),
+                                   cache_dir or default_cache_dir())
+
+    def embed_images(self, images: torch.Tensor) -> np.ndarray:
+        """
+        Embed (B, 3, S, S) float32 RGB in [0, 1] as (B, D) float32 unit rows.
+
+        The black box is given them rounded to uint8.
+
+        :raises ValueError: for an answer that is no such embeddings.
+        """
+        assert images.shape[1:] == (3, self.image_size, self.image_size), images.shape
+        pixels = (images * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+        self.queries += len(images)
+        answer = self._ask_images(np.ascontiguousarray(pixels.cpu().numpy()))
+        return unit_rows(answer, len(images), self.width, f'teacher {self.identity}: images')
+
+    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+        """Embed N prompts, from the cache where they are in it; raises as embed_images does."""
+        return self._prompts.encode(prompts)
+
+    def ask_texts(self, prompts: Sequence[str]) -> TextEmbeddings:
+        """Embed N prompts without the cache."""
+        self.queries += len(prompts)
+        answer = self._ask_texts(list(prompts))
+        truncated = np.zeros(len(prompts), bool)
+        if isinstance(answer, TextEmbeddings):
+            answer, truncated = answer.rows, np.asarray(answer.truncated)
+        rows = unit_rows(answer, len(prompts), self.width, f'teacher {self.identity}: prompts')
+        if truncated.dtype != bool or truncated.shape != (len(prompts),):
+            raise ValueError(f'teacher {self.identity}: prompts: expected {len(prompts)} times '
+                             'whether a prompt was cut (true or false), got '
+                             f'{truncated.dtype} {truncated.shape}; correct the teacher')
+        return TextEmbeddings(rows, truncated)
+
+
+class _Asked:
+    """The text side of a black box, as the cache of prompts wants it."""
+
+    def __init__(self, teacher: CallableTeacher) -> None:
+        self.width, self.encode = teacher.width, teacher.ask_texts
+
+
+def unit_rows(answer: object, count: int, width: int, what: str) -> np.ndarray:
+    """
+    Check a teacher's answer and normalise it.
+
+    :param what: names the teacher in an error.
+    :return: (count, width) float32 unit rows.
+    :raises ValueError: if it has another shape or length, is not finite, or has a row of zeros.
+    """
+    try:
+        if isinstance(answer, torch.Tensor):
+            answer = answer.detach().float().cpu()
+        rows = np.asarray(answer, np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f'{what}: expected {count} rows of {width} numbers, got something else '
+                         f'({error}); correct the teacher') from error
+    if rows.shape != (count, width):
+        raise ValueError(f'{what}: expected ({count}, {width}) numbers (one row each, and the '
+                         f"teacher's width), got {rows.shape}; correct the teacher, or the width "
+                         'it is said to have')
+    with np.errstate(over='ignore'):
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    if len(bad):
+        raise ValueError(f'{what}: expected finite rows that are not zero, got row {bad[0]} of '
+                         f'length {lengths[bad[0], 0]:g}; correct the teacher')
+    return (rows / lengths).astype(np.float32)
+
+
+def load_callable(path: str) -> Teacher:
+    """
+    Make the teacher that a function without parameters returns, say a CallableTeacher.
+
+    :param path: of the function, as 'package.module:name'; it is imported, so trust it.
+    :raises ValueError: if there is none, or if it returns something else.
+    """
+    module, _, name = path.partition(':')
+    if not module or not name:
+        raise ValueError(f"teacher: expected 'package.module:name', got {path!r}")
+    try:
+        make = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f'teacher {path}: expected a function to import, but {error}; correct '
+                         'the path, or set PYTHONPATH') from error
+    teacher = make() if callable(make) else make
+    if not isinstance(teacher, Teacher):
+        raise ValueError(f'teacher {path}: expected a function that returns a teacher (identity, '
+                         'width, image_size, embed_images, encode), got one that returns '
+                         f'{type(teacher).__name__}; return a CallableTeacher')
+    return teacher

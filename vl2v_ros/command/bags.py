@@ -1,0 +1,203 @@
+"""
+Bags of ROS 2, read and written without ROS: MCAP files and rosbag2 folders.
+
+What a bag itself says about its message types is not used, so nothing in a bag can become code.
+"""
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
+from rosbags.typesys.store import Typestore
+from vl2v_ros.files import share
+from vl2v_ros.images.encodings import decode, view
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.images.sources import Picture, Skip, Source
+from vl2v_ros.model.prediction import Prediction
+
+BAGS = ('.mcap', '.db3')
+IMAGE, COMPRESSED_IMAGE = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+LABELS, CLASSIFICATION = 'vl2v_msgs/msg/LabelArray', 'vision_msgs/msg/Classification'
+# Where the definitions of the latter lie, in the checkout and below share/vl2v_ros alike.
+DEFINITIONS = {'vl2v_msgs': 'vl2v_msgs/msg', 'vision_msgs': 'tools/vision_msgs/msg'}
+NAMED = 5  # messages of a topic that cannot be read are named up to this number
+SECOND = 10 ** 9  # [ns]
+FILE_TOPIC = '/image'  # stands for the topic of pictures that come from no bag
+
+
+@lru_cache(maxsize=1)
+def message_types() -> Typestore:
+    """Return the types of ROS 2 and of this package's results."""
+    store = get_typestore(Stores.ROS2_HUMBLE)  # images and headers are the same in all of ROS 2
+    types: dict[str, Any] = {}
+    for package, folder in DEFINITIONS.items():
+        for path in sorted((share() / folder).glob('*.msg')):
+            types |= get_types_from_msg(path.read_text(encoding='utf-8'),
+                                        f'{package}/msg/{path.stem}')
+    store.register(types)
+    return store
+
+
+def is_bag(path: Path) -> bool:
+    """Return whether a path is meant as a bag: a file's ending, or a folder with metadata."""
+    if path.is_dir():
+        return any(file.suffix in BAGS or file.name == 'metadata.yaml' for file in path.iterdir())
+    return path.suffix in BAGS
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Reader]:
+    """Open a bag; whatever the library meets in it while the block runs is a ValueError."""
+    try:
+        with Reader(path) as reader:
+            yield reader
+    except FileNotFoundError as error:
+        raise ValueError(f'{path}: expected metadata.yaml in the folder of a bag, found none; a '
+                         'recording that was cut off lacks it: `ros2 bag reindex` writes it, or '
+                         'name the .mcap or .db3 file itself') from error
+    except Exception as error:  # damaged data lead the library into errors of any kind
+        raise ValueError(f'{path}: expected a bag of ROS 2, which is damaged or of another kind '
+                         f'({type(error).__name__}: {error}); `ros2 bag reindex` or `mcap '
+                         'recover` may save what is in it') from error
+
+
+def open_bag(path: Path, topics: Sequence[str], skip: Skip) -> Source:
+    """
+    Offer the images of a bag in the order of their recording.
+
+    :param topics: to read; none: all topics of images.
+    :param skip: is told of messages that cannot be read.
+    :raises ValueError: for a damaged bag, one without images or without these topics, and by the
+        pictures if none of them can be read.
+    """
+    with _opened(path) as reader:
+        found = {connection.topic: connection.msgtype for connection in reader.connections}
+        counts: Counter[str] = Counter()
+        for connection in _of_images(reader):
+            counts[connection.topic] += connection.msgcount
+        duration = reader.duration / SECOND
+    if missing := [topic for topic in topics if topic not in counts]:
+        raise ValueError(f'{path}: expected a topic of images ({", ".join(sorted(counts))}), got '
+                         f'{", ".join(missing)}')
+    chosen = {topic: counts[topic] for topic in topics or sorted(counts)}
+    count = sum(chosen.values())
+    if not count:
+        there = ', '.join(f'{topic} ({kind})' for topic, kind in sorted(found.items()))
+        raise ValueError(f'{path}: expected messages of {IMAGE} or {COMPRESSED_IMAGE}, found none '
+                         f'in {", ".join(chosen) or there or "an empty bag"}')
+    rate = (count - 1) / duration if count > 1 and duration > 0 else None
+    return Source(_pictures(path, tuple(chosen), skip), count, rate, topics=tuple(chosen))
+
+
+def _of_images(reader: Reader) -> list[Connection]:
+    return [connection for connection in reader.connections
+            if connection.msgtype in (IMAGE, COMPRESSED_IMAGE)]
+
+
+def _pictures(path: Path, topics: Sequence[str], skip: Skip) -> Iterator[Picture]:
+    shown, failed = 0, dict.fromkeys(topics, 0)
+    reason: ValueError | None = None
+    for topic, kind, recorded, data in _messages(path, topics):
+        try:
+            picture = _picture(path, topic, kind, recorded, data)
+        except ValueError as error:
+            reason = reason or error
+            failed[topic] += 1
+            if failed[topic] <= NAMED:
+                skip(f'{path}, {topic} at {seconds(recorded)} s: {error}')
+            continue
+        shown += 1
+        yield picture
+    for topic, count in failed.items():
+        if count > NAMED:
+            skip(f'{path}, {topic}: {count} messages in all')
+    if not shown:
+        raise ValueError(f'{path}: expected images, got {sum(failed.values())} messages of which '
+                         f'none can be read; the first: {reason}')
+
+
+def _messages(path: Path, topics: Sequence[str]) -> Iterator[tuple[str, str, int, bytes]]:
+    with _opened(path) as reader:
+        wanted = [connection for connection in _of_images(reader) if connection.topic in topics]
+        for connection, recorded, data in reader.messages(wanted):
+            yield connection.topic, connection.msgtype, recorded, data
+
+
+def _picture(path: Path, topic: str, kind: str, recorded: int, data: bytes) -> Picture:
+    try:
+        message: Any = message_types().deserialize_cdr(data, kind)
+    except Exception as error:  # as in _opened
+        raise ValueError(f'expected a {kind}, got {len(data)} bytes that are none ({error})'
+                         ) from error
+    frame: Frame = view(message) if kind == IMAGE else decode(
+        bytes(message.data), note=f' (format field: {message.format!r})')
+    stamp = message.header.stamp
+    return Picture(frame, path, stamp.sec * SECOND + stamp.nanosec, recorded, topic,
+                   message.header.frame_id)
+
+
+def seconds(time: int) -> str:
+    """Write a time [ns] as seconds, without loss."""
+    return f'{time // SECOND}.{time % SECOND:09d}'
+
+
+@contextmanager
+def writing(folder: Path, unknown_threshold: float, rate: float
+            ) -> Iterator[Callable[[Picture, Prediction], None]]:
+    """
+    Write a new bag with the labels and the classification of each picture.
+
+    Their topics are named after the image's: `<topic>/labels` and `<topic>/classification`; their
+    headers are the image's own, and they count as recorded when it was.
+
+    :param folder: to make; it holds metadata.yaml and `<its name>.mcap`.
+    :param unknown_threshold: cosine below which the classification leaves a label out.
+    :param rate: of still images, which have no time [Hz].
+    """
+    store, connections, number = message_types(), {}, 0
+    # The older of the versions that the library writes, so that older ROS 2 reads it too.
+    with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        def write(picture: Picture, prediction: Prediction) -> None:
+            nonlocal number
+            topic, otherwise = picture.topic or FILE_TOPIC, round(number * SECOND / rate)
+            number += 1
+            stamp = otherwise if picture.stamp is None else picture.stamp
+            recorded = otherwise if picture.recorded is None else picture.recorded
+            header = _header(store, stamp, picture.frame_id)
+            for name, message in (
+                    (f'{topic}/labels', _label_array(store, prediction, header)),
+                    (f'{topic}/classification',
+                     _classification(store, prediction, header, unknown_threshold))):
+                kind = message.__msgtype__
+                if name not in connections:
+                    connections[name] = writer.add_connection(name, kind, typestore=store)
+                writer.write(connections[name], recorded, store.serialize_cdr(message, kind))
+        yield write
+
+
+def _header(store: Typestore, stamp: int, frame_id: str) -> Any:
+    time = store.types['builtin_interfaces/msg/Time'](sec=stamp // SECOND, nanosec=stamp % SECOND)
+    return store.types['std_msgs/msg/Header'](stamp=time, frame_id=frame_id)
+
+
+def _label_array(store: Typestore, prediction: Prediction, header: Any) -> Any:
+    label = store.types['vl2v_msgs/msg/Label']
+    return store.types[LABELS](
+        header=header, vocabulary_version=prediction.vocabulary_version,
+        labels=[label(label=name, similarity=similarity, score=score) for name, similarity, score
+                in zip(prediction.labels, prediction.similarities, prediction.scores)],
+        unknown=prediction.unknown, unknown_score=prediction.unknown_score)
+
+
+def _classification(store: Typestore, prediction: Prediction, header: Any,
+                    unknown_threshold: float) -> Any:
+    hypothesis = store.types['vision_msgs/msg/ObjectHypothesis']
+    return store.types[CLASSIFICATION](header=header, results=[
+        hypothesis(class_id=name, score=score) for name, similarity, score
+        in zip(prediction.labels, prediction.similarities, prediction.scores)
+        if not prediction.unknown and similarity >= unknown_threshold])

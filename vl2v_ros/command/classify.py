@@ -1,0 +1,242 @@
+"""
+vl2v_classify: label images, folders, videos and bags with a list of your own, without ROS.
+
+An image named on the command line is explained: each label's similarity, and that of each of its
+prompts, so that one sees which sentence decided. Everything else gets a line per frame, or is
+written as a table (.csv), an annotated video (.mp4, .avi, ...) or a bag (.mcap, or a folder).
+"""
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+import itertools
+from pathlib import Path
+import signal
+import sys
+
+from tqdm import tqdm
+from vl2v_ros.command import bags, outputs
+from vl2v_ros.drawing.explanation_plot import Explanation, MOST_IMAGES, plot
+from vl2v_ros.files import replacing, share
+from vl2v_ros.images import sources
+from vl2v_ros.images.sources import Picture, Source
+from vl2v_ros.labeller import Labeller
+from vl2v_ros.model.prediction import Prediction
+from vl2v_ros.words import offline
+from vl2v_ros.words.cached_text import CachedText
+from vl2v_ros.words.explain import Reason, reasons
+from vl2v_ros.words.vocabulary import Vocabulary
+
+STILL_RATE = 2.0  # of images that become a video [Hz]
+
+
+def open_input(path: Path, topics: Sequence[str], skip: sources.Skip) -> Source:
+    """
+    Offer the pictures of an input, whatever it is.
+
+    :raises ValueError: for what is none, with what was expected.
+    """
+    if not path.exists():
+        raise ValueError(f'{path}: expected an image, a video, a bag or a folder, found nothing '
+                         'of this name')
+    if bags.is_bag(path):
+        return bags.open_bag(path, topics, skip)
+    if path.is_dir():
+        return sources.open_folder(path, skip)
+    ending = path.suffix.lower()
+    if ending in sources.IMAGES:
+        return sources.open_image(path)
+    if ending in sources.VIDEOS:
+        return sources.open_video(path, skip)
+    hint = '; `rosbags-convert` makes a bag of ROS 2 of it' if ending == '.bag' else ''
+    raise ValueError(f'{path}: expected an image ({", ".join(sources.IMAGES)}), a video '
+                     f'({", ".join(sources.VIDEOS)}), a bag ({", ".join(bags.BAGS)}) or a folder, '
+                     f'got a file that ends with {path.suffix!r}{hint}')
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; what can be checked without a model is checked here."""
+    parser = argparse.ArgumentParser(prog='vl2v_classify', description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add('input', nargs='*', type=Path, help='image, folder of images, video, *.mcap or bag folder')
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument('--labels', help='separated by commas: "mug, banana, apple"')
+    labels.add_argument('--vocabulary', help='*.yaml file; by default everyday things')
+    add('--checkpoint', type=Path, help='student, *.safetensors; by default the one that ships')
+    add('--known', nargs='?', const='', metavar='WORD', help='list the names that the checkpoint '
+        'knows without a network, or those near to a word, and do nothing else')
+    add('--device', default='auto', help='auto (CUDA, else CPU), cpu, cuda or cuda:N')
+    add('--top-k', type=_number(int, 1, 1000), default=5, help='labels per picture')
+    add('--unknown-threshold', type=_number(float, -1, 1),
+        help="cosine below which a picture is unknown; by default the checkpoint's")
+    add('--topic', action='append', default=[],
+        help='of a bag, can be given several times; by default all topics of images')
+    add('--out', type=Path, help=f'file to write: {", ".join(outputs.ENDINGS)}; without an '
+        'ending the folder of a new bag; without --out a table is printed')
+    add('--rate', type=_number(float, 0.01, 1000),
+        help="of a video that is written [Hz]; by default the input's, "
+        f'{STILL_RATE:g} for still images')
+    add('--plot', type=Path, help=f'PNG that shows why, of at most {MOST_IMAGES} images')
+    options = parser.parse_args(arguments)
+    if options.known is None and not options.input:
+        parser.error('expected an image, a folder of images, a video or a bag as input, got none')
+    if options.known is not None and options.input:
+        others = ' '.join(map(str, options.input))
+        parser.error(f'--known: expected no input beside it, got {others}; put several words in '
+                     'quotes')
+    return options
+
+
+def _number(kind: type, low: float, high: float) -> Callable[[str], float]:
+    def convert(given: str) -> float:
+        value = kind(given)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f'expected {low:g} to {high:g}, got {given}')
+        return value
+    convert.__name__ = {int: 'whole number', float: 'number'}[kind]  # argparse shows it
+    return convert
+
+
+def check(options: argparse.Namespace, inputs: Sequence[Source]) -> None:
+    """Raise ValueError for options that do not suit the inputs or each other."""
+    if options.topic and not any(source.topics for source in inputs):
+        raise ValueError('--topic: expected a bag among the inputs, got none')
+    for path in filter(None, (options.out, options.plot)):
+        if any(path.exists() and path.samefile(given) for given in options.input):
+            raise ValueError(f'{path} is an input and would be replaced; choose another name')
+        if path.is_dir():
+            raise ValueError(f'{path}: expected a name for what is written, got a folder that is '
+                             'there already; remove it, or choose another name')
+    if options.out:
+        outputs.check_ending(options.out)
+        topics = sorted({topic for source in inputs for topic in source.topics})
+        if options.out.suffix.lower() in outputs.CODECS and len(topics) > 1:
+            raise ValueError(f'--out {options.out}: expected one topic for a video, got '
+                             f'{", ".join(topics)}; choose one with --topic')
+    if options.plot:
+        count = sum(source.count for source in inputs)
+        if options.plot.suffix.lower() != '.png':
+            raise ValueError(f'--plot {options.plot}: expected a file that ends with .png')
+        if not all(source.still for source in inputs):
+            raise ValueError('--plot: expected images or folders of images, got a video or a bag')
+        if count > MOST_IMAGES:
+            raise ValueError(f'--plot: expected at most {MOST_IMAGES} images, got {count}')
+
+
+def print_known(word: str, encoder: CachedText) -> None:
+    """Print the names that need no network, or those near a word; raises ValueError for none."""
+    if not encoder.names:
+        raise ValueError('--known: expected a checkpoint with recorded prompts, but this one has '
+                         'none; each word goes to its text tower')
+    found = offline.nearest(word, encoder.names) if word else encoder.names
+    if not found:
+        raise ValueError(f'--known: none of the {len(encoder.names)} known names is near '
+                         f'{word!r}; --known alone lists them all')
+    print('\n'.join(found))
+
+
+def read_words(options: argparse.Namespace, labeller: Labeller) -> Vocabulary:
+    """Encode the labels; raises ValueError."""
+    shipped = share() / 'config/vocabularies/everyday.yaml'
+    named = options.vocabulary if options.labels is None else options.labels
+    words = labeller.vocabulary(shipped if named is None else named)
+    if words.note:
+        print(f'vl2v_classify: {words.note}', file=sys.stderr)
+    return words
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do what the command line asks for; raises ValueError or OSError."""
+    def skip(what: str) -> None:
+        tqdm.write(f'skipped {what}', sys.stderr)
+
+    labeller = Labeller.open(options.checkpoint, options.device)
+    if options.known is not None:
+        print_known(options.known, labeller.encoder)
+        return
+    inputs = [open_input(path, options.topic, skip) for path in options.input]
+    check(options, inputs)
+    # Words come first: what is wrong with them is said before anything is waited for.
+    words, classifier = read_words(options, labeller), labeller.classifier
+    threshold = options.unknown_threshold
+    if threshold is None:
+        threshold = classifier.spec.unknown_threshold
+    rate = options.rate or next((source.rate for source in inputs if source.rate), STILL_RATE)
+    count = sum(source.count for source in inputs)
+    explanations: list[Explanation] = []
+    with (outputs.writing(options.out, threshold, rate) if options.out
+          else nullcontext(print_line)) as write, \
+            replacing(options.plot) if options.plot else nullcontext() as drawing, \
+            tqdm(total=count or None, unit='picture', disable=None, leave=False) as progress:
+        for picture in itertools.chain.from_iterable(source.pictures for source in inputs):
+            [prediction] = classifier.classify([picture.frame], words, options.top_k, threshold)
+            explained = not options.out and picture.stamp is None and picture.file in options.input
+            if explained or options.plot:
+                [embedding] = classifier.embed([picture.frame])
+                why = reasons(embedding, words, prediction.labels)
+            progress.clear()
+            if explained:
+                print_reasons(picture, prediction, why)
+            else:
+                write(picture, prediction)
+            if options.plot:
+                title = '/'.join(picture.file.parts[-2:])
+                explanations.append(Explanation(title, picture.frame, prediction, why))
+            progress.update()
+        if options.plot:
+            plot(explanations, threshold, drawing)
+    for path in filter(None, (options.out, options.plot)):
+        print(f'wrote {path}')
+
+
+def best(prediction: Prediction) -> str:
+    """Say what a picture shows, in a few words."""
+    label = prediction.labels[0]
+    return f'unknown (nearest: {label})' if prediction.unknown else label
+
+
+def print_line(picture: Picture, prediction: Prediction) -> None:
+    """Print what a picture shows as one line."""
+    where = picture.topic or picture.file
+    when = '' if picture.stamp is None else f' {bags.seconds(picture.stamp)} s'
+    print(f'{where}{when}  similarity {prediction.similarities[0]:5.2f}  '
+          f'score {prediction.scores[0]:.2f}  {best(prediction)}', flush=True)
+
+
+def print_reasons(picture: Picture, prediction: Prediction, why: Sequence[Reason]) -> None:
+    """Print the labels of a picture with the similarity of each of their prompts."""
+    print(f'{picture.file}: {best(prediction)}')
+    print('  similarity  score')
+    for line in _table(prediction, why):
+        print(f'  {line}', flush=True)
+
+
+def _table(prediction: Prediction, why: Sequence[Reason]) -> Iterator[str]:
+    for label, similarity, score in zip(prediction.labels, prediction.similarities,
+                                        prediction.scores):
+        yield f'{similarity:10.3f}  {score:5.3f}  {label}'
+        yield from (f'{reason.similarity:10.3f}           {reason.prompt}'
+                    for reason in why if reason.label == label)
+    background = [reason for reason in why if not reason.label]
+    if background:
+        yield ' ' * 19 + '(background, counts as unknown)'
+        yield from (f'{reason.similarity:10.3f}           {reason.prompt}'
+                    for reason in background)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; exit with 1 and one line if it cannot be done."""
+    # So that files that are not whole are removed, as after Ctrl-C; and `| head` ends it quietly.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    options = parse(arguments)
+    try:
+        run(options)
+    except (ValueError, OSError) as error:
+        sys.exit(f'vl2v_classify: {error}')
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,47 @@
+"""Draw predictions onto frames, for people."""
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from vl2v_ros.images.frame import Frame, to_rgb
+from vl2v_ros.model.prediction import Prediction
+
+ROWS = 5  # labels drawn at most
+TEXT, BAR, UNKNOWN = (255, 255, 255), (38, 128, 120), (170, 100, 20)  # RGB
+
+
+def draw(frame: Frame, prediction: Prediction) -> np.ndarray:
+    """
+    Draw the best labels, each with its cosine similarity, on a bar as long as its score.
+
+    :return: a new (H, W, 3) uint8 RGB array.
+    """
+    rgb = to_rgb(frame)
+    height, width = rgb.shape[:2]
+    size = max(9, min(height // 28, width // 34))  # of the letters [px]
+    step = size * 3 // 2
+    rows = min(ROWS, len(prediction.labels), max(1, height // step - 1))
+    panel = rgb[:min(height, step * rows + step // 2), :min(width, size * 16)]
+    panel //= 3  # dark, so that the text reads on any picture
+    image = Image.fromarray(panel)
+    canvas = ImageDraw.Draw(image)
+    for row in range(rows):
+        label, unknown = prediction.labels[row], prediction.unknown and row == 0
+        top, middle = step // 4 + row * step, step // 4 + row * step + (step - 2) // 2
+        canvas.rectangle((0, top, round(prediction.scores[row] * panel.shape[1]), top + step - 3),
+                         fill=UNKNOWN if unknown else BAR)
+        canvas.text((3 * size, middle), f'{prediction.similarities[row]:.2f}', TEXT, font(size),
+                    'rm')
+        canvas.text((4 * size, middle), f'unknown ({label}?)' if unknown else label, TEXT,
+                    font(size), 'lm')
+    panel[:] = np.asarray(image)
+    return rgb
+
+
+@lru_cache(maxsize=8)
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """Return the font of what is drawn; size: of the letters [px]."""
+    try:  # on most Linux systems; it has Latin, Greek, Cyrillic and more
+        return ImageFont.truetype('DejaVuSans.ttf', size)
+    except OSError:
+        return ImageFont.load_default(size)

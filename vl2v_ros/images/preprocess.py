@@ -1,0 +1,86 @@
+"""
+Frames -> (B, 3, S, S) in [0, 1]: the only resize, for running, evaluation and training alike.
+
+A frame is cropped to its centred square ('shortest', as CLIP does) or kept whole and stretched
+('squash'). What is at least twice as large as S is halved, by the mean of 2 x 2 pixels, until it
+is not; the rest of the way is bilinear, as between the levels of an image pyramid. What was not
+halved is reduced by the mean over each target pixel's area, or enlarged bilinearly. (The mean over
+areas would do for all, but takes OpenCV several times as long for a camera's image.)
+
+This is the way of the CPU, on uint8; runtime/device_resize.py does the same on a GPU.
+"""
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from vl2v_ros.images.frame import Frame
+
+if TYPE_CHECKING:  # a robot without a GPU starts without torch, see runtime/__init__.py
+    import torch
+
+RESIZE_MODES = ('shortest', 'squash')  # the names open_clip uses
+
+_TO_RGB = {'bgr': cv2.COLOR_BGR2RGB, 'rgba': cv2.COLOR_RGBA2RGB, 'bgra': cv2.COLOR_BGRA2RGB,
+           'mono': cv2.COLOR_GRAY2RGB}
+
+
+def crop(pixels: np.ndarray, resize_mode: str) -> np.ndarray:
+    """Return the part of (H, W, C) pixels that the model sees, as a view."""
+    if resize_mode == 'squash':
+        return pixels
+    assert resize_mode == 'shortest', resize_mode
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top:top + side, left:left + side]
+
+
+def plan(height: int, width: int, size: int) -> tuple[int, bool]:
+    """Return how often pixels are halved, and whether the rest of the way is by areas."""
+    count = 0
+    while min(height, width) >= 2 * size and height % 2 == width % 2 == 0:
+        height, width, count = height // 2, width // 2, count + 1
+    halved = count > 0 and max(height, width) < 2 * size
+    return count, min(height, width) >= size and not halved
+
+
+def resize_on_cpu(frames: Sequence[Frame], size: int, resize_mode: str,
+                  batch: np.ndarray | None = None) -> np.ndarray:
+    """
+    Resize frames to one (B, S, S, 3) uint8 RGB batch, without a copy of full size.
+
+    :param batch: where to put it, instead of new memory.
+    """
+    if batch is None:
+        batch = np.empty((len(frames), size, size, 3), np.uint8)
+    for frame, target in zip(frames, batch):
+        pixels = crop(frame.pixels, resize_mode)
+        count, by_areas = plan(*pixels.shape[:2], size)
+        for _ in range(count):
+            pixels = cv2.resize(pixels, (pixels.shape[1] // 2, pixels.shape[0] // 2),
+                                interpolation=cv2.INTER_AREA)
+        interpolation = cv2.INTER_AREA if by_areas else cv2.INTER_LINEAR
+        if frame.order == 'rgb':
+            cv2.resize(pixels, (size, size), dst=target, interpolation=interpolation)
+        else:
+            small = cv2.resize(pixels, (size, size), interpolation=interpolation)
+            cv2.cvtColor(small, _TO_RGB[frame.order], dst=target)
+    return batch
+
+
+def to_unit_range(batch: 'torch.Tensor') -> 'torch.Tensor':
+    """Convert a (B, S, S, 3) uint8 batch to (B, 3, S, S) float32 in [0, 1]."""
+    return batch.permute(0, 3, 1, 2).float() / 255
+
+
+def preprocess(frames: Sequence[Frame], size: int, resize_mode: str) -> 'torch.Tensor':
+    """
+    Prepare frames on the CPU.
+
+    :param frames: B frames of any size.
+    :param size: side S of the model's input [px].
+    :return: (B, 3, S, S) float32 RGB in [0, 1].
+    """
+    import torch
+    return to_unit_range(torch.from_numpy(resize_on_cpu(frames, size, resize_mode)))

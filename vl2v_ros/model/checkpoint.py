@@ -1,0 +1,153 @@
+"""
+One safetensors file per student, the only contract with training: weights and JSON spec.
+
+Beside them it may hold the student in 8 bits, as the bytes of an OpenVINO model.
+"""
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import safe_open, SafetensorError
+from vl2v_ros.files import replacing
+from vl2v_ros.model.spec import Graph, StudentSpec
+from vl2v_ros.words.encoder import TextTower
+
+if TYPE_CHECKING:
+    import torch
+    from vl2v_ros.model.student import Student
+
+FORMAT = 'vl2v_student'
+VERSION = 1
+INT8 = {name: f'int8.{name}' for name in Graph._fields}  # names of tensors
+
+
+def save(student: 'Student', path: Path, int8: Graph | None = None) -> None:
+    """
+    Write the student atomically.
+
+    :param int8: made from these very weights. It has to be given: the `student.int8` of a file
+        that was loaded is of no use to whoever trained the student since.
+    """
+    from safetensors.torch import save as to_bytes
+    import torch
+    spec = {'version': VERSION, **asdict(student.spec)}
+    weights = {name: weight.contiguous() for name, weight in student.state_dict().items()}
+    if int8:
+        weights |= {INT8[name]: torch.frombuffer(bytearray(part), dtype=torch.uint8)
+                    for name, part in int8._asdict().items()}
+    with replacing(path) as temporary:
+        # Not save_file: what it writes can be read by its owner alone.
+        temporary.write_bytes(to_bytes(weights, {FORMAT: json.dumps(spec)}))
+
+
+@dataclass(frozen=True)
+class StoredStudent:
+    """
+    A student in a file, of which only the header was read.
+
+    has_int8: whether the file holds the student in 8 bits, too.
+    graphs: folder in which what a CPU runs is kept, so that the next start needs no torch.
+    """
+
+    path: Path
+    spec: StudentSpec
+    has_int8: bool
+    graphs: Path
+
+    def load(self) -> 'Student':
+        """Read all of it; raises ValueError as `load` does."""
+        return load(self.path)
+
+
+def open_stored(path: Path, graphs: Path) -> StoredStudent:
+    """
+    Read a checkpoint's header, which needs no torch.
+
+    :raises ValueError: as `load` does, but for its weights.
+    """
+    with _opened(path, 'np') as (file, spec):
+        return StoredStudent(path, spec, not set(INT8.values()).isdisjoint(file.keys()), graphs)
+
+
+def is_student(path: Path) -> bool:
+    """Return whether a file is a student, and not other weights or no file that can be read."""
+    try:
+        with safe_open(path, 'np') as file:
+            return FORMAT in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def load(path: Path) -> 'Student':
+    """
+    Read a student, in evaluation mode, in float32, on the CPU.
+
+    :raises ValueError: when the file is missing, damaged, of another format, or its weights do
+        not fit its spec. Whether OpenVINO can read `int8` shows when it is run.
+    """
+    from vl2v_ros.model.student import Student  # with torch and timm: seconds of a start
+    with _opened(path, 'pt') as (file, spec):
+        weights = {name: file.get_tensor(name) for name in file.keys()}
+    try:
+        student = Student(spec)
+    except ValueError as error:
+        raise ValueError(f'checkpoint {path}: bad spec in its header: {error}') from error
+    student.int8 = _take_int8(weights, path)
+    try:
+        student.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f'checkpoint {path}: its weights do not fit its own spec: {error}'
+                         ) from error
+    return student.eval()
+
+
+@contextmanager
+def _opened(path: Path, framework: str) -> Iterator[tuple[safe_open, StudentSpec]]:
+    if not path.is_file():
+        raise ValueError(f'checkpoint: expected a file, found none at {path}; train one with '
+                         'training/distill.py, or correct the path')
+    try:
+        with safe_open(path, framework) as file:
+            metadata = file.metadata() or {}
+            if FORMAT not in metadata:
+                raise ValueError(f'checkpoint {path}: expected a student written by vl2v_ros '
+                                 f'({FORMAT!r} in the safetensors header), found the entries '
+                                 f'{sorted(metadata)}')
+            yield file, _parse_spec(metadata[FORMAT], path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f'checkpoint {path}: expected a safetensors file, but it is damaged or '
+                         f'of another format ({error}); copy or export it again') from error
+
+
+def _take_int8(tensors: dict[str, 'torch.Tensor'], path: Path) -> Graph | None:
+    """Take the student in 8 bits out of a file's tensors; None if they have none of it."""
+    parts = {part: tensors.pop(name) for part, name in INT8.items() if name in tensors}
+    if not parts:
+        return None
+    if parts.keys() != INT8.keys() or any(
+            str(tensor.dtype) != 'torch.uint8' or tensor.dim() != 1 or not len(tensor)
+            for tensor in parts.values()):
+        found = ', '.join(f'{INT8[part]} {tensor.dtype} {tuple(tensor.shape)}'
+                          for part, tensor in parts.items())
+        raise ValueError(f'checkpoint {path}: expected {" and ".join(INT8.values())} as rows of '
+                         f'bytes, found {found}; copy or export it again')
+    return Graph(**{part: tensor.numpy().tobytes() for part, tensor in parts.items()})
+
+
+def _parse_spec(text: str, path: Path) -> StudentSpec:
+    try:
+        spec = json.loads(text)
+        version = spec.pop('version')
+        if version != VERSION:
+            raise ValueError(f'expected format version {VERSION}, got {version!r}; '
+                             'update vl2v_ros or export the student again')
+        unknown = spec.keys() - {field.name for field in fields(StudentSpec)}
+        if unknown:
+            raise ValueError(f'unknown fields {sorted(unknown)}')
+        spec['text_tower'] = TextTower(**spec['text_tower'])
+        return StudentSpec(**spec)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f'checkpoint {path}: bad spec in its header: {error}') from error

@@ -1,0 +1,59 @@
+"""Classifier: frames and a vocabulary -> predictions."""
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from vl2v_ros import frame_profile
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.model.prediction import Prediction
+from vl2v_ros.model.runtime.choose import create
+from vl2v_ros.words.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from vl2v_ros.model.checkpoint import StoredStudent
+    from vl2v_ros.model.student import Student
+
+
+class Classifier:
+    """One student, ready to run; not thread-safe, because its runtime is not."""
+
+    def __init__(self, student: 'Student | StoredStudent', device: str = 'auto', half: bool = True
+                 ) -> None:
+        """Prepare the student on a device, see `runtime.create`; raises ValueError."""
+        self.spec = student.spec
+        self.runtime = create(student, device, half)
+
+    def embed(self, frames: Sequence[Frame]) -> np.ndarray:
+        """Return (B, D) float32 unit rows, for what needs more of frames than their labels."""
+        return self.runtime.embed(frames)
+
+    def classify(self, frames: Sequence[Frame], vocabulary: Vocabulary, top_k: int = 5,
+                 unknown_threshold: float | None = None) -> list[Prediction]:
+        """
+        Name what frames show, as one batch.
+
+        The predict stage of VL2V-ADiP: the most similar text prototype wins.
+
+        :param top_k: how many labels a prediction holds, at least 1.
+        :param unknown_threshold: cosine in [-1, 1]; by default the student's own.
+        """
+        if unknown_threshold is None:
+            unknown_threshold = self.spec.unknown_threshold
+        temperature = self.spec.temperature
+        matches = self.runtime.match(frames, vocabulary.prototypes, vocabulary.background_rows,
+                                     top_k, temperature)
+        scores = np.exp(matches.similarities / temperature - matches.log_partition[:, None])
+        # What the best label has to reach; float64, which holds the threshold as it is.
+        needed = np.maximum(matches.background.astype(np.float64), unknown_threshold)
+        lacking = needed - matches.similarities[:, 0]
+        # The logistic function, written so that nothing overflows far from its middle. Against a
+        # background prompt it is the softmax over that and the best label.
+        unknown_scores = (1 + np.tanh(lacking / (2 * temperature))) / 2
+        predictions = [
+            Prediction(tuple(vocabulary.labels[index] for index in indices), tuple(similarities),
+                       tuple(row), unknown, unknown_score, vocabulary.version)
+            for indices, similarities, row, unknown, unknown_score in zip(
+                matches.indices.tolist(), matches.similarities.tolist(), scores.tolist(),
+                (lacking > 0).tolist(), unknown_scores.tolist())]
+        frame_profile.mark('match')
+        return predictions

@@ -1,0 +1,88 @@
+"""How a student is executed: torch on a GPU, OpenVINO on a CPU; chosen once, at start."""
+import ctypes
+import gc
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from vl2v_ros.model.checkpoint import StoredStudent
+from vl2v_ros.model.runtime.matching import Runtime
+
+if TYPE_CHECKING:
+    from vl2v_ros.model.student import Student
+
+# Without this, importing OpenVINO, and NNCF, reports their use over the network.
+sys.modules.setdefault('openvino_telemetry', None)
+
+
+def create(student: 'Student | StoredStudent', device: str = 'auto', half: bool = True) -> Runtime:
+    """
+    Choose how to execute a student.
+
+    On a CPU, one that is `StoredStudent` starts without torch from the second time on.
+
+    :param device: 'auto' (CUDA, else CPU), 'cuda', 'cuda:1', ... or 'cpu'.
+    :param half: half precision on CUDA, and on a CPU that computes in it at twice the speed;
+        others compute in float32. In both the student's int8 comes first, on a CPU.
+    :raises ValueError: for another device, one that is not there, or int8 that cannot be read.
+    """
+    if device == 'cpu':
+        return _on_cpu(student, half, 'asked for')
+    if device == 'auto' and not _has_driver():
+        return _on_cpu(student, half, 'no CUDA driver was found')
+    import torch
+    if device == 'auto':
+        if torch.cuda.is_available():
+            return _on_cuda(student, 'cuda', half, 'a CUDA device was found')
+        built = 'finds no CUDA device' if torch.version.cuda else 'was built without CUDA'
+        return _on_cpu(student, half, f'torch {torch.__version__} {built}')
+    asked = re.fullmatch('cuda(?::(0|[1-9][0-9]*))?', device)
+    if not asked:
+        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
+    count = torch.cuda.device_count()
+    if int(asked[1] or 0) >= count:
+        raise ValueError(f'device: {device!r} was asked for, but torch {torch.__version__} finds '
+                         f"{count} CUDA devices; use 'auto' or 'cpu', or repair the driver")
+    return _on_cuda(student, device, half, 'asked for')
+
+
+def _has_driver() -> bool:
+    """Tell whether there can be a CUDA device, without torch, which takes a second to import."""
+    try:
+        ctypes.CDLL('libcuda.so.1')
+        return True
+    except OSError:
+        return False
+
+
+def free_memory() -> None:
+    """Give back the memory of runtimes that nobody holds any more, on the GPU too."""
+    gc.collect()
+    torch = sys.modules.get('torch')
+    if torch and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _loaded(student: 'Student | StoredStudent') -> 'Student':
+    return student.load() if isinstance(student, StoredStudent) else student
+
+
+def _on_cuda(student: 'Student | StoredStudent', device: str, half: bool, why: str) -> Runtime:
+    import torch
+    from vl2v_ros.model.runtime.torch_runtime import TorchRuntime
+    return TorchRuntime(_loaded(student), torch.device(device), half, why)
+
+
+def _on_cpu(student: 'Student | StoredStudent', half: bool, why: str) -> Runtime:
+    try:
+        from vl2v_ros.model.runtime.openvino_runtime import OpenVinoRuntime
+        return OpenVinoRuntime(student, why, half)
+    except (ImportError, RuntimeError) as error:
+        import torch
+        from vl2v_ros.model.runtime.torch_runtime import TorchRuntime
+        student = _loaded(student)
+        better = 'is faster' if student.int8 is None else 'would compute in int8'
+        failed = 'imported' if isinstance(error, ImportError) else 'used'
+        reason = ' '.join(str(error).split())  # OpenVINO's are of several lines
+        return TorchRuntime(student, torch.device('cpu'), False,
+                            f'{why}; OpenVINO, which {better}, cannot be {failed}: {reason}')

@@ -1,0 +1,48 @@
+"""A student's weights -> the graph that OpenVINO runs; needs torch, and seconds."""
+from pathlib import Path
+from tempfile import TemporaryDirectory
+import warnings
+
+import openvino
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+import torch
+from torch import nn
+from vl2v_ros.images.preprocess import to_unit_range
+from vl2v_ros.model.spec import Graph
+from vl2v_ros.model.student import Student
+
+
+class _FromBytes(nn.Module):
+    """Student with its conversion from uint8, so that one graph holds all after the resize."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.student(to_unit_range(batch))  # (B, S, S, 3) -> (B, D)
+
+
+def convert(student: Student) -> openvino.Model:
+    """Return the weights of a student as a graph, (B, S, S, 3) uint8 -> (B, D); takes seconds."""
+    size = student.spec.image_size
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter('ignore', FutureWarning)  # of torch, about this way of tracing
+        warnings.simplefilter('ignore', torch.jit.TracerWarning)  # of fixed sizes; they are
+        traced = torch.jit.trace(_FromBytes(student).eval(), example, check_trace=False)
+    # What openvino.convert_model does, without its two further traces: seconds of a start.
+    decoder = TorchScriptPythonDecoder(traced, example_input=(example,))  # outlives `load`
+    frontend = FrontEndManager().load_by_framework('pytorch')
+    model = frontend.convert(frontend.load(decoder))
+    model.reshape([-1, size, size, 3])
+    return model
+
+
+def write(model: openvino.Model) -> Graph:
+    """Return a graph as bytes."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, 'graph.xml')
+        openvino.save_model(model, path, compress_to_fp16=False)
+        return Graph(path.read_bytes(), path.with_suffix('.bin').read_bytes())

@@ -1,0 +1,79 @@
+"""StudentSpec: what a checkpoint says of its student; read without torch."""
+from dataclasses import dataclass
+import math
+from typing import NamedTuple
+
+from vl2v_ros.checks import check_ranges
+from vl2v_ros.images.preprocess import RESIZE_MODES
+from vl2v_ros.words.encoder import TextTower
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+PROJECTORS = ('linear', 'mlp')
+
+
+@dataclass(frozen=True)
+class StudentSpec:
+    """
+    All that is needed to rebuild and use a student beside its weights.
+
+    backbone: timm model name.
+    width: D, of the embeddings; equals the text tower's.
+    image_size: side S of the input [px].
+    mean, std: per RGB channel, of pixels in [0, 1].
+    projector: 'linear', or 'mlp' with one hidden layer.
+    resize_mode: 'shortest' crops the centred square, 'squash' keeps the whole frame.
+    temperature: score = softmax(similarity / temperature) over the labels.
+    unknown_threshold: best cosine similarity below which a frame shows none of the labels.
+    text_tower: what made the prototypes this student was trained towards.
+    templates: of vocabularies that bring none of their own, see vocabulary.build.
+    teacher, trained_on: for people.
+    """
+
+    backbone: str
+    width: int
+    image_size: int
+    text_tower: TextTower
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    projector: str = 'linear'
+    resize_mode: str = 'shortest'
+    temperature: float = 0.07
+    unknown_threshold: float = 0.0
+    templates: tuple[str, ...] = ('a photo of a {label}. {description}',)
+    teacher: str = ''
+    trained_on: str = ''
+
+    def __post_init__(self) -> None:
+        """Check ranges; raises ValueError that names the field."""
+        for name in ('mean', 'std'):
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+            if len(getattr(self, name)) != 3:
+                raise ValueError(f'{name}: expected 3 numbers, got {getattr(self, name)}')
+        object.__setattr__(self, 'templates', tuple(self.templates))
+        for name in ('width', 'image_size'):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f'{name}: expected an integer, got {getattr(self, name)!r}')
+        check_ranges(self, (
+            ('width', self.width >= 1, 'at least 1'),
+            ('image_size', self.image_size >= 1, 'at least 1 [px]'),
+            ('mean', all(map(math.isfinite, self.mean)), 'finite numbers'),
+            ('std', all(0 < value < math.inf for value in self.std), 'positive numbers'),
+            ('projector', self.projector in PROJECTORS, f'one of {PROJECTORS}'),
+            ('resize_mode', self.resize_mode in RESIZE_MODES, f'one of {RESIZE_MODES}'),
+            ('temperature', 0 < self.temperature < math.inf, 'a positive number'),
+            ('templates', self.templates and all('{label}' in one for one in self.templates),
+             'at least one text with the place {label}'),
+            ('unknown_threshold', -1 <= self.unknown_threshold <= 1, 'a cosine in [-1, 1]'),
+        ))
+
+
+class Graph(NamedTuple):
+    """
+    A student as OpenVINO's two files: (B, S, S, 3) uint8 RGB in, (B, D) float32 unit rows out.
+
+    It belongs to the weights it was made from.
+    """
+
+    xml: bytes
+    bin: bytes

@@ -1,0 +1,70 @@
+"""What a classifier has while it is configured, and what it has while it is active."""
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+import time
+
+import numpy as np
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.labeller import Labeller
+from vl2v_ros.model.classifier import Classifier
+from vl2v_ros.nodes.image_executor import ImageExecutor
+from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.nodes.vocabulary_keeper import cache_dir, VocabularyKeeper
+from vl2v_ros.nodes.worker import Worker
+from vl2v_ros.words.vocabulary import Vocabulary
+
+WARM_UP_SIZES = ((480, 640), (1080, 1920))  # (H, W) [px]
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A student that is ready to run, and its vocabulary."""
+
+    classifier: Classifier
+    keeper: VocabularyKeeper
+
+
+@dataclass(frozen=True, eq=False)
+class Running:
+    """The threads that take images in, and that label them."""
+
+    worker: Worker
+    images: ImageExecutor
+
+
+def open_student(parameters: ClassifierParameters, logger: RcutilsLogger) -> Labeller:
+    """Read the student that a parameter names, and load it; raises ValueError."""
+    if not parameters.checkpoint:
+        raise ValueError('expected a student: set the parameter checkpoint to a *.safetensors '
+                         'file')
+    path = Path(parameters.checkpoint).expanduser()
+    labeller = Labeller.open(path, parameters.device, parameters.half, cache_dir(parameters))
+    spec = labeller.spec
+    logger.info(f'student {path}: {spec.backbone}, {spec.image_size} px, width {spec.width}, '
+                f'teacher: {spec.teacher or "not named"}')
+    logger.info(f'runs on {labeller.classifier.runtime.description}')
+    return labeller
+
+
+def load(labeller: Labeller, parameters: Callable[[], ClassifierParameters],
+         versions: Iterator[int], announce: Callable[[Vocabulary], None],
+         logger: RcutilsLogger) -> Loaded:
+    """
+    Encode the vocabulary, and warm up.
+
+    :param parameters: gives the current ones.
+    :param versions: numbers of vocabularies; no number stands for two.
+    :param announce: receives each vocabulary that becomes the current one.
+    :raises ValueError: for a vocabulary that is of no use.
+    """
+    keeper = VocabularyKeeper(parameters, labeller.encoder, labeller.spec.templates, versions,
+                              announce, logger)
+    start, classifier = time.monotonic(), labeller.classifier
+    for height, width in WARM_UP_SIZES:
+        frame = Frame(np.zeros((height, width, 3), np.uint8))
+        for batch in range(1, len(parameters().cameras) + 1):
+            classifier.classify([frame] * batch, keeper.current)
+    logger.info(f'warmed up in {time.monotonic() - start:.2f} s')
+    return Loaded(classifier, keeper)

@@ -1,0 +1,249 @@
+"""What the node does with vocabularies: it starts with one, changes, enriches and keeps it."""
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+import threading
+import traceback
+
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from vl2v_msgs.srv import SetVocabulary
+from vl2v_ros.files import replacing
+from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.words import cached_text
+from vl2v_ros.words.encoder import TextEncoder
+from vl2v_ros.words.labels import add, check_labels, check_texts, Entry, remove
+from vl2v_ros.words.language_model import (
+    Answers,
+    check_endpoint,
+    check_key_variable,
+    check_question,
+    describe,
+    LanguageModel,
+)
+from vl2v_ros.words.vocabulary import build, Vocabulary
+from vl2v_ros.words.vocabulary_file import dump, parse, VocabularyFile
+
+Request = SetVocabulary.Request
+
+
+def check_parameters(parameters: ClassifierParameters) -> None:
+    """Raise ValueError for a setting of the language model that cannot work."""
+    if parameters.llm_endpoint:
+        check_endpoint(parameters.llm_endpoint)
+    check_question(parameters.llm_question)
+    check_key_variable(parameters.llm_key_variable)
+
+
+def cache_dir(parameters: ClassifierParameters) -> Path:
+    """Return the folder in which prompts and answers are kept."""
+    return Path(parameters.cache_dir or cached_text.default_cache_dir()).expanduser()
+
+
+@dataclass
+class Enrichment:
+    """A request for descriptions that is under way; `stop` ends it."""
+
+    labels: list[str]
+    answered: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def count(self, label: str) -> None:
+        """Note that a label was answered or has failed."""
+        self.answered += 1
+
+
+class VocabularyKeeper:
+    """
+    The vocabulary in force of a node that is configured.
+
+    Changes come one after the other, from the threads of services and from the one that asks a
+    language model; who reads `in_force` never waits for them.
+    """
+
+    def __init__(self, parameters: Callable[[], ClassifierParameters], encoder: TextEncoder,
+                 templates: Sequence[str], versions: Iterator[int],
+                 announce: Callable[[Vocabulary], None], logger: RcutilsLogger) -> None:
+        """
+        Put the vocabulary in force that the node was kept with, or else configured with.
+
+        :param parameters: gives those in force.
+        :param templates: the student's, for vocabularies that have none.
+        :param versions: numbers of vocabularies; no number stands for two.
+        :param announce: told of each vocabulary that comes in force.
+        :raises ValueError: if the configured vocabulary is of no use.
+        """
+        self._parameters, self._encoder, self._versions = parameters, encoder, versions
+        self._templates, self._announce, self._logger = templates, announce, logger
+        self._changing = threading.Lock()
+        self._closed = False
+        self._enrichment: Enrichment | None = None
+        self.enrichment_said = 'not asked for'
+        self.problems: dict[str, str] = {}  # by subject
+        self._background = check_texts([prompt for prompt in parameters().background if prompt],
+                                       'parameter background, prompt', 'a sentence')
+        self.persist = self._persist_path()
+        self.current = self._start()
+
+    def _persist_path(self) -> Path | None:
+        named = self._parameters().persist
+        if named and not named.lower().endswith(('.yaml', '.yml')):
+            raise ValueError(f'parameter persist: expected the path of a *.yaml file, got {named}')
+        return Path(named).expanduser() if named else None
+
+    def _start(self) -> Vocabulary:
+        if self.persist and self.persist.exists():
+            try:
+                self._file = parse(str(self.persist))
+                vocabulary = self._build(self._file)
+                self._logger.info(f'goes on with the vocabulary kept in {self.persist}')
+                self._tell(vocabulary)
+                return vocabulary
+            except ValueError as error:
+                self._warn('persist', f'{error}; the configured vocabulary is used instead')
+        self._file = parse(self._parameters().vocabulary)
+        vocabulary = self._build(self._file)
+        self._tell(vocabulary)
+        return vocabulary
+
+    def _tell(self, vocabulary: Vocabulary) -> None:
+        """Announce what comes in force, and log which prompts it does with, if not with all."""
+        self._announce(vocabulary)
+        if vocabulary.note:
+            self._logger.warning(f'vocabulary: {vocabulary.note}')
+            self._logger.info('prompts in use: ' + ', '.join(map(repr, vocabulary.prompts)))
+
+    def _build(self, file: VocabularyFile) -> Vocabulary:
+        background = {prompt.casefold(): prompt for prompt in (*file.background,
+                                                               *self._background)}
+        return build(file.entries, self._encoder, next(self._versions),
+                     file.templates or self._templates, tuple(background.values()))
+
+    def close(self) -> None:
+        """Change nothing any more; what is being asked for is not waited for."""
+        self._closed = True
+        self._drop_enrichment()
+
+    @property
+    def enrichment(self) -> str:
+        """What became of the descriptions that were asked for last."""
+        pending = self._enrichment
+        return self.enrichment_said if pending is None else (
+            f'{pending.answered} of {len(pending.labels)} answered')
+
+    def change(self, request: Request) -> str:
+        """
+        Do what a request asks for, and say what was done.
+
+        :raises ValueError: if it cannot be done; the vocabulary is then what it was.
+        """
+        with self._changing:
+            file = self._requested(request)
+            vocabulary = self._build(file)
+            if self._closed:
+                raise ValueError('the node was cleaned up meanwhile')
+            said = [f'{len(file.entries)} labels in force']
+            if vocabulary.truncated:
+                said.append('cut, because their prompt is longer than the text tower reads: '
+                            + ', '.join(vocabulary.truncated))
+            if vocabulary.note:
+                said.append(vocabulary.note)
+            if self._drop_enrichment():
+                said.append('the descriptions asked for before are not waited for any more')
+            self.problems.clear()
+            self.enrichment_said = 'not asked for'
+            self._adopt(file, vocabulary, keep=request.operation != Request.RESET)
+            if request.enrich:
+                said.append(self._enrich())
+        return '; '.join([*said, *self.problems.values()])
+
+    def _requested(self, request: Request) -> VocabularyFile:
+        file = self._file
+        if request.operation == Request.RESET:
+            return parse(self._parameters().vocabulary)
+        if request.operation == Request.REMOVE:
+            return replace(file, entries=remove(file.entries, request.labels))
+        entries = check_labels(request.labels, request.descriptions)
+        if request.operation == Request.REPLACE:
+            return replace(file, entries=entries)
+        if request.operation == Request.ADD:
+            return replace(file, entries=add(file.entries, entries))
+        raise ValueError('operation: expected REPLACE (0), ADD (1), REMOVE (2) or RESET (3), got '
+                         f'{request.operation}')
+
+    def _adopt(self, file: VocabularyFile, vocabulary: Vocabulary, keep: bool = True) -> None:
+        self._file, self.current = file, vocabulary
+        self._tell(vocabulary)
+        if self.persist is None:
+            return
+        try:
+            if keep:
+                with replacing(self.persist) as temporary:
+                    temporary.write_text(dump(file), encoding='utf-8')
+            else:  # so that the next start follows the parameter again
+                self.persist.unlink(missing_ok=True)
+        except OSError as error:
+            self._warn('persist', f'not kept for the next start: {error}')
+
+    def _enrich(self) -> str:
+        """Begin to ask for the descriptions that labels lack, and say so or why not."""
+        labels = [label for label, entry in self._file.entries.items() if not entry.descriptions]
+        if not labels:
+            return 'every label has a description already'
+        parameters = self._parameters()
+        try:
+            if not parameters.llm_endpoint or not parameters.llm_model:
+                raise ValueError('set the parameters llm_endpoint and llm_model to a language '
+                                 'model')
+            model = LanguageModel(parameters.llm_endpoint, parameters.llm_model,
+                                  parameters.llm_question, parameters.llm_key_variable,
+                                  parameters.llm_timeout)
+        except ValueError as error:
+            self._warn('enrichment', f'not enriched: {error}')
+            return 'plain prompts are used'  # why, the problems say
+        enrichment = self._enrichment = Enrichment(labels)
+        threading.Thread(target=self._ask, args=(enrichment, self._file, model), daemon=True,
+                         name='enrichment').start()
+        return (f'descriptions of {len(labels)} labels are asked for; ~/vocabulary and '
+                '/diagnostics tell what becomes of them')
+
+    def _ask(self, enrichment: Enrichment, file: VocabularyFile, model: LanguageModel) -> None:
+        """Ask for descriptions, and put them in force if nothing else came meanwhile."""
+        try:
+            answers = describe(enrichment.labels, model, cache_dir(self._parameters()),
+                               enrichment.count, enrichment.stop)
+            with self._changing:
+                if not enrichment.stop.is_set():
+                    self._use(answers, file)
+        except Exception as error:  # noqa: BLE001 frames are labelled whatever fails here
+            if not isinstance(error, ValueError):
+                self._logger.error(traceback.format_exc())
+            if not enrichment.stop.is_set():
+                self._warn('enrichment', f'not enriched: {error}')
+        finally:
+            if self._enrichment is enrichment:
+                self._enrichment = None
+
+    def _use(self, answers: Answers, file: VocabularyFile) -> None:
+        found, failures = answers.descriptions, answers.failures
+        self.enrichment_said = f'{len(found)} of {len(found) + len(failures)} found'
+        if found:
+            entries = add(file.entries, {label: Entry((sentence,))
+                                         for label, sentence in found.items()})
+            enriched = replace(file, entries=entries)
+            self._adopt(enriched, self._build(enriched))
+            self._logger.info(f'vocabulary: {len(found)} descriptions are in force')
+        if failures:
+            label, reason = next(iter(failures.items()))
+            self._warn('enrichment', f'no description of {len(failures)} labels, such as '
+                                     f'{label!r}: {reason}')
+
+    def _drop_enrichment(self) -> bool:
+        """End a request that is under way; return whether there was one."""
+        enrichment, self._enrichment = self._enrichment, None
+        if enrichment:
+            enrichment.stop.set()
+        return enrichment is not None
+
+    def _warn(self, subject: str, problem: str) -> None:
+        self.problems[subject] = problem
+        self._logger.warning(f'vocabulary: {problem}')

@@ -1,0 +1,179 @@
+"""Prompts whose embeddings are kept on disk, so that each is encoded once."""
+from collections.abc import Callable, Sequence
+from functools import cached_property
+import json
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+from vl2v_ros.sqlite_table import SqliteTable
+from vl2v_ros.words import hub, recording
+from vl2v_ros.words.clip_text import BATCH, ClipText
+from vl2v_ros.words.encoder import identify, TextEmbeddings, TextEncoder, TextTower
+from vl2v_ros.words.recording import Recording
+
+logger = logging.getLogger(__name__)
+
+
+class NoTower(ValueError):
+    """
+    Prompts are not kept, and the tower that could encode them is not at hand.
+
+    reason, advice: why it is not, and what to do.
+    encoder: tells which prompts are kept.
+    """
+
+    def __init__(self, prompts: Sequence[str], why: hub.NotAtHand, encoder: 'CachedText') -> None:
+        """Remember why; the message names the first prompts."""
+        super().__init__(f'{", ".join(map(repr, prompts[:3]))} cannot be encoded: {why}')
+        self.reason, self.advice, self.encoder = why.reason, why.advice, encoder
+
+
+class CachedText:
+    """
+    A text tower that is loaded only for prompts never seen before.
+
+    First come the prompts of a recording, then those of the cache: one SQLite file, keyed by
+    tower identity and prompt. When one of the two cannot be used, a warning says so and it is
+    done without.
+    """
+
+    def __init__(self, identity: str, width: int, load: Callable[[], TextEncoder],
+                 cache_dir: Path, recording: Path | None = None) -> None:
+        """
+        Do nothing yet but remember where things are.
+
+        :param identity: of the tower, see `identify`.
+        :param width: D the embeddings must have.
+        :param load: makes the tower when it is needed.
+        :param cache_dir: folder of the cache, made when first written.
+        :param recording: file of what the tower has answered, see recording.py.
+        """
+        self.identity, self.width = identity, width
+        self._load = load
+        self._table = SqliteTable(
+            cache_dir / 'prompts.sqlite', 'prompt cache', 'prompts',
+            ('tower TEXT', 'prompt TEXT'), ('embedding BLOB', 'truncated INTEGER'))
+        self._recording_path = recording
+        self._encoder: TextEncoder | None = None
+
+    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+        """
+        Embed N prompts, from the recording or the cache where they are in it.
+
+        :raises NoTower: if the others cannot be encoded, as the tower is not at hand.
+        :raises ValueError: if the tower cannot be loaded or has another width.
+        """
+        known = self._kept(prompts)
+        missing = list(dict.fromkeys(prompt for prompt in prompts if prompt not in known))
+        try:
+            for start in range(0, len(missing), BATCH):
+                part = missing[start:start + BATCH]
+                fresh = self._tower().encode(part)
+                encoded = dict(zip(part, zip(fresh.rows, fresh.truncated.tolist())))
+                self._write(encoded)
+                known.update(encoded)
+        except hub.NotAtHand as error:
+            raise NoTower(missing, error, self) from error
+        rows = np.empty((len(prompts), self.width), np.float32)
+        for row, prompt in zip(rows, prompts):
+            row[:] = known[prompt][0]
+        return TextEmbeddings(rows, np.array([known[prompt][1] for prompt in prompts], bool))
+
+    def kept(self, prompts: Sequence[str]) -> set[str]:
+        """Return those of the prompts that need no tower."""
+        return set(self._kept(prompts))
+
+    def recorded(self, prompts: Sequence[str]) -> set[str]:
+        """Return those of the prompts that the recording has."""
+        found = self._recording
+        return {prompt for prompt in prompts if found.find(prompt) is not None} if found else set()
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names that the recording knows, each once, sorted."""
+        names = self._recording.names if self._recording else ()
+        return tuple(sorted(set(names) - {''}, key=lambda name: (name.casefold(), name)))
+
+    @cached_property
+    def _recording(self) -> Recording | None:
+        if self._recording_path is None:
+            return None
+        try:
+            found = recording.read(self._recording_path)
+            if (found.identity, found.width) != (self.identity, self.width):
+                raise ValueError(
+                    f'recording {self._recording_path}: expected answers of the text tower '
+                    f'{self.identity}, width {self.width}, found those of {found.identity}, width '
+                    f'{found.width}')
+            return found
+        except ValueError as error:
+            logger.warning('%s; it is not used', error)
+            return None
+
+    def _kept(self, prompts: Sequence[str]) -> dict[str, tuple[np.ndarray, bool]]:
+        found = self._recording.find if self._recording else {}.get
+        known = {prompt: (_unit(row), False) for prompt in prompts
+                 if (row := found(prompt)) is not None}
+        rest = [prompt for prompt in prompts if prompt not in known]
+        return {**known, **self._read(rest)} if rest else known
+
+    def _tower(self) -> TextEncoder:
+        if self._encoder is None:
+            encoder = self._load()
+            if encoder.width != self.width:
+                raise ValueError(f'text tower {self.identity}: expected width {self.width}, which '
+                                 f'the student has, got {encoder.width}; use the text tower the '
+                                 'student was distilled with')
+            self._encoder = encoder
+        return self._encoder
+
+    def _read(self, prompts: Sequence[str]) -> dict[str, tuple[np.ndarray, bool]]:
+        found = self._table.read([(self.identity, prompt) for prompt in prompts])
+        return {prompt: (np.frombuffer(row, np.float32), bool(truncated))
+                for (_, prompt), (row, truncated) in found.items() if len(row) == 4 * self.width}
+
+    def _write(self, encoded: dict[str, tuple[np.ndarray, bool]]) -> None:
+        self._table.write([(self.identity, prompt, row.tobytes(), truncated)
+                           for prompt, (row, truncated) in encoded.items()])
+
+
+def _unit(row: np.ndarray) -> np.ndarray:
+    """Make a row that was kept in half precision a unit row again."""
+    row = row.astype(np.float32)
+    return row / np.linalg.norm(row)
+
+
+def default_cache_dir() -> Path:
+    """Return $XDG_CACHE_HOME/vl2v_ros, by default ~/.cache/vl2v_ros."""
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'vl2v_ros'
+
+
+def open_text_tower(tower: TextTower, width: int, folder: Path, cache_dir: Path) -> CachedText:
+    """
+    Return the cached encoder for a student of the given width.
+
+    :param folder: where local files and the recording are looked up.
+    :raises ValueError: at once, if a local config says another width.
+    """
+    if tower.is_local and (folder / tower.model).is_file():
+        try:
+            config = json.loads((folder / tower.model).read_text())
+            found = (config['model_cfg'] if 'model_cfg' in config else config)['embed_dim']
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f'text tower: expected an open_clip config with embed_dim in '
+                             f'{folder / tower.model}, got {error!r}') from error
+        if found != width:
+            raise ValueError(f'text tower {folder / tower.model}: expected width {width}, which '
+                             f'the student has, got {found}; use the text tower the student was '
+                             'distilled with')
+
+    identity = tower.identity or identify(tower, folder)
+
+    def load() -> ClipText:
+        if not tower.is_local:
+            hub.check_early(identity)
+        return ClipText(tower, folder)
+    return CachedText(identity, width, load, cache_dir,
+                      folder / tower.recording if tower.recording else None)

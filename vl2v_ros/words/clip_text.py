@@ -1,0 +1,123 @@
+"""Text towers: prompts -> unit embeddings."""
+from collections.abc import Sequence
+import json
+import logging
+from pathlib import Path
+from pickle import UnpicklingError
+
+from vl2v_ros.words import hub, open_clip_models
+from vl2v_ros.words.encoder import _local_file, HUB_CONFIG, identify, TextEmbeddings, TextTower
+
+# open_clip is imported only when a tower is really loaded: it costs seconds of a robot's start,
+# and with every prompt cached it is not needed at all.
+
+BATCH = 64  # prompts per pass; what is encoded is stored after each
+PREPROCESSING = ('mean', 'std', 'interpolation', 'resize_mode')  # of images, in a tag's settings
+
+
+class ClipText:
+    """The text tower of an open_clip model; on the CPU, and the image tower is let go."""
+
+    def __init__(self, tower: TextTower, folder: Path = Path('.'), model: object = None) -> None:
+        """
+        Load the tower.
+
+        :param folder: where local files are looked up.
+        :param model: what `load_clip` returned for them, used as it is and where it is; None:
+            loaded here.
+        :raises hub.NotAtHand: if the weights would have to be fetched, and cannot be.
+        :raises ValueError: for names, files or weights that do not fit.
+        """
+        import open_clip
+        self._model = model or load_clip(tower, folder)
+        name = _open_clip_name(tower, folder)
+        try:
+            self._tokenizer = open_clip.get_tokenizer(name)
+        except Exception as error:  # as in _load_hub; some tokenizers also need transformers
+            raise ValueError(f'text tower {tower.model}: its tokenizer could not be loaded '
+                             f'({type(error).__name__}: {error}); install what it needs, and '
+                             'connect once to the network') from error
+        self.width = open_clip.get_model_config(name)['embed_dim']
+        if model is None:
+            del self._model.visual
+
+    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+        """Embed N prompts; what exceeds the tower's context (77 tokens in CLIP) is cut."""
+        import torch
+        context = self._tokenizer.context_length
+        # One more place than the context holds: it is used only by prompts that are too long.
+        longer = self._tokenizer(list(prompts), context_length=context + 1)
+        inner = getattr(self._tokenizer, 'tokenizer', None)  # Hugging Face tokenizers pad with it
+        truncated = longer[:, -1] != (getattr(inner, 'pad_token_id', 0) or 0)
+        tokens = self._tokenizer(list(prompts), context_length=context)
+        with torch.inference_mode():
+            device = self._model.logit_scale.device
+            rows = torch.cat([self._model.encode_text(part.to(device), normalize=True).float()
+                              for part in tokens.split(BATCH)])
+        return TextEmbeddings(rows.cpu().numpy(), truncated.numpy())
+
+
+def load_clip(tower: TextTower, folder: Path, images: bool = False) -> object:
+    """
+    Load a whole open_clip model, in evaluation mode, in float32, on the CPU.
+
+    :param folder: where local files are looked up.
+    :param images: whether its image tower is needed; else a weights file may do without it.
+    :raises ValueError: as ClipText does.
+    """
+    return _load_local(tower, folder, images) if tower.is_local else _load_hub(tower)
+
+
+def _open_clip_name(tower: TextTower, folder: Path) -> str:
+    """Return what open_clip calls a model; a local config must have been added."""
+    if not tower.is_local:
+        return tower.model
+    path = folder / tower.model
+    return f'local-dir:{path.parent}' if path.name == HUB_CONFIG else path.stem
+
+
+def _load_hub(tower: TextTower) -> object:
+    import open_clip
+    model = open_clip_models.find(tower.model, tower.pretrained)
+    if tower.identity not in ('', model.identity):
+        raise ValueError(f'text tower: expected {tower.identity}, which the student was trained '
+                         f'with, but the name {tower.model} and the tag {tower.pretrained} are '
+                         f'{model.identity}; distil the student again')
+    file = hub.find(model)
+    settings = open_clip.get_pretrained_cfg(model.name, model.tag)
+    images = {key: settings[key] for key in PREPROCESSING if key in settings}
+    try:  # from the file, because by its tag open_clip would ask the hub again
+        return open_clip_models.create(model, pretrained=str(file), force_preprocess_cfg=images)
+    except Exception as error:  # of torch, safetensors or open_clip: what is in the file is open
+        raise ValueError(f'text tower {model.identity}: its weights {file} could not be loaded '
+                         f'({type(error).__name__}: {error}); delete them, so that they are '
+                         'fetched again') from error
+
+
+def _load_local(tower: TextTower, folder: Path, images: bool) -> object:
+    import open_clip
+    from safetensors import SafetensorError
+    config = _local_file(folder, tower.model)
+    weights = _local_file(folder, tower.pretrained)
+    if tower.identity and tower.identity != identify(tower, folder):
+        raise ValueError(f'text tower: expected the files {config} and {weights} the student was '
+                         'trained with, but their digest differs; restore the original files')
+    try:
+        json.loads(config.read_text())  # once added, a damaged one would make all later ones fail
+        if config.name != HUB_CONFIG:
+            open_clip.add_model_config(config)
+        logging.disable(logging.WARNING)  # it warns of random weights, which are replaced below
+        try:
+            model = open_clip.create_model(_open_clip_name(tower, folder), load_weights=False)
+        finally:
+            logging.disable(logging.NOTSET)
+        state = open_clip.factory.load_state_dict(str(weights), weights_only=True)
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except (RuntimeError, KeyError, ValueError, OSError, TypeError, EOFError, UnpicklingError,
+            SafetensorError) as error:
+        raise ValueError(f'text tower: {weights} does not fit {config}: {error}') from error
+    wrong = [key for key in missing if images or not key.startswith('visual.')] + list(unexpected)
+    if wrong:
+        raise ValueError(f'text tower: {weights} does not fit {config}: missing or unexpected '
+                         f'weights {wrong[:4]}')
+    return model.eval()

@@ -1,0 +1,46 @@
+"""Why: how similar an image is to each prompt, so that one sees which sentence decided."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from vl2v_ros.words.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Reason:
+    """
+    One prompt and how well an image matches it.
+
+    label: that the prompt is of, '' for a background prompt.
+    prompt: as the text tower got it.
+    similarity: cosine in [-1, 1].
+    """
+
+    label: str
+    prompt: str
+    similarity: float
+
+
+def reasons(embedding: np.ndarray, vocabulary: Vocabulary, labels: Sequence[str]) -> list[Reason]:
+    """
+    Compare an image with each prompt of some labels, and with the background.
+
+    :param embedding: (D,) unit vector, of `Classifier.embed`.
+    :param labels: of the vocabulary, such as those of a prediction.
+    :return: label by label, in the order given, the background last; within each the most similar
+        prompt first.
+    :raises ValueError: for a label that the vocabulary lacks.
+    """
+    order = {label: number for number, label in enumerate(vocabulary.labels)}
+    if missing := [label for label in labels if label not in order]:
+        raise ValueError(f'expected labels of vocabulary {vocabulary.version}, got '
+                         f'{", ".join(missing)}')
+    groups = [(label, order[label], order[label] + 1) for label in labels]
+    groups.append(('', len(order), len(order) + len(vocabulary.background)))
+    similarities = vocabulary.prompt_rows @ embedding  # (P,)
+    found = []
+    for label, low, high in groups:
+        members = np.arange(*np.searchsorted(vocabulary.prompt_labels, (low, high)))
+        found += [Reason(label, vocabulary.prompts[number], float(similarities[number]))
+                  for number in members[np.argsort(-similarities[members], kind='stable')]]
+    return found

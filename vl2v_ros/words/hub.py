@@ -1,0 +1,139 @@
+"""
+Weights of open_clip's models: looked for on this machine, else fetched, once.
+
+huggingface_hub does the fetching: a file takes its name only when it is whole. Here it is made
+sure that a robot without a network learns so at once, and that whatever goes wrong is one line.
+"""
+import errno
+import logging
+import os
+from pathlib import Path
+import socket
+import threading
+from urllib.parse import urlsplit
+
+from vl2v_ros.words.open_clip_models import OpenClipModel
+
+logger = logging.getLogger(__name__)
+# Names of weights in open_clip's repositories, the best one first.
+USUAL = 'open_clip_model.safetensors', 'open_clip_pytorch_model.bin'
+PATIENCE = 2.0  # until a host counts as out of reach [s]
+PORTS = {'http': 80, 'https': 443}
+
+
+class NotAtHand(ValueError):
+    """The weights of `tower` are not on this machine, and cannot be fetched for a `reason`."""
+
+    def __init__(self, tower: str, reason: str, advice: str) -> None:
+        """Remember the reason, as one line."""
+        self.reason, self.advice = f'the text tower {tower} is not cached, and {reason}', advice
+        super().__init__(f'{self.reason}; {advice}')
+
+
+def check_early(tower: str) -> None:
+    """
+    Raise NotAtHand where `find` would, if that is plain without open_clip.
+
+    It takes seconds to import, and is needed only to tell one model in the cache from another.
+    """
+    from huggingface_hub import constants
+    if not any(Path(constants.HF_HUB_CACHE).glob('models--*/snapshots/*/*')):
+        _check_network(tower)
+
+
+def find(model: OpenClipModel) -> Path:
+    """
+    Return the file of a model's weights, fetched if that is needed.
+
+    :raises NotAtHand: if it is not there and cannot be fetched, at once where there is no network.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    repository, _, file = model.weights.rpartition('/')
+    files = _alternatives(file)
+    for file in files:
+        kept = try_to_load_from_cache(repository, file)
+        if isinstance(kept, str):
+            return Path(kept)
+    _check_network(model.identity)
+    logger.warning('the weights of the text tower %s are fetched; this happens once, and may take '
+                   'minutes', model.identity)
+    try:
+        for file in files[:-1]:
+            try:
+                return Path(hf_hub_download(repository, file))
+            except LocalEntryNotFoundError:  # the hub was not reached
+                raise
+            except EntryNotFoundError:
+                pass
+        return Path(hf_hub_download(repository, files[-1]))
+    except Exception as error:  # whatever the hub's client raises: there is no common base class
+        reason, advice = _why(error, repository)
+        raise NotAtHand(model.identity, f'could not be fetched ({reason})', advice) from error
+
+
+def _alternatives(file: str) -> tuple[str, ...]:
+    """Return the names that a file of weights may have in a repository, the best one first."""
+    if not file:
+        return USUAL
+    stem, ending = os.path.splitext(file)
+    return (f'{stem}.safetensors', file) if ending in ('.bin', '.pth') else (file,)
+
+
+def _check_network(tower: str) -> None:
+    if reason := no_network():
+        raise NotAtHand(tower, reason, 'connect once to the network, or name a '
+                        'local config and weights file')
+
+
+def no_network() -> str:
+    """Return why the hub cannot be asked, such as 'there is no network (...)'; '' if it can."""
+    from huggingface_hub import constants
+    if constants.HF_HUB_OFFLINE:
+        return 'there is no network (HF_HUB_OFFLINE is set)'
+    scheme, host, port = _first_hop(constants.ENDPOINT)
+    failure = [f'{host} does not answer']
+    # In a thread, because nothing else bounds the time that the look-up of a name takes.
+    thread = threading.Thread(target=_connect, args=(host, port or PORTS[scheme], failure),
+                              daemon=True, name='reach the hub')
+    thread.start()
+    thread.join(2 * PATIENCE)
+    return f'there is no network ({failure[0]})' if failure else ''
+
+
+def _first_hop(endpoint: str) -> tuple[str, str, int | None]:
+    """Return scheme, host and port of the hub, or of the proxy before it."""
+    from urllib.request import getproxies, proxy_bypass  # 20 ms of a start
+    address = urlsplit(endpoint)
+    proxies = getproxies()
+    proxy = proxies.get(address.scheme) or proxies.get('all')
+    if proxy and not proxy_bypass(address.hostname or ''):
+        address = urlsplit(proxy if '://' in proxy else f'http://{proxy}')
+    scheme = address.scheme if address.scheme in PORTS else 'http'
+    return scheme, address.hostname or '', address.port
+
+
+def _connect(host: str, port: int, failure: list[str]) -> None:
+    """Empty `failure` if somebody listens there, else put the reason into it."""
+    try:
+        socket.create_connection((host, port), PATIENCE).close()
+        failure.clear()
+    except OSError as error:
+        failure[:] = [f'{host}:{port}: {error.strerror or error}']
+
+
+def _why(error: BaseException, repository: str) -> tuple[str, str]:
+    """Return why fetching has failed and what to do; on a full disk, clear away what was begun."""
+    from huggingface_hub import constants
+    causes = [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            folder = Path(constants.HF_HUB_CACHE)
+            for begun in folder.glob(f'models--{repository.replace("/", "--")}/**/*.incomplete'):
+                begun.unlink(missing_ok=True)
+            return (f'no room in {folder}: {os.strerror(cause.errno)}',
+                    'make room, or set HF_HOME to a folder on another disk')
+    said = ' '.join(str(error).split())
+    return f'{type(error).__name__}: {said:.300}', 'try again'

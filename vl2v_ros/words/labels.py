@@ -1,0 +1,173 @@
+"""Labels and what is said of them: checked, added and removed, before any is encoded."""
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+import re
+import unicodedata
+
+MAX_LABELS = 10_000
+MAX_LABEL_LENGTH = 200  # characters, of synonyms too; CLIP reads 77 tokens
+MAX_DESCRIPTION_LENGTH = 2_000  # characters, of templates and background prompts too
+MAX_TEXTS = 100  # descriptions or synonyms of one label, templates, background prompts
+_LONGEST = {'a name': MAX_LABEL_LENGTH, 'a sentence': MAX_DESCRIPTION_LENGTH}
+_CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')  # and what no text has
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    What is said of one label.
+
+    descriptions: sentences; each makes prompts of its own.
+    synonyms: other names, which make prompts in the label's place too.
+    """
+
+    descriptions: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
+
+
+Entries = Mapping[str, Entry]  # by label, in order
+
+
+def check_labels(labels: Sequence[str], descriptions: Sequence[str] = ()) -> dict[str, Entry]:
+    """
+    Validate labels and descriptions from a user.
+
+    :param descriptions: none at all, or one text per label: a sentence, several separated by
+        newlines, or ''.
+    :return: by label, in order, runs of spaces folded to one.
+    :raises ValueError: as `check_entries` does, or for another number of descriptions than labels.
+    """
+    if descriptions and len(descriptions) != len(labels):
+        raise ValueError(f'expected no descriptions or one per label ({len(labels)}), got '
+                         f"{len(descriptions)}; use '' where a label has none")
+    lines = [text.split('\n') for text in descriptions] or [[]] * len(labels)
+    return check_entries([(label, Entry(tuple(line for line in said if line.strip(' '))))
+                          for label, said in zip(labels, lines)])
+
+
+def check_entries(entries: Sequence[tuple[str, Entry]],
+                  where: Callable[[int], str] = 'label {}'.format) -> dict[str, Entry]:
+    """
+    Validate labels and what is said of them.
+
+    :param where: names the place of label number 1, 2, ... in an error.
+    :return: by label, in order, runs of spaces folded to one.
+    :raises ValueError: for texts that are blank, repeated, too long, too many or of more than one
+        line, and for a synonym that is a label too.
+    """
+    if len(entries) > MAX_LABELS:
+        raise ValueError(f'{where(MAX_LABELS + 1)}: expected at most {MAX_LABELS} labels, got '
+                         f'{len(entries)}; split the list')
+    checked: dict[str, Entry] = {}
+    seen: dict[str, str] = {}
+    for number, (label, entry) in enumerate(entries, 1):
+        label = _check_text(label, where(number), 'a name')
+        if label.casefold() in seen:
+            raise ValueError(f'{where(number)}: {label!r} repeats {seen[label.casefold()]!r}; '
+                             'labels must differ in more than case and spaces')
+        seen[label.casefold()] = label
+        checked[label] = Entry(
+            check_texts(entry.descriptions, f'{where(number)}, description', 'a sentence'),
+            check_texts(entry.synonyms, f'{where(number)}, synonym', 'a name'))
+    for number, entry in enumerate(checked.values(), 1):
+        for synonym in entry.synonyms:
+            if synonym.casefold() in seen:
+                raise ValueError(f'{where(number)}: the synonym {synonym!r} is a label too; leave '
+                                 'one of them out')
+    return checked
+
+
+def check_templates(templates: Sequence[str], what: str = 'template') -> tuple[str, ...]:
+    """
+    Validate templates, see `build`.
+
+    :raises ValueError: as `check_texts` does, for none, for one without the place {label}, or
+        with another place than {label}, {description} and {a}.
+    """
+    if not templates:
+        raise ValueError(f'{what}: expected at least one, got none')
+    checked = check_texts(templates, what, 'a sentence')
+    for number, template in enumerate(checked, 1):
+        places = set(re.findall(r'\{\w*\}', template))
+        always = re.sub(r'\[.*?\]', '', template)  # what is there without a description, too
+        if '{label}' not in always or places - {'{label}', '{description}', '{a}'}:
+            raise ValueError(f'{what} {number}: expected the place {{label}} and, if wanted, '
+                             f'{{description}} and {{a}}, the first outside of [...], got '
+                             f'{template!r:.80}')
+    return checked
+
+
+def check_texts(texts: Sequence[str], what: str, kind: str) -> tuple[str, ...]:
+    """
+    Validate what a user lists beside labels.
+
+    :param what: names the texts in an error, as in 'background prompt'.
+    :param kind: 'a name' or 'a sentence', which may be longer.
+    :return: the texts, runs of spaces folded to one.
+    :raises ValueError: for texts that are blank, repeated, too long, too many or of more than one
+        line.
+    """
+    if len(texts) > MAX_TEXTS:
+        raise ValueError(f'{what} {MAX_TEXTS + 1}: expected at most {MAX_TEXTS}, got {len(texts)}')
+    checked: dict[str, str] = {}
+    for number, text in enumerate(texts, 1):
+        text = _check_text(text, f'{what} {number}', kind)
+        if text.casefold() in checked:
+            raise ValueError(f'{what} {number}: {text!r:.80} is there already')
+        checked[text.casefold()] = text
+    return tuple(checked.values())
+
+
+def _check_text(text: str, what: str, kind: str) -> str:
+    if _CONTROL.search(text):
+        raise ValueError(f'{what}: expected one line without control characters, got {text!r:.80}')
+    if len(text) > _LONGEST[kind]:
+        raise ValueError(f'{what}: expected at most {_LONGEST[kind]} characters, got {len(text)}')
+    if not any(unicodedata.category(letter)[0] in 'LNPS' for letter in text):
+        raise ValueError(f'{what}: expected {kind}, got a blank')
+    return _one_spelling(text)
+
+
+def _one_spelling(text: str) -> str:
+    """Return a text in Unicode's composed form, runs of spaces folded to one."""
+    return ' '.join(unicodedata.normalize('NFC', text).split())
+
+
+def add(entries: Entries, more: Entries) -> dict[str, Entry]:
+    """
+    Return the entries with more of them, as `check` returned both.
+
+    A label that is there already keeps its place and takes the new descriptions and synonyms, if
+    there are any.
+
+    :raises ValueError: if they become too many, or a synonym would be a label too.
+    """
+    result, present = dict(entries), _by_folded(entries)
+    for label, entry in more.items():
+        label = present.get(label.casefold(), label)
+        known = result.get(label, Entry())
+        result[label] = Entry(entry.descriptions or known.descriptions,
+                              entry.synonyms or known.synonyms)
+    return check_entries(tuple(result.items()))
+
+
+def remove(entries: Entries, labels: Sequence[str]) -> dict[str, Entry]:
+    """
+    Return the entries without some.
+
+    :raises ValueError: for a label that is not there, or if none would be left.
+    """
+    result, present = dict(entries), _by_folded(entries)
+    for label in labels:
+        folded = _one_spelling(label).casefold()
+        if folded not in present:
+            raise ValueError(f'expected a label of the vocabulary in force, got {label!r}; '
+                             'nothing was removed')
+        result.pop(present[folded], None)
+    if not result:
+        raise ValueError('expected at least one label to stay; use REPLACE to exchange all')
+    return result
+
+
+def _by_folded(entries: Entries) -> dict[str, str]:
+    return {label.casefold(): label for label in entries}

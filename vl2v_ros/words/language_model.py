@@ -1,0 +1,297 @@
+"""Descriptions of labels, asked of a language model at any OpenAI-compatible endpoint."""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+import json
+import logging
+import math
+import os
+from pathlib import Path
+import queue
+import re
+import threading
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from vl2v_ros.sqlite_table import SqliteTable
+
+# The `openai` client speaks the protocol that hosted services, Ollama, vLLM and llama.cpp share.
+# It is imported only when something is asked: that costs a second.
+
+logger = logging.getLogger(__name__)
+# Paper B asks exactly this.
+QUESTION = ('Use a single sentence to describe the appearance and shape of {cls}. '
+            'Only describe the shape and appearance.')
+KEY_VARIABLE = 'OPENAI_API_KEY'
+MAX_ANSWER_BYTES = 1 << 18
+MAX_ANSWER_LENGTH = 1_000  # characters of a sentence; CLIP reads about 300
+MAX_PAUSE = 30.0  # between two attempts [s]
+GIVE_UP_AFTER = 5  # failed labels in a row: the others would not fare better
+THOUGHTS_END = '</think>'  # some models show how they got there, some without a beginning
+# Control characters, separators of lines, halves of characters, and what turns writing around.
+_CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """
+    Whom to ask, what, and for how long.
+
+    endpoint: base address, such as https://api.openai.com/v1 or http://localhost:11434/v1.
+    model: its name there.
+    question: what is asked, with {cls} in the label's place.
+    key_variable: name of the environment variable with the key; none is sent if that is not set.
+    timeout: of one attempt [s].
+    retries: further attempts after 408, 409, 429, 5xx and broken connections.
+    concurrency: labels asked for at the same time.
+    """
+
+    endpoint: str
+    model: str
+    question: str = QUESTION
+    key_variable: str = KEY_VARIABLE
+    timeout: float = 30.0
+    retries: int = 3
+    concurrency: int = 4
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for settings that cannot work."""
+        check_endpoint(self.endpoint)
+        check_question(self.question)
+        check_key_variable(self.key_variable)
+        if not self.model.strip():
+            raise ValueError('language model: expected the name of a model, got a blank')
+        if not (math.isfinite(self.timeout) and self.timeout > 0):
+            raise ValueError(f'language model: expected a timeout above 0 s, got {self.timeout}')
+        if self.retries < 0 or self.concurrency < 1:
+            raise ValueError('language model: expected retries of at least 0 and a concurrency of '
+                             f'at least 1, got {self.retries} and {self.concurrency}')
+
+
+def check_endpoint(endpoint: str) -> None:
+    """Raise ValueError for what is no base address; it is not repeated, as it may hold a key."""
+    try:
+        parts = urlsplit(endpoint)
+        usable = parts.scheme in {'http', 'https'} and parts.hostname and parts.port != 0
+    except ValueError:  # a port or a host that is none
+        usable = False
+    if not usable or '@' in parts.netloc or parts.query or parts.fragment:
+        raise ValueError('endpoint of the language model: expected an address like '
+                         'http://localhost:11434/v1 or https://host/v1, without user, password '
+                         'and query; a key comes from an environment variable')
+
+
+def check_question(question: str) -> None:
+    """Raise ValueError for a question without a place for the label."""
+    if '{cls}' not in question:
+        raise ValueError('question to the language model: expected {cls} in the place of the '
+                         f'label, got {question!r:.80}')
+
+
+def check_key_variable(name: str) -> None:
+    """Raise ValueError for what is no variable's name; it is not repeated, as it may be a key."""
+    if name and not re.fullmatch('[A-Za-z_][A-Za-z0-9_]*', name):
+        raise ValueError('key variable of the language model: expected the name of an environment '
+                         f'variable such as {KEY_VARIABLE}, not a key')
+
+
+@dataclass(frozen=True)
+class Answers:
+    """
+    What became of the labels that were asked for.
+
+    descriptions: label -> one line of text, at most MAX_ANSWER_LENGTH characters.
+    failures: label -> why there is none.
+    """
+
+    descriptions: dict[str, str]
+    failures: dict[str, str]
+
+
+def describe(labels: Sequence[str], model: LanguageModel, cache_dir: Path,
+             on_answer: Callable[[str], None] | None = None,
+             stop: threading.Event | None = None) -> Answers:
+    """
+    Ask for a sentence on each label, where the cache has none.
+
+    An answer is stored at once, by label, model and question, so that no question is paid for
+    twice. After GIVE_UP_AFTER failures in a row the other labels are not asked for.
+
+    :param cache_dir: folder of the cache, made when first written.
+    :param on_answer: told of each label when it is answered or has failed.
+    :param stop: once set, this returns within 0.1 s, with what has been answered.
+    :raises ValueError: for a key that is no plain text. What a label meets is no exception.
+    """
+    key = _key(model.key_variable)
+    stop, told = stop or threading.Event(), on_answer or (lambda label: None)
+    cache = SqliteTable(cache_dir / 'answers.sqlite', 'cache of answers', 'answers',
+                        ('label TEXT', 'model TEXT', 'question TEXT'), ('answer TEXT',))
+    known = cache.read([(label, model.model, model.question) for label in labels])
+    answers = Answers({str(key[0]): str(answer) for key, (answer,) in known.items()}, {})
+    for label in answers.descriptions:
+        told(label)
+    missing = [label for label in dict.fromkeys(labels) if label not in answers.descriptions]
+    ended = threading.Event()
+    results = _start(missing, model, key, cache, ended)
+    try:
+        for _ in missing:
+            if not (result := _next(results, stop, ended)):
+                break
+            label, sentence, problem = result
+            if sentence:
+                answers.descriptions[label] = sentence
+            else:
+                answers.failures[label] = reason = problem
+            told(label)
+    finally:
+        ended.set()  # what is under way is not waited for: its thread ends with it
+    for label in missing:
+        if label not in answers.descriptions:
+            answers.failures.setdefault(label, 'stopped' if stop.is_set() else
+                                        f'not asked after {GIVE_UP_AFTER} failures: {reason}')
+    return answers
+
+
+def _start(labels: Sequence[str], model: LanguageModel, key: str, cache: SqliteTable,
+           ended: threading.Event) -> 'queue.SimpleQueue[tuple[str, str, str]]':
+    """
+    Ask for labels in threads, which set `ended` after GIVE_UP_AFTER failures in a row.
+
+    :return: the queue of (label, sentence or '', reason or '').
+    """
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[str, str, str]] = queue.SimpleQueue()
+    counting, in_a_row = threading.Lock(), 0
+    for label in labels:
+        waiting.put(label)
+
+    def ask_for_some(client: Any) -> None:
+        nonlocal in_a_row
+        while not ended.is_set():
+            try:
+                label = waiting.get_nowait()
+            except queue.Empty:
+                return
+            sentence, reason = _ask(client, label, model, key, ended)
+            if sentence:
+                cache.write([(label, model.model, model.question, sentence)])
+            results.put((label, sentence, reason))
+            with counting:
+                in_a_row = 0 if sentence else in_a_row + 1
+                if in_a_row == GIVE_UP_AFTER:
+                    ended.set()
+
+    if labels:
+        import openai
+        client = openai.OpenAI(api_key=key or 'none', base_url=model.endpoint,
+                               timeout=model.timeout, max_retries=0)
+        for number in range(min(model.concurrency, len(labels))):
+            # Daemons, so that no process waits for a server that does not answer.
+            threading.Thread(target=ask_for_some, args=(client,), daemon=True,
+                             name=f'language model {number}').start()
+    return results
+
+
+def _next(results: 'queue.SimpleQueue[tuple[str, str, str]]', stop: threading.Event,
+          ended: threading.Event) -> tuple[str, str, str] | None:
+    while not stop.is_set():
+        last = ended.is_set()
+        try:
+            return results.get(timeout=0 if last else 0.1)
+        except queue.Empty:
+            if last:
+                break
+    return None
+
+
+def _ask(client: Any, label: str, model: LanguageModel, key: str, ended: threading.Event
+         ) -> tuple[str, str]:
+    """Return a label's sentence and '', or '' and the reason why there is none."""
+    import openai
+    pause, reason = 0.5, ''
+    for attempt in range(model.retries + 1):
+        again = 0.0
+        try:
+            return _sentence(_send(client, label, model), key), ''
+        except ValueError as error:  # an answer of no use; another one would be no better
+            return '', _shown(str(error), key)
+        except openai.APIStatusError as error:
+            code = error.status_code
+            if code in {401, 403}:  # the service's own words may hold a part of the key
+                return '', (f'{code}: the service refused '
+                            f'{"the key" if key else "to answer without a key"}; set the '
+                            f'environment variable {model.key_variable or KEY_VARIABLE}')
+            reason = _shown(f'{code} {error.body or ""}', key)
+            if code == 404:
+                reason += '; are the address (it mostly ends in /v1) and the model right?'
+            if code not in {408, 409, 429} and code < 500:
+                return '', reason
+            again = _seconds(error.response.headers.get('retry-after', ''))
+        except Exception as error:  # noqa: BLE001 the client's, or its HTTP library's, of its kind
+            reason = _shown(f'{error} {error.__cause__ or ""} ({type(error).__name__})', key)
+        if attempt < model.retries:
+            logger.info('%s: %s; asked again', label, reason)
+            if ended.wait(min(max(pause, again), MAX_PAUSE)):
+                break
+            pause *= 2
+    return '', f'no answer in {attempt + 1} attempts, at last: {reason}'
+
+
+def _send(client: Any, label: str, model: LanguageModel) -> bytes:
+    """Return the body of one answer; raises ValueError if it is too long."""
+    end = time.monotonic() + model.timeout
+    content = b''
+    with client.chat.completions.with_streaming_response.create(
+            model=model.model, messages=[
+                {'role': 'user', 'content': model.question.replace('{cls}', label)}]) as response:
+        for chunk in response.iter_bytes():
+            content += chunk
+            if len(content) > MAX_ANSWER_BYTES:
+                raise ValueError(f'expected one sentence, got more than {MAX_ANSWER_BYTES} bytes')
+            if time.monotonic() > end:  # it comes byte by byte
+                raise TimeoutError(f'not complete after {model.timeout:g} s')
+    return content
+
+
+def _sentence(content: bytes, key: str) -> str:
+    """
+    Return the text of an answer as one line of data.
+
+    :raises ValueError: if it is no answer, an empty one, too long for a sentence or repeats the
+        key; what came is not cut in the message.
+    """
+    try:
+        text = json.loads(content)['choices'][0]['message']['content']
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f'expected the JSON of a chat completion, got ({type(error).__name__}) '
+                         f'{content.decode(errors="replace")!r}') from error
+    if not isinstance(text, str):
+        raise ValueError(f'expected a text, got {text!r}')
+    line = ' '.join(_CONTROL.sub(' ', text.rpartition(THOUGHTS_END)[2]).split())
+    if not any(letter.isalnum() for letter in line):
+        raise ValueError(f'expected a sentence, got an empty answer {line!r}')
+    if key and key in line:
+        raise ValueError('expected a sentence, got one with the key in it')
+    if len(line) > MAX_ANSWER_LENGTH:
+        raise ValueError(f'expected a sentence of at most {MAX_ANSWER_LENGTH} characters, got '
+                         f'{len(line)}')
+    return line
+
+
+def _shown(text: str, key: str) -> str:
+    """Return what may be shown of what came: one short line, without the key."""
+    text = text.replace(key, '***') if key else text
+    return ' '.join(_CONTROL.sub(' ', text).split())[:200]
+
+
+def _key(variable: str) -> str:
+    key = os.environ.get(variable, '').strip() if variable else ''
+    if not key.isascii() or (key and not key.isprintable()):
+        raise ValueError(f'language model: expected plain text in the environment variable '
+                         f'{variable}; set it to the key')
+    return key
+
+
+def _seconds(header: str) -> float:
+    """Return what Retry-After says [s], 0 where it says nothing or a date."""
+    return float(header) if re.fullmatch(r'\d{1,9}(\.\d+)?', header) else 0.0

@@ -1,0 +1,176 @@
+"""Vocabulary files: YAML with labels, what is said of them, templates and background prompts."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vl2v_ros.words.labels import (
+    check_entries,
+    check_labels,
+    check_templates,
+    check_texts,
+    Entries,
+    Entry,
+)
+import yaml
+
+KEYS = ('labels', 'template', 'templates', 'background')
+ENTRY_KEYS = ('descriptions', 'synonyms')
+DEPTH = 4  # {labels: {label: {descriptions: []}}}
+# Those written in C are there with most builds of PyYAML: 0.1 s instead of 10 s for 10,000 labels.
+LOADER = getattr(yaml, 'CBaseLoader', yaml.BaseLoader)
+DUMPER = getattr(yaml, 'CSafeDumper', yaml.SafeDumper)
+
+
+@dataclass(frozen=True)
+class VocabularyFile:
+    """
+    What a user says in a file.
+
+    templates: none given means those of the student, see spec.StudentSpec.
+    """
+
+    entries: Entries
+    templates: tuple[str, ...] = ()
+    background: tuple[str, ...] = ()
+
+
+def parse(text: str) -> VocabularyFile:
+    """
+    Read what a user names as vocabulary: a YAML file, or labels separated by commas.
+
+    A YAML file has `labels`: a list of labels, or a mapping of each label to a sentence, a list
+    of sentences, or a mapping with `descriptions` and `synonyms`. It may have `template` (or
+    `templates`) and `background`. Where a list is meant, one text will do. Everything stays text,
+    so that `yes`, `no` and `12` can be labels.
+
+    :raises ValueError: with file and line where it can be told.
+    """
+    if not text.lower().endswith(('.yaml', '.yml')):
+        return VocabularyFile(check_labels([label for label in text.split(',') if label.strip()]))
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise ValueError(f'vocabulary: expected a file, found none at {path}')
+    try:
+        return _read(_compose(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise ValueError(f'vocabulary {path}: {error}') from error
+
+
+def dump(file: VocabularyFile) -> str:
+    """Return the YAML that `parse` reads as the same value."""
+    content: dict[str, Any] = {'labels': list(file.entries)}
+    if any(entry != Entry() for entry in file.entries.values()):
+        content['labels'] = {label: _shortest(entry) for label, entry in file.entries.items()}
+    if file.templates:
+        content['templates'] = list(file.templates)
+    if file.background:
+        content['background'] = list(file.background)
+    return yaml.dump(content, Dumper=DUMPER, allow_unicode=True, sort_keys=False, width=99)
+
+
+def _shortest(entry: Entry) -> str | list[str] | dict[str, list[str]]:
+    if entry.synonyms:
+        return {key: list(getattr(entry, key)) for key in ENTRY_KEYS}
+    return ''.join(entry.descriptions) if len(entry.descriptions) < 2 else list(entry.descriptions)
+
+
+def _compose(content: bytes) -> yaml.Node | None:
+    """Return the root node; raises ValueError with the line."""
+    try:
+        text = content.decode('utf-8')
+    except UnicodeDecodeError as error:
+        line = content[:error.start].count(b'\n') + 1
+        raise ValueError(f'line {line}: expected UTF-8, got {error.reason}') from error
+    if found := yaml.reader.Reader.NON_PRINTABLE.search(text):
+        line = text[:found.start()].count('\n') + 1
+        raise ValueError(f'line {line}: not YAML: it holds the control character {found[0]!a}')
+    try:
+        _check_depth(text)
+        return yaml.compose(text, Loader=LOADER)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line
+        tab = any('\t' in row for row in text.split('\n')[line:line + 1])
+        hint = '; indent with spaces, not tabs' if tab else ''
+        raise ValueError(f'line {line + 1}: not YAML: {error.problem}{hint}') from error
+
+
+def _check_depth(text: str) -> None:
+    """Raise ValueError for what `yaml.compose`, which calls itself, cannot go into."""
+    depth = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH:
+            raise ValueError(f'line {event.start_mark.line + 1}: nested too deeply for a '
+                             'vocabulary')
+
+
+def _read(root: yaml.Node | None) -> VocabularyFile:
+    nodes = _fields(root, KEYS) if isinstance(root, yaml.MappingNode) else {}
+    if 'labels' not in nodes:
+        raise ValueError(f'{_at(root) + ": " if root else ""}expected `labels:` with a list of '
+                         'labels or a mapping of label to description, got '
+                         f'{_kind(root) if root else "an empty file"}')
+    if 'template' in nodes and 'templates' in nodes:
+        raise ValueError(f'{_at(nodes["templates"])}: expected template or templates, got both')
+    options = {}
+    if templates := nodes.get('template') or nodes.get('templates'):
+        options['templates'] = check_templates(_texts(templates), f'{_at(templates)}, template')
+    if background := nodes.get('background'):
+        options['background'] = check_texts(
+            _texts(background), f'{_at(background)}, background prompt', 'a sentence')
+    return VocabularyFile(_entries(nodes['labels']), **options)
+
+
+def _entries(node: yaml.Node) -> Entries:
+    if isinstance(node, yaml.ScalarNode):
+        raise ValueError(f'{_at(node)}: expected `labels:` with a list of labels or a mapping of '
+                         f'label to description, got {_kind(node)}')
+    described = isinstance(node, yaml.MappingNode)
+    names = [item[0] if described else item for item in node.value]
+    return check_entries(
+        [(_text(name), _entry(item[1]) if described else Entry())
+         for name, item in zip(names, node.value)], lambda number: _at(names[number - 1]))
+
+
+def _entry(node: yaml.Node) -> Entry:
+    if isinstance(node, yaml.MappingNode):
+        return Entry(**{key: _texts(value) for key, value in _fields(node, ENTRY_KEYS).items()})
+    return Entry(_texts(node))
+
+
+def _fields(node: yaml.MappingNode, known: Sequence[str]) -> dict[str, yaml.Node]:
+    found: dict[str, yaml.Node] = {}
+    for key, value in node.value:
+        name = _text(key)
+        if name not in known:
+            raise ValueError(f'{_at(key)}: expected one of {", ".join(known)}, got {name!r:.80}')
+        if name in found:
+            raise ValueError(f'{_at(key)}: {name} is there already')
+        found[name] = value
+    return found
+
+
+def _texts(node: yaml.Node) -> tuple[str, ...]:
+    """Return one text, none for a blank one, or a list of them."""
+    if isinstance(node, yaml.SequenceNode):
+        return tuple(_text(item) for item in node.value)
+    return tuple(text for text in [_text(node)] if text.strip(' '))
+
+
+def _text(node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise ValueError(f'{_at(node)}: expected a text, got {_kind(node)}; put the text in '
+                         'quotes if it holds a colon, a comma or brackets')
+    return node.value.rstrip('\n')  # of a text that is folded over several lines
+
+
+def _at(node: yaml.Node) -> str:
+    return f'line {node.start_mark.line + 1}'
+
+
+def _kind(node: yaml.Node) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return f'the text {node.value!r:.80}' if node.value else 'nothing'
+    return 'a list' if isinstance(node, yaml.SequenceNode) else 'a mapping'
