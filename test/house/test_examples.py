@@ -1,0 +1,91 @@
+"""Examples: short enough to be read, and run as a user runs them."""
+from contextlib import closing
+from pathlib import Path
+import subprocess
+import sys
+
+import cv2
+import pytest
+from support import image_bags, photos_sample
+from support.ros_processes import Camera, LABELS, Ros, wait_until
+from vl2v_ros.images.frame import to_rgb
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / 'examples').glob('*.py'))
+
+
+@pytest.mark.parametrize('path', EXAMPLES, ids=lambda path: path.name)
+def test_an_example_has_at_most_40_lines(path: Path) -> None:
+    assert path.read_text().count('\n') <= 40
+
+
+def example(name: str, *arguments: object) -> str:
+    done = subprocess.run([sys.executable, ROOT / 'examples' / name, *map(str, arguments)],
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a file of one frame for every photo of the sample, by its label."""
+    folder, files = tmp_path_factory.mktemp('photos'), {}
+    frames = photos_sample.read_frames()
+    for number, shown in enumerate(photos_sample.read_list()):
+        frame = frames[min(len(frames) - 1, photos_sample.RATE * number + photos_sample.RATE // 2)]
+        path = folder / f'{number:02d}.png'
+        cv2.imwrite(str(path), to_rgb(frame)[..., ::-1])
+        files.setdefault(shown.labels[0], path)
+    return files
+
+
+@pytest.mark.usefixtures('cache_dir')
+def test_a_folder_is_labelled(photos: dict[str, Path]) -> None:
+    folder = next(iter(photos.values())).parent
+    lines = example('label_folder.py', folder, ', '.join(photos)).splitlines()
+    assert len(lines) == len(list(folder.iterdir()))
+    named = [line for line in lines for label, path in photos.items()
+             if line.endswith(path.name) and line.startswith(label)]
+    assert len(named) > len(photos) / 2  # how many it should be, test_photos_sample.py says
+
+
+@pytest.mark.usefixtures('cache_dir')
+def test_a_bag_is_labelled(photos: dict[str, Path], tmp_path: Path) -> None:
+    label, path = next(iter(photos.items()))
+    pixels = cv2.imread(str(path))[..., ::-1]
+    bag = image_bags.write(tmp_path / 'bag', [
+        ('/camera', image_bags.START + number * 10**8, image_bags.raw(
+            pixels, image_bags.START + number * 10**8)) for number in range(3)])
+    said = example('label_bag.py', bag, ', '.join(photos))
+    assert said.startswith('/camera: ') and said.endswith(' 3\n'), (label, said)
+
+
+@pytest.mark.usefixtures('cache_dir')
+def test_the_most_similar_image_is_the_image_itself(photos: dict[str, Path]) -> None:
+    path = next(iter(photos.values()))
+    lines = example('use_embedding.py', path, path.parent).splitlines()
+    assert len(lines) == 6 and lines[0] == f'1.00 {path.name}'
+    assert lines[-1].endswith(' a photo of a banana')
+
+
+def test_a_running_classifier_is_changed_and_listened_to(
+        ros: Ros, settings: dict[str, object]) -> None:
+    with ros.classifier(settings) as node:
+        node.wait_for_output('labels images of')
+        listen = [sys.executable, ROOT / 'examples' / 'label_listener.py', '--ros-args', '-r',
+                  'labels:=/classifier/labels']
+        with ros.run(*listen) as listener, closing(Camera(ros)) as camera:
+            wait_until(lambda: ros.node.count_subscribers('/classifier/labels') == 2, 'listener')
+            camera.show()
+            listener.wait_for_output('the camera shows: ')
+            change = ros.run(sys.executable, ROOT / 'examples' / 'change_vocabulary.py',
+                             LABELS[1], LABELS[0])
+            assert change.wait() == 0, change.output
+            assert 'version 2: 2 labels' in change.output
+            assert listener.stop() == 0 and 'Traceback' not in listener.output
+
+
+def test_without_a_classifier_that_is_said(ros: Ros) -> None:
+    change = ros.run(sys.executable, ROOT / 'examples' / 'change_vocabulary.py', 'mug')
+    assert change.wait() == 1
+    assert 'no classifier offers /classifier/set_vocabulary' in change.output
