@@ -50,6 +50,8 @@ setup(
         'torchvision',
         'tqdm',
     ],
+    extras_require={'test': ['pytest']},  # so that `colcon test` runs pytest
+    package_data={NAME: ['py.typed']},
     zip_safe=True,
     entry_points={
         'console_scripts': [

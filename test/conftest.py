@@ -1,7 +1,11 @@
 """Fixtures that several test modules share."""
 from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+import inspect
 import os
 from pathlib import Path
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +16,42 @@ if TYPE_CHECKING:
     from support.ros_processes import Ros
 
 os.environ.setdefault('MUJOCO_GL', 'egl')  # before MuJoCo is imported: render without a screen
+
+
+# What a test module imports that is there only where ROS 2 is.
+NEEDS_ROS = re.compile(
+    r'^( *)(?:from|import) (?:rclpy|\w+_msgs|rcl_interfaces|ament_index_python|'
+    r'support\.ros_processes|vl2v_ros\.nodes)\b', re.MULTILINE)
+
+
+@cache
+def needs_ros(path: Path) -> bool:
+    return '' in NEEDS_ROS.findall(path.read_text(encoding='utf-8'))
+
+
+@cache
+def has_ros() -> bool:
+    return bool(find_spec('rclpy'))
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out what needs ROS where there is none, rather than fail to import it."""
+    if collection_path.name.startswith('test_') and not has_ros() and needs_ros(collection_path):
+        return True
+    return None
+
+
+def pytest_report_header() -> list[str]:
+    return [] if has_ros() else ['without ROS 2: tests that need it are left out']
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs ROS, so that `-m "not ros"` runs the rest."""
+    for item in items:
+        function = getattr(item, 'function', None)
+        if (needs_ros(item.path) or 'ros' in getattr(item, 'fixturenames', ())
+                or function and NEEDS_ROS.search(inspect.getsource(function))):
+            item.add_marker('ros')
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -253,3 +253,19 @@ def test_rosbag2_reads_what_was_written(tmp_path: Path) -> None:
         topic, data, time = reader.read_next()
         read.append((topic, time, bytes(data)))
     assert read == [(topic, time, data) for topic, _, time, data in written]
+
+
+@pytest.mark.parametrize('unknown, scores', [(0.2, 0.0), (0.2, 0.5), (0.3, 0.0), (0.9, 0.0)])
+def test_a_bag_reports_what_the_node_reports(tmp_path: Path, unknown: float, scores: float
+                                             ) -> None:
+    from rclpy.serialization import deserialize_message
+    from std_msgs.msg import Header
+    from vision_msgs.msg import Classification
+    from vl2v_ros.nodes.messages import to_classification
+    with bags.writing(tmp_path / 'bag', unknown, 4.0, scores) as write:
+        write(Picture(Frame(noise(0)), Path('x'), START, START, FRONT, 'head'), PREDICTION)
+    with Reader(tmp_path / 'bag') as reader:
+        [data] = [data for connection, _, data in reader.messages(reader.connections)
+                  if connection.msgtype == bags.CLASSIFICATION]
+    assert deserialize_message(bytes(data), Classification).results == to_classification(
+        PREDICTION, Header(), unknown, scores).results

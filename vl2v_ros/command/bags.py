@@ -147,7 +147,7 @@ def seconds(time: int) -> str:
 
 
 @contextmanager
-def writing(folder: Path, unknown_threshold: float, rate: float
+def writing(folder: Path, unknown_threshold: float, rate: float, score_threshold: float = 0.0
             ) -> Iterator[Callable[[Picture, Prediction], None]]:
     """
     Write a new bag with the labels and the classification of each picture.
@@ -158,6 +158,7 @@ def writing(folder: Path, unknown_threshold: float, rate: float
     :param folder: to make; it holds metadata.yaml and `<its name>.mcap`.
     :param unknown_threshold: cosine below which the classification leaves a label out.
     :param rate: of still images, which have no time [Hz].
+    :param score_threshold: score below which it leaves a label out.
     """
     store, connections, number = message_types(), {}, 0
     # The older of the versions that the library writes, so that older ROS 2 reads it too.
@@ -172,7 +173,8 @@ def writing(folder: Path, unknown_threshold: float, rate: float
             for name, message in (
                     (f'{topic}/labels', _label_array(store, prediction, header)),
                     (f'{topic}/classification',
-                     _classification(store, prediction, header, unknown_threshold))):
+                     _classification(store, prediction, header, unknown_threshold,
+                                                 score_threshold))):
                 kind = message.__msgtype__
                 if name not in connections:
                     connections[name] = writer.add_connection(name, kind, typestore=store)
@@ -195,9 +197,8 @@ def _label_array(store: Typestore, prediction: Prediction, header: Any) -> Any:
 
 
 def _classification(store: Typestore, prediction: Prediction, header: Any,
-                    unknown_threshold: float) -> Any:
+                    unknown_threshold: float, score_threshold: float) -> Any:
     hypothesis = store.types['vision_msgs/msg/ObjectHypothesis']
     return store.types[CLASSIFICATION](header=header, results=[
-        hypothesis(class_id=name, score=score) for name, similarity, score
-        in zip(prediction.labels, prediction.similarities, prediction.scores)
-        if not prediction.unknown and similarity >= unknown_threshold])
+        hypothesis(class_id=name, score=score)
+        for name, score in prediction.reported(unknown_threshold, score_threshold)])

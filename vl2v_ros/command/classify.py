@@ -69,6 +69,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--top-k', type=_number(int, 1, 1000), default=5, help='labels per picture')
     add('--unknown-threshold', type=_number(float, -1, 1),
         help="cosine below which a picture is unknown; by default the checkpoint's")
+    add('--score-threshold', type=_number(float, 0, 1), default=0.0,
+        help='labels with a lower score are left out of the classification in a bag')
     add('--topic', action='append', default=[],
         help='of a bag, can be given several times; by default all topics of images')
     add('--out', type=Path, help=f'file to write: {", ".join(outputs.ENDINGS)}; without an '
@@ -164,7 +166,7 @@ def run(options: argparse.Namespace) -> None:
     rate = options.rate or next((source.rate for source in inputs if source.rate), STILL_RATE)
     count = sum(source.count for source in inputs)
     explanations: list[Explanation] = []
-    with (outputs.writing(options.out, threshold, rate) if options.out
+    with (outputs.writing(options.out, threshold, rate, options.score_threshold) if options.out
           else nullcontext(print_line)) as write, \
             replacing(options.plot) if options.plot else nullcontext() as drawing, \
             tqdm(total=count or None, unit='picture', disable=None, leave=False) as progress:

@@ -28,12 +28,14 @@ def check_ending(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path, unknown_threshold: float, rate: float) -> Iterator[Write]:
+def writing(path: Path, unknown_threshold: float, rate: float, score_threshold: float = 0.0
+            ) -> Iterator[Write]:
     """
     Write what the block is given, by the ending of the path; all of it or nothing.
 
     :param unknown_threshold: cosine below which a bag's classification leaves a label out.
     :param rate: of a video, and of still images in a bag [Hz].
+    :param score_threshold: score below which a bag's classification leaves a label out.
     """
     check_ending(path)
     ending = path.suffix.lower()
@@ -45,11 +47,11 @@ def writing(path: Path, unknown_threshold: float, rate: float) -> Iterator[Write
             with _video(temporary, CODECS[ending], rate) as write:
                 yield write
         elif ending == '':
-            with bags.writing(temporary, unknown_threshold, rate) as write:
+            with bags.writing(temporary, unknown_threshold, rate, score_threshold) as write:
                 yield write
         else:  # the file out of a bag's folder
             folder = temporary.parent / 'bag' / path.stem
-            with bags.writing(folder, unknown_threshold, rate) as write:
+            with bags.writing(folder, unknown_threshold, rate, score_threshold) as write:
                 yield write
             os.replace(folder / f'{path.stem}.mcap', temporary)
 

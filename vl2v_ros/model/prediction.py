@@ -1,9 +1,6 @@
 """Prediction: what one frame shows; a leaf that needs neither torch nor numpy."""
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -26,3 +23,16 @@ class Prediction:
     unknown: bool
     unknown_score: float
     vocabulary_version: int
+
+    def reported(self, unknown_threshold: float, score_threshold: float
+                 ) -> Iterator[tuple[str, float]]:
+        """
+        Yield label and score of what a classification reports; nothing if it is unknown.
+
+        :param unknown_threshold: cosine in [-1, 1] that each label needs.
+        :param score_threshold: score in [0, 1] that each label needs.
+        """
+        for label, similarity, score in zip(self.labels, self.similarities, self.scores,
+                                            strict=True):
+            if not self.unknown and similarity >= unknown_threshold and score >= score_threshold:
+                yield label, score

@@ -58,10 +58,7 @@ def to_classification(prediction: 'Prediction', header: Header, unknown_threshol
     """Give the labels whose similarity and score reach the thresholds; none if it is unknown."""
     return Classification(header=header, results=[
         ObjectHypothesis(class_id=label, score=score)
-        for label, similarity, score in zip(
-            prediction.labels, prediction.similarities, prediction.scores)
-        if not prediction.unknown and similarity >= unknown_threshold
-        and score >= score_threshold])
+        for label, score in prediction.reported(unknown_threshold, score_threshold)])
 
 
 def to_description_matches(reasons: Sequence[Reason]) -> list[DescriptionMatch]:
