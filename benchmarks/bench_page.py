@@ -34,7 +34,7 @@ def spread(found: Sequence[float], digits: int = 3) -> str:
 
 def quotients(above: Sequence[float], below: Sequence[float]) -> list[float]:
     """Divide run by run: both were measured one after the other."""
-    return [first / second for first, second in zip(above, below) if second]
+    return [first / second for first, second in zip(above, below, strict=False) if second]
 
 
 def targets(result: dict[str, object]) -> list[tuple[str, list[float], str, bool]]:
@@ -168,17 +168,18 @@ def _save(figure: Figure, path: Path) -> None:
 def _line(axes: Axes, places: Sequence[float], runs: Sequence[Sequence[float]], **style: object
           ) -> None:
     """Draw medians with their range."""
-    there = [(place, found) for place, found in zip(places, runs) if found]
+    there = [(place, found) for place, found in zip(places, runs, strict=True) if found]
     middles = [statistics.median(found) for _, found in there]
-    lengths = [[middle - min(found) for middle, (_, found) in zip(middles, there)],
-               [max(found) - middle for middle, (_, found) in zip(middles, there)]]
+    lengths = [[middle - min(found) for middle, (_, found) in zip(middles, there, strict=True)],
+               [max(found) - middle for middle, (_, found) in zip(middles, there, strict=True)]]
     axes.errorbar([place for place, _ in there], middles, lengths, marker='o', capsize=3, **style)
 
 
 def _latency(figure: Figure, figures: Figures) -> None:
-    for axes, transport in zip(figure.subplots(1, 2, sharey=True), ('raw', 'compressed')):
+    for axes, transport in zip(figure.subplots(1, 2, sharey=True), ('raw', 'compressed'),
+                               strict=True):
         for program in (OURS, PEER):
-            for size, line in zip(SIZES, (':', '-', '--')):
+            for size, line in zip(SIZES, (':', '-', '--'), strict=True):
                 setup = Setup(program, size, transport)
                 runs = [values(figures, f'{setup} @ {rate:g} Hz', 'latency p50')
                         for rate in plan.RATES]

@@ -236,10 +236,11 @@ def table(result: dict) -> str:
     for name, by_size in times.items():
         middles = [statistics.median(by_size[size]) for size in sizes]
         cells = [f'{middle:.2f} ({1e3 * size / middle:.0f})'
-                 for size, middle in zip(sizes, middles)]
+                 for size, middle in zip(sizes, middles, strict=True)]
         ratio = '-'
         if 'student' in times:
-            ratios = [other / own for other, own in zip(per_image(name), per_image('student'))]
+            ratios = [other / own for other, own
+                      in zip(per_image(name), per_image('student'), strict=True)]
             ratio = f'{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})'
         lines.append(' | '.join([f'| {name}', f'{result["weights"][name] / 1e6:.1f}', *cells,
                                  f'{1e3 / statistics.median(per_image(name)):.0f}', f'{ratio} |']))

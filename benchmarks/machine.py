@@ -55,7 +55,7 @@ def gpu() -> dict[str, str]:
     """Return driver, memory and power limit of the first GPU; empty without one."""
     names = ('driver', 'GPU memory [MiB]', 'GPU power limit [W]')
     lines = _nvidia_smi('--query-gpu=driver_version,memory.total,power.limit')
-    return dict(zip(names, lines[0].split(', '))) if lines else {}
+    return dict(zip(names, lines[0].split(', '), strict=True)) if lines else {}
 
 
 def gpu_memory(pid: int) -> float | None:

@@ -33,7 +33,7 @@ def repeats(setup: Setup, most: int) -> int:
 def streams() -> list[Setup]:
     """Return what is measured at the fixed rates and at the highest, side by side."""
     ours, peers = all_sizes(OURS), all_sizes(PEER)
-    pairs = [setup for pair in zip(ours, peers) for setup in pair]
+    pairs = [setup for pair in zip(ours, peers, strict=True) for setup in pair]
     return [*pairs, Setup(PEER_TEXT, MAIN)]
 
 

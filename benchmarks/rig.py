@@ -117,7 +117,7 @@ class Rig:
         self._await_rest(sent)
         used = machine.cpu_time(pid) - before
         runs = [summarise(stamps, self._monitor.received[topic])
-                for stamps, topic in zip(sent, self.setup.answers)]
+                for stamps, topic in zip(sent, self.setup.answers, strict=True)]
         found = {name: sum(run.get(name, 0) for run in runs) / len(runs) for name in runs[0]}
         found |= {name: sum(run[name] for run in runs) for name in ('sent', 'missed')}
         answered = found['sent'] - found['missed']
@@ -141,7 +141,7 @@ class Rig:
         end = time.monotonic() + AFTERWARDS + self.setup.patience
         while time.monotonic() < end and any(
                 not self._monitor.received[topic].keys() >= set(stamps)
-                for stamps, topic in zip(sent, self.setup.answers)):
+                for stamps, topic in zip(sent, self.setup.answers, strict=True)):
             time.sleep(0.02)
 
 

@@ -1,5 +1,6 @@
 """Stamps of frames sent and of answers received -> figures, in the terms of ros2_benchmark."""
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 import statistics
 
 MISSED = 0.05  # share of the frames that may be missed at the highest rate
@@ -28,8 +29,8 @@ def summarise(sent: Sequence[int], received: Mapping[int, int]) -> dict[str, flo
     if not answered:
         return found
     times = sorted(received[stamp] / 1e6 for stamp in answered)
-    intervals = [later - earlier for earlier, later in zip(times, times[1:])]
-    jitters = [abs(later - earlier) for earlier, later in zip(intervals, intervals[1:])] or [0.0]
+    intervals = [later - earlier for earlier, later in pairwise(times)]
+    jitters = [abs(later - earlier) for earlier, later in pairwise(intervals)] or [0.0]
     return found | {
         'rate answered': (len(answered) - 1) / ((times[-1] - times[0]) / 1e3 or 1e-9),
         'latency mean': statistics.fmean(latencies), 'latency p50': percentile(latencies, 0.5),

@@ -75,7 +75,8 @@ def describe(index: Index) -> np.ndarray:
 def report(table: np.ndarray, names: Sequence[str]) -> str:
     """Return the confusion as a table in Markdown, and the accuracy."""
     rows = [['domain \\ taken for', *names], ['---'] * (len(names) + 1),
-            *([name, *map(str, counts)] for name, counts in zip(names, table.tolist()))]
+            *([name, *map(str, counts)]
+              for name, counts in zip(names, table.tolist(), strict=True))]
     accuracy = np.trace(table) / table.sum()
     return '\n'.join([*(f'| {" | ".join(row)} |' for row in rows), '',
                       f'{accuracy:.1%} of {table.sum()} images in the right one of {len(names)} '

@@ -42,7 +42,7 @@ def draw_views(rng: np.random.Generator, photo: tuple[int, int], size: tuple[int
     zooms = rng.permutation(ZOOM)
     corners = rng.permutation([0.2, 0.8]), rng.permutation([0.35, 0.65])
     views = []
-    for zoom, across, down in zip(zooms, *corners):
+    for zoom, across, down in zip(zooms, *corners, strict=True):
         scale = zoom * max(size[0] / photo[0], size[1] / photo[1])
         room = photo[0] - size[0] / scale, photo[1] - size[1] / scale
         views.append(View(across * room[0], down * room[1], scale))
@@ -103,7 +103,7 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     video = cv2.VideoWriter(str(options.out), cv2.VideoWriter_fourcc(*'mp4v'), RATE, size)
     counts = shown_frames([stamp for stamp, _ in rows], RATE)
-    for (_, name), count in zip(rows, counts):
+    for (_, name), count in zip(rows, counts, strict=True):
         photo = cv2.imread(str(options.photos / name))
         if photo is None:
             sys.exit(f'photo_sequence: expected a photo, got {options.photos / name}, which does '

@@ -65,7 +65,7 @@ def _build(kind: object, value: object, where: str) -> object:
         kinds = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
         if len(kinds) != len(value):
             raise ValueError(f'{where}: expected {len(kinds)} values, got {value!r:.80}')
-        return tuple(_build(one, entry, where) for one, entry in zip(kinds, value))
+        return tuple(_build(one, entry, where) for one, entry in zip(kinds, value, strict=True))
     if kind is Path and isinstance(value, str):
         return ROOT / value
     if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):

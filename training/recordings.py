@@ -59,7 +59,7 @@ def record(out: Path, licence: str, teacher: TeacherSource = TeacherSource(),
     with tqdm(total=len(said), desc='prompts', unit='prompt', disable=None) as bar:
         texts = CountedText(source, default_cache_dir(), queries, bar.update).encode(tuple(said))
         bar.update(len(said) - bar.n)  # what was cached
-    if cut := [prompt for prompt, much in zip(said, texts.truncated) if much]:
+    if cut := [prompt for prompt, much in zip(said, texts.truncated, strict=True) if much]:
         print(f'{len(cut)} prompts are longer than the teacher reads, and were cut: {cut[0]!r:.80}'
               f'{" and others" if len(cut) > 1 else ""}')
     files, rows = [], np.empty((0, source.width))
@@ -139,7 +139,7 @@ def import_files(files: Files, images: Path | None = None, teacher: str = '') ->
               f'images, {pictures} of them new')
     if images is not None:
         names = [str(file) for file in image_files(images)]
-        digests = dict(zip(names, file_digests([images / name for name in names])))
+        digests = dict(zip(names, file_digests([images / name for name in names]), strict=True))
         lacking = [file for file, digest in digests.items() if digest not in answered]
         named = f' ({", ".join(lacking[:NAMED])}{", ..." if lacking[NAMED:] else ""})'
         print(f'{images}: {len(digests) - len(lacking)} of {len(digests)} images have an answer, '

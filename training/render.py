@@ -143,7 +143,8 @@ def units(meshes: Sequence[Mesh], pools: Sequence[Sequence[Mesh]], settings: Set
 def usable(meshes: Sequence[Mesh], workers: int) -> tuple[list[Mesh], dict[str, str]]:
     """Return the meshes that can be read, and of the others why not."""
     with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn')) as pool:
-        reasons = dict(zip([mesh.name for mesh in meshes], pool.map(why_unusable, meshes)))
+        reasons = dict(zip([mesh.name for mesh in meshes], pool.map(why_unusable, meshes),
+                           strict=True))
     return ([mesh for mesh in meshes if not reasons[mesh.name]],
             {name: reason for name, reason in reasons.items() if reason})
 

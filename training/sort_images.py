@@ -51,14 +51,15 @@ def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, na
     prototypes = prompt_rows(found, words, template)
     files = [images / file for file in image_files(images) if domain(file) not in without]
     rows = {digest.tobytes().hex(): row for digest, row in zip(
-        found.image_digests, found.image_rows)}
-    known = {file: rows[digest] for file, digest in zip(files, file_digests(files))
+        found.image_digests, found.image_rows, strict=True)}
+    known = {file: rows[digest] for file, digest in zip(files, file_digests(files), strict=True)
              if digest in rows}
     if not known:
         raise ValueError(f'--images: expected some that {answers} has an answer to, found none in '
                          f'{images}; answers are found by the content of files')
     best = (np.array(list(known.values()), np.float32) @ prototypes.T).argmax(1)
-    called = {file.relative_to(images): words[number] for file, number in zip(known, best)}
+    called = {file.relative_to(images): words[number]
+              for file, number in zip(known, best, strict=True)}
     counts = Counter(called.values())
     spread = Counter(name for _, name in {(domain(file), name) for file, name in called.items()})
     used = {name: count for name, count in counts.most_common()

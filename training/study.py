@@ -204,7 +204,7 @@ def collect(study: Study, runs: Sequence[Run]) -> dict[str, dict[str, list[float
             if where[0] == 'table':  # the same for all runs
                 found[TEACHER][title] = [value_of(result, ['teacher', *where[1:]])]
     for row in found.values() if columns else ():
-        row['mean'] = [statistics.mean(values) for values in zip(*row.values())]
+        row['mean'] = [statistics.mean(values) for values in zip(*row.values(), strict=True)]
     return found
 
 

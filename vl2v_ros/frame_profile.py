@@ -116,12 +116,12 @@ def plot(profiles: Mapping[str, Mapping[str, object]], path: Path) -> None:
     left = [0.0] * len(names)
     colours = ['#9aa5ad', '#c9d0d4', '#e0b252', '#d98032', '#a8542a', '#2e7d7a', '#0d3b37',
                '#8a9fc4', '#4d6699', '#aa6414']
-    for stage, colour in zip(STAGES, colours):
+    for stage, colour in zip(STAGES, colours, strict=True):
         widths = [profile['stages'].get(stage, {'mean': 0.0})['mean'] for profile in
                   profiles.values()]
         if any(widths):
             axes.barh(names, widths, left=left, color=colour, label=MEANINGS.get(stage, stage))
-            left = [start + width for start, width in zip(left, widths)]
+            left = [start + width for start, width in zip(left, widths, strict=True)]
     for row, total in enumerate(left):
         axes.text(total, row, f' {total:.0f}', va='center')
     axes.invert_yaxis()

@@ -22,7 +22,7 @@ MS = 1_000_000  # [ns]
 def test_figures_of_a_run() -> None:
     sent = [number * 100 * MS for number in range(11)]  # 10 Hz
     latency = [10, 20, 10, 20, 10, 20, 10, 20, 10, 20]  # [ms]; the last is not answered
-    received = {stamp: stamp + wait * MS for stamp, wait in zip(sent, latency)}
+    received = {stamp: stamp + wait * MS for stamp, wait in zip(sent, latency, strict=False)}
     found = summarise(sent, received | {12345: 1})  # and one of nobody's
     assert found == pytest.approx({
         'sent': 11, 'missed': 1, 'rate sent': 10, 'rate answered': 9 / 0.91,
@@ -75,7 +75,7 @@ def test_compare_names_what_got_slower(tmp_path: Path) -> None:
         path.write_text(json.dumps({
             'machine': {'cpu': name}, 'options': {}, 'figures': {
                 'a node @ 5 Hz': [{'cpu': one, 'latency p50': other}
-                                  for one, other in zip(cpu, latency)], name: []}}))
+                                  for one, other in zip(cpu, latency, strict=True)], name: []}}))
         return path
     old, new = write('old.json', [5, 6], [9, 10]), write('new.json', [7, 8], [9.5, 11])
     done = compare(old, new)

@@ -141,7 +141,7 @@ def test_an_image_is_explained_prompt_by_prompt_and_drawn(
     for reason in why:
         assert numbers[reason.prompt] == pytest.approx(reason.similarity, abs=0.002)
     for label, similarity, score in zip(prediction.labels, prediction.similarities,
-                                        prediction.scores):
+                                        prediction.scores, strict=True):
         assert numbers[f'{score:.3f}  {label}'] == pytest.approx(similarity, abs=0.002)
     with Image.open(picture) as shown:
         assert shown.format == 'PNG'

@@ -281,7 +281,8 @@ def test_augmented_images_stay_in_range(tmp_path: Path, augmentation: images.Aug
 
 def read_all(dataset: torch.utils.data.Dataset, workers: int) -> dict[str, torch.Tensor]:
     loader = DataLoader(dataset, batch_size=2, num_workers=workers)
-    return {name: image for batch in loader for name, image in zip(batch.name, batch.image)}
+    return {name: image for batch in loader
+            for name, image in zip(batch.name, batch.image, strict=True)}
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:

@@ -18,7 +18,8 @@ def explanation(similarities: Sequence[float] = (0.6, 0.3), names: Sequence[str]
                 unknown: bool = False, background: Sequence[float] = ()) -> Explanation:
     """Explain a picture by two prompts for each label, a little off its similarity."""
     reasons = [Reason(label, f'a photo of a {label}. {number}', similarity + 0.02 - 0.04 * number)
-               for label, similarity in zip(names, similarities) for number in range(2)]
+               for label, similarity in zip(names, similarities, strict=True)
+               for number in range(2)]
     reasons += [Reason('', f'nothing {similarity}', similarity) for similarity in background]
     pixels = np.full((60, 80, 3), (250, 0, 250), np.uint8)
     scores = tuple(1 / len(names) for _ in names)

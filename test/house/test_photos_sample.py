@@ -1,4 +1,5 @@
 """The photos that the demo plays: whose they are, and how many the student that ships names."""
+from itertools import pairwise
 import os
 from pathlib import Path
 import subprocess
@@ -31,7 +32,7 @@ def test_the_video_shows_each_photo_for_a_second() -> None:
     assert {frame.pixels.shape for frame in frames} == {(360, 480, 3)}
     small = [cv2.resize(frame.pixels, (24, 18), interpolation=cv2.INTER_AREA).astype(float)
              for frame in frames]
-    changes = np.array([np.abs(after - before).mean() for before, after in zip(small, small[1:])])
+    changes = np.array([np.abs(after - before).mean() for before, after in pairwise(small)])
     cuts = np.arange(1, len(changes) + 1) % RATE == 0
     assert changes[cuts].min() > 2 * changes[~cuts].max()
     assert np.median(changes[~cuts]) > 0.2  # the view moves in between

@@ -60,10 +60,12 @@ def test_held_out_frames_get_their_label(classifier: Classifier, seen_labels: Vo
                                          width: int, height: int, count: int) -> None:
     truth = (shapes.SEEN_LABELS * count)[:count]
     predictions = classify(classifier, seen_labels, truth, width, height)
-    wrong = [(label, prediction.labels[0]) for label, prediction in zip(truth, predictions)
+    wrong = [(label, prediction.labels[0])
+             for label, prediction in zip(truth, predictions, strict=True)
              if prediction.labels[0] != label]
     assert len(wrong) <= 0.01 * count, wrong
-    unknown = [label for label, prediction in zip(truth, predictions) if prediction.unknown]
+    unknown = [label for label, prediction in zip(truth, predictions, strict=True)
+               if prediction.unknown]
     assert len(unknown) <= 0.05 * count, unknown
 
 
@@ -79,7 +81,8 @@ def test_words_of_shapes_alone_name_the_shape(classifier: Classifier, encoder: C
     words = vocabulary.build(check_labels(shapes.SHAPES), encoder, 2)
     truth = shapes.SEEN_LABELS * 4
     predictions = classify(classifier, words, truth, 640, 480)
-    wrong = [(label, prediction.labels[0]) for label, prediction in zip(truth, predictions)
+    wrong = [(label, prediction.labels[0])
+             for label, prediction in zip(truth, predictions, strict=True)
              if prediction.labels[0] != label.split()[1]]
     assert len(wrong) <= 0.05 * len(truth), wrong
 
@@ -145,9 +148,10 @@ def test_pairs_left_out_of_training_are_named_far_above_chance(
     words = vocabulary.build(check_labels(shapes.LABELS), encoder, 1)
     truth = shapes.UNSEEN_LABELS * 24
     best = [prediction.labels[0] for prediction in classify(classifier, words, truth, 320, 240)]
-    assert np.mean([name == label for name, label in zip(best, truth)]) > 0.5  # 0.03 by chance
+    assert np.mean([name == label
+                    for name, label in zip(best, truth, strict=True)]) > 0.5  # 0.03 by chance
     assert np.mean([name.split()[0] == label.split()[0]
-                    for name, label in zip(best, truth)]) > 0.95
+                    for name, label in zip(best, truth, strict=True)]) > 0.95
 
 
 def test_descriptions_unknown_to_the_toy_do_not_mislead_it(
@@ -157,7 +161,7 @@ def test_descriptions_unknown_to_the_toy_do_not_mislead_it(
         shapes.SEEN_LABELS, [sentence] * len(shapes.SEEN_LABELS)), encoder, 1)
     truth = shapes.SEEN_LABELS * 4
     best = [prediction.labels[0] for prediction in classify(classifier, words, truth, 320, 240)]
-    assert np.mean([name == label for name, label in zip(best, truth)]) >= 0.95
+    assert np.mean([name == label for name, label in zip(best, truth, strict=True)]) >= 0.95
 
 
 @pytest.fixture

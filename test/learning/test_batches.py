@@ -91,7 +91,7 @@ def same(first: list, second: list) -> bool:
     assert len(first) == len(second)
     return all(torch.equal(one, other) and parts.keys() == others.keys()
                and all(torch.equal(parts[name], others[name]) for name in parts)
-               for (one, parts), (other, others) in zip(first, second))
+               for (one, parts), (other, others) in zip(first, second, strict=True))
 
 
 # Out of folders
@@ -160,7 +160,7 @@ def test_processes_share_a_batch(data: Path) -> None:
                      for place in (Place(), Place(0, 2), Place(1, 2)))
     together = [(torch.cat([one, two]), {
         name: torch.cat([first[name], second[name]]) if name != 'prototypes' else first[name]
-        for name in first}) for (one, first), (two, second) in zip(*parts)]
+        for name in first}) for (one, first), (two, second) in zip(*parts, strict=True)]
     assert same(whole, together)
 
 

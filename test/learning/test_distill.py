@@ -103,7 +103,7 @@ def share_of_right_names(folder: Path) -> float:
     frames = [Frame(draw(name, 'day', 5000 + seed)) for name in CLASSES for seed in range(10)]
     found = Classifier(student).classify(frames, vocabulary.build(words, tower, 1))
     return float(np.mean([prediction.labels[0] == label for prediction, label
-                          in zip(found, np.repeat(LABELS, 10))]))
+                          in zip(found, np.repeat(LABELS, 10), strict=True)]))
 
 
 def test_unseen_domain_has_a_row(tmp_path: Path) -> None:

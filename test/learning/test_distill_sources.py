@@ -41,7 +41,7 @@ def write(folder: Path, loss: dict[str, float] = LOSS, student: dict[str, Any] |
         write_images(folder / 'named', CLASSES[:2], ('day',), 4)
         write_images(folder / 'told', CLASSES[2:], ('day', 'night'), 3)
         write_recipe(folder)
-        (folder / 'names.yaml').write_text(yaml.safe_dump(dict(zip(CLASSES, LABELS))))
+        (folder / 'names.yaml').write_text(yaml.safe_dump(dict(zip(CLASSES, LABELS, strict=True))))
         (folder / 'classes.yaml').write_text(yaml.safe_dump(list(KNOWN)))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(5)

@@ -31,7 +31,7 @@ def softmax(row: np.ndarray) -> np.ndarray:
 
 
 def divergence(first: np.ndarray, second: np.ndarray) -> float:
-    return sum(p * math.log(p / q) for p, q in zip(first, second) if p > 0)
+    return sum(p * math.log(p / q) for p, q in zip(first, second, strict=True) if p > 0)
 
 
 def label_logits(arrays: Arrays, image: int, settings: losses.LossSettings) -> np.ndarray:
@@ -68,7 +68,7 @@ def one_image(term: str, arrays: Arrays, image: int, settings: losses.LossSettin
         lengths = math.sqrt(one @ one) * math.sqrt(other @ other)
         return -(one @ other) / lengths if lengths else 0.0
     if term == 'mse':
-        return sum((s - t) ** 2 for s, t in zip(student, teacher))
+        return sum((s - t) ** 2 for s, t in zip(student, teacher, strict=True))
     if term == 'img_cos':
         return -(student @ teacher)
     near = np.array([teacher @ row for row in arrays['prototypes']])
@@ -414,7 +414,7 @@ def test_teacher_that_learns_is_caught() -> None:
 def asymmetric(scores: np.ndarray, truth: np.ndarray, gamma_neg: float, gamma_pos: float,
                clip: float) -> float:
     loss = 0.0
-    for score, present in zip(scores.flat, truth.flat):
+    for score, present in zip(scores.flat, truth.flat, strict=True):
         if present:
             loss -= (1 - score) ** gamma_pos * math.log(score)
         else:

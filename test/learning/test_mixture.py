@@ -204,7 +204,8 @@ def test_batches_go_on_where_they_were_left(recipe: Recipe, known: list[Known],
     whole = drawn(recipe, known)
     for start in (1, 3, 5):
         for (images, parts), (other, same) in zip(
-                drawn(recipe, known, count=3, epoch=start // 3, step=start % 3), whole[start:]):
+                drawn(recipe, known, count=3, epoch=start // 3, step=start % 3), whole[start:],
+                strict=False):
             assert torch.equal(images, other)
             assert all(torch.equal(parts[name], same[name]) for name in parts)
     assert not torch.equal(whole[0][0], whole[3][0])
@@ -220,7 +221,7 @@ def test_two_processes_see_what_one_does(recipe: Recipe, known: list[Known]) -> 
     recipe = replace(recipe, batch=20)  # 8, 4, 4 and 4; of two processes 4, 2, 2 and 2
     one = rows_of(drawn(recipe, known, count=4))
     first, second = (rows_of(drawn(recipe, known, Place(rank, 2), count=4)) for rank in (0, 1))
-    assert [sorted(a + b) for a, b in zip(first, second)] == one
+    assert [sorted(a + b) for a, b in zip(first, second, strict=True)] == one
     assert first != second
 
 

@@ -213,7 +213,7 @@ def test_it_learns_and_averages(data: Path, tmp_path: Path) -> None:
     assert [step for step, _ in progress.curves['loss']] == list(range(1, 25))
     assert np.mean(loss[-6:]) < 0.8 * np.mean(loss[:6])
     assert np.allclose(loss, [cls + contrast for (_, cls), (_, contrast) in
-                              zip(progress.curves['cls'], progress.curves['im_cst'])])
+                              zip(progress.curves['cls'], progress.curves['im_cst'], strict=True)])
     # The same run, its weights noted after each step.
     seen = []
 

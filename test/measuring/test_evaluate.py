@@ -160,7 +160,7 @@ def test_teacher_is_as_far_from_itself_as_nothing(
     figures = result['figures']
     assert figures['mse'] < 1e-6 and figures['angle [deg]'] < 0.1  # kept in half precision
     assert figures['M_vlalign(2)'] < 0.2
-    for mine, its in zip(result['table'], result['teacher']):
+    for mine, its in zip(result['table'], result['teacher'], strict=True):
         assert mine == pytest.approx(its, abs=0.1)
 
 

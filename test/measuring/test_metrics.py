@@ -51,7 +51,7 @@ def test_restricted_accuracy_against_a_loop() -> None:
     similarities, columns = noise(200, 9), [7, 2, 3, 8]
     labels = torch.tensor(columns)[some_labels(200, 4)]
     right = [max(columns, key=lambda column: row[column]) == label
-             for row, label in zip(similarities.tolist(), labels.tolist())]
+             for row, label in zip(similarities.tolist(), labels.tolist(), strict=True)]
     assert 0 < sum(right) < 200
     assert metrics.restricted(similarities, labels, columns) == pytest.approx(sum(right) / 200)
 
@@ -80,14 +80,16 @@ def test_alignment_counts_turned_pairs(student: list[float], k: int, expected: i
 @pytest.mark.parametrize('k', [1, 2, 3, 5, 8])
 def test_alignment_against_a_loop(k: int) -> None:
     student, teacher = noise(50, 8, seed=1), noise(50, 8, seed=2)
-    counts = [turned_pairs(*rows, k) for rows in zip(student.tolist(), teacher.tolist())]
+    counts = [turned_pairs(*rows, k)
+              for rows in zip(student.tolist(), teacher.tolist(), strict=True)]
     assert metrics.vl_alignment(student, teacher, k) == pytest.approx(sum(counts) / 50)
 
 
 def test_alignment_of_equals() -> None:
     # Coarse similarities, so that most rows have pairs that one or both hold equal.
     student, teacher = ((2 * noise(60, 6, seed=seed)).round() for seed in (3, 4))
-    counts = [turned_pairs(*rows, 4) for rows in zip(student.tolist(), teacher.tolist())]
+    counts = [turned_pairs(*rows, 4)
+              for rows in zip(student.tolist(), teacher.tolist(), strict=True)]
     assert 0 < sum(counts)
     assert metrics.vl_alignment(student, teacher, 4) == pytest.approx(sum(counts) / 60)
     assert metrics.vl_alignment(torch.zeros(2, 4), noise(2, 4), 4) == 0
@@ -121,7 +123,7 @@ def test_angles_are_exact_at_both_ends(degrees: float) -> None:
 
 def test_distance_against_a_loop() -> None:
     student, teacher = (functional.normalize(noise(30, 7, seed=seed), dim=1) for seed in (5, 6))
-    pairs = list(zip(student.double().numpy(), teacher.double().numpy()))
+    pairs = list(zip(student.double().numpy(), teacher.double().numpy(), strict=True))
     squared, angle = metrics.feature_distance(student, teacher)
     assert squared == pytest.approx(sum(((s - t) ** 2).sum() for s, t in pairs) / 30)
     assert angle == pytest.approx(

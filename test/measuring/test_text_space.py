@@ -138,7 +138,7 @@ def test_images_are_named_with_both_sorts_of_words(data: Data, tower: ClipText) 
         rows = np.array([trainee.student(preprocess([Frame(pixels)], 32, 'shortest'))[0].tolist()
                          for pixels in map(task.test.read, range(len(task.test)))])
     known = task.test.labels < 2
-    for row, ending in zip(table, ('.', '. Flat: a {}.')):
+    for row, ending in zip(table, ('.', '. Flat: a {}.'), strict=True):
         cosines = rows @ tower.encode(
             [f'a photo of a {label}{ending.format(label)}' for label in LABELS]).rows.T
         best, chosen = cosines[:, :2].max(1), cosines.argmax(1)
@@ -211,7 +211,7 @@ def test_plot_has_a_panel_per_vocabulary_and_a_line_per_sort_of_prompts() -> Non
     with charts.drawing():
         figure = charts.draw_eigenvalues(spectra)
     assert [axes.get_title() for axes in figure.axes] == ['ycb', 'two']
-    for axes, lines in zip(figure.axes, spectra.values()):
+    for axes, lines in zip(figure.axes, spectra.values(), strict=True):
         assert {line.get_label(): line.get_ydata().tolist() for line in axes.lines} == lines
         assert axes.get_ylim()[0] == pytest.approx(1e-4)
 

@@ -54,7 +54,7 @@ def test_labels_come_best_first(
 
 
 def test_five_labels_unless_told_otherwise(classifier: Classifier) -> None:
-    many = given(dict(zip('abcdefghi', np.eye(classifier.spec.width))))
+    many = given(dict(zip('abcdefghi', np.eye(classifier.spec.width), strict=False)))
     [prediction] = classifier.classify([FRAME], many)
     assert len(prediction.labels) == len(prediction.similarities) == len(prediction.scores) == 5
 
@@ -150,7 +150,7 @@ def test_embeddings_are_what_labels_are_compared_with(
     rows = classifier.embed([FRAME, OTHER])
     assert rows.shape == (2, classifier.spec.width) and rows.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-4)
-    for row, prediction in zip(rows, classifier.classify([FRAME, OTHER], vocabulary)):
+    for row, prediction in zip(rows, classifier.classify([FRAME, OTHER], vocabulary), strict=True):
         found = {reason.label: reason.similarity
                  for reason in reasons(row, vocabulary, prediction.labels)}
         assert list(found) == list(prediction.labels)
@@ -192,7 +192,7 @@ def test_each_frame_gets_its_own_prediction_in_order(
     together = classifier.classify([FRAME, OTHER, FRAME], vocabulary)
     assert [prediction.labels for prediction in together] == [
         alone[number].labels for number in (0, 1, 0)]
-    for number, prediction in zip((0, 1, 0), together):
+    for number, prediction in zip((0, 1, 0), together, strict=True):
         assert prediction.similarities == pytest.approx(alone[number].similarities, abs=1e-4)
     assert alone[0].similarities != pytest.approx(alone[1].similarities, abs=1e-2)
 

@@ -244,7 +244,8 @@ def test_what_is_answered_is_used_where_some_answers_fail(
                    enrich=True)
     assert 'descriptions of 3 labels' in reply.message
     enriched = vocabularies.wait_for(lambda message: message.version > reply.version)
-    missing, = (label for label, said in zip(enriched.labels, enriched.descriptions) if not said)
+    missing, = (label for label, said in zip(enriched.labels, enriched.descriptions, strict=True)
+                if not said)
     said = wait_for_diagnosis(diagnostics, f'no description of 1 labels, such as {missing!r}: '
                                            '400 too rude', '2 of 3 found')
     assert said.level == DiagnosticStatus.WARN

@@ -1,5 +1,6 @@
 """The parameters of a running classifier: described, changed while it runs, refused."""
 from dataclasses import fields
+from itertools import pairwise
 import math
 import time
 from typing import Any
@@ -143,7 +144,7 @@ def test_max_rate_holds_the_answers_back(ros: Ros, camera: Camera) -> None:
         time.sleep(1 / 60)
     camera.answers.wait_for_frame(last)  # the newest is answered, although late
     times = camera.answers.times[first:]
-    gaps = [after - before for before, after in zip(times, times[1:])]
+    gaps = [after - before for before, after in pairwise(times)]
     assert len(gaps) >= 3
     assert min(gaps) > 0.2
     change(ros, max_rate=0.001)
@@ -154,7 +155,7 @@ def test_max_rate_holds_the_answers_back(ros: Ros, camera: Camera) -> None:
     for _ in range(20):
         camera.show()
     times = camera.answers.times[first:]
-    assert min(after - before for before, after in zip(times, times[1:])) < 0.1
+    assert min(after - before for before, after in pairwise(times)) < 0.1
 
 
 @pytest.mark.parametrize(('name', 'value', 'reason'), [

@@ -1,5 +1,6 @@
 """Frames at full rate from another process: answered, labelled right, under their own header."""
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from builtin_interfaces.msg import Time
@@ -52,7 +53,7 @@ def say(received: Received, first: int, sent: Mapping[str, Time], late: float) -
     """Print what the report wants to know; seen with -s."""
     stamps = [answer.header.stamp for answer in received.messages[first:]]
     latencies = sorted(1000 * (time - stamp.sec - stamp.nanosec * 1e-9)
-                       for stamp, time in zip(stamps, received.times[first:]))
+                       for stamp, time in zip(stamps, received.times[first:], strict=True))
     print(f'\n{len(stamps)} of {len(sent)} answered; latency: median '
           f'{latencies[len(stamps) // 2]:.1f} ms, longest {latencies[-1]:.1f} ms; '
           f'publisher late by {1000 * late:.1f} ms at most')
@@ -125,7 +126,7 @@ def test_the_vocabulary_changes_20_times_while_frames_flow(
     sent, late = what_was_sent(publisher)
     say(labels, first, sent, late)
     versions = [reply.version for reply in replies]
-    assert all(later > earlier for earlier, later in zip(versions, versions[1:]))
+    assert all(later > earlier for earlier, later in pairwise(versions))
     vocabularies.wait_for(lambda message: message.version == versions[-1])
     in_force = {message.version: tuple(message.labels) for message in vocabularies.messages}
     for number, reply in enumerate(replies):
@@ -138,7 +139,7 @@ def test_the_vocabulary_changes_20_times_while_frames_flow(
     assert set(versions) <= {answer.vocabulary_version for answer in answers}
     assert len(answers) >= 0.99 * len(sent)
     times = labels.times[first:]
-    longest = max(after - before for before, after in zip(times, times[1:]))
+    longest = max(after - before for before, after in pairwise(times))
     print(f'longest gap {1000 * longest:.1f} ms, changes took '
           f'{1000 * max(reply.seconds for reply in replies):.1f} ms at most')
     assert longest < 3 / RATE + late  # late: by how much the publisher itself paused
@@ -162,7 +163,7 @@ def test_frames_flow_while_5000_labels_are_encoded(ros: Ros, labels: Received[La
         assert tuple(reply.labels) == names
         labels.wait_for(lambda answer: answer.vocabulary_version == reply.version, since=first)
     times = labels.times[begun:ended]
-    gaps = [after - before for before, after in zip(times, times[1:])]
+    gaps = [after - before for before, after in pairwise(times)]
     print(f'\n5000 labels took {reply.seconds:.2f} s, {reply.seconds / 5:.2f} ms each, in which '
           f'{ended - begun} frames were answered, with gaps of at most {1000 * max(gaps):.0f} ms')
     assert ended - begun > reply.seconds * RATE / 2
@@ -184,7 +185,7 @@ def test_1000_known_labels_are_put_in_force_without_a_gap(
         labels.wait_for(lambda answer: answer.vocabulary_version == reply.version, since=first)
         _, late = what_was_sent(publisher)
         times = labels.times[first:]
-        longest = max(after - before for before, after in zip(times, times[1:]))
+        longest = max(after - before for before, after in pairwise(times))
         print(f'1000 known labels took {reply.seconds:.3f} s, longest gap {1000 * longest:.0f} ms')
         if longest < 3 / RATE + late:
             change(ros, LABELS)

@@ -35,7 +35,7 @@ def table(stage: Scene, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_each_picture_has_a_table_of_its_own_and_shows_it(stage: Scene) -> None:
     # If a few tables served all pictures of an object, they would tell which object it is.
-    tiles, pictures = map(np.array, zip(*(table(stage, seed) for seed in range(12))))
+    tiles, pictures = map(np.array, zip(*(table(stage, seed) for seed in range(12)), strict=True))
     assert len(np.unique(tiles.round(6), axis=0)) == 12
     apart = np.linalg.norm(pictures[:, None] - tiles[None], axis=2)  # (picture, tile)
     assert (apart.argmin(1) == range(12)).sum() >= 10  # lamps have colours, too
@@ -44,5 +44,5 @@ def test_each_picture_has_a_table_of_its_own_and_shows_it(stage: Scene) -> None:
 def test_a_table_is_the_same_whenever_asked(stage: Scene) -> None:
     first, other = table(stage, 3), table(stage, 4)
     again = table(stage, 3)
-    for before, after, another in zip(first, again, other):
+    for before, after, another in zip(first, again, other, strict=True):
         assert np.array_equal(before, after) and not np.array_equal(before, another)

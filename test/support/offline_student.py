@@ -35,7 +35,7 @@ def record_names(path: Path, identity: str = IDENTITY, width: int = WIDTH) -> Pa
     asked += [(f'a {name}', name) for name in ONLY_SHORT]
     rows = np.random.default_rng(0).normal(size=(len(asked), width))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return record(*zip(*asked), rows, path, identity)
+    return record(*zip(*asked, strict=True), rows, path, identity)
 
 
 def write(folder: Path, templates: Sequence[str] = (TEMPLATE,), width: int = WIDTH) -> Path:

@@ -115,7 +115,7 @@ def test_what_a_teacher_says_is_recorded_imported_and_not_asked_again(
     found = recording.read(tmp_path / 'it.safetensors')
     teacher = opening.open_teacher(source)
     assert (found.identity, found.image_size, found.licence) == (teacher.identity, 32, 'CC0')
-    assert dict(zip(found.prompts, found.names)) == {
+    assert dict(zip(found.prompts, found.names, strict=True)) == {
         PROMPTS[0]: 'again', PROMPTS[1]: '', 'ein Foto von Äpfeln': ''}
     np.testing.assert_allclose(found.prompt_rows, teacher.encode(found.prompts).rows, atol=1e-3)
     assert len(found.image_rows) == 41  # the copy, too
@@ -129,7 +129,7 @@ def test_what_a_teacher_says_is_recorded_imported_and_not_asked_again(
     queries, index = Queries(), read_folders(photos / 'day')
     rows = embeddings(index, teacher, tmp_path / 'elsewhere/vl2v_ros/embeddings', queries=queries)
     answers = {digest.tobytes().hex(): row
-               for digest, row in zip(found.image_digests, found.image_rows)}
+               for digest, row in zip(found.image_digests, found.image_rows, strict=True)}
     np.testing.assert_array_equal(
         rows[:, 0], [answers[sha256((index.root / file).read_bytes()).hexdigest()]
                      for file in index.files])

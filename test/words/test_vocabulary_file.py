@@ -266,7 +266,7 @@ def test_shipped_vocabularies_say_one_sentence_of_each_label(name: str, least: i
     assert len(file.entries) >= least
     sentences = [sentence for entry in file.entries.values() for sentence in entry.descriptions]
     assert len(set(sentences)) == len(sentences) == len(file.entries)
-    for label, sentence in zip(file.entries, sentences):
+    for label, sentence in zip(file.entries, sentences, strict=True):
         assert label == label.lower() and sentence[0].isupper() and sentence[-1] == '.'
         assert sentence.count('.') == 1 and 3 < len(sentence.split()) < 25
         assert not set(label.lower().split()) >= set(sentence.lower().strip('.').split())

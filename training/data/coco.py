@@ -79,7 +79,7 @@ def read_crops(root: Path, margin: float = 0.1, least_visible: float = 0.3, smal
         count = sum(len(picture.objects) for picture in pictures)
         raise ValueError(f'{root}: none of its {count} objects is {smallest} px large and '
                          f'{least_visible:.0%} visible; lower smallest or least_visible')
-    found, classes, boxes = zip(*chosen)
+    found, classes, boxes = zip(*chosen, strict=True)
     return without_corrupt(
         make_index(root, [picture.file for picture in found], classes,
                [picture.domain for picture in found], np.array(boxes, np.int64), class_names),
@@ -88,7 +88,7 @@ def read_crops(root: Path, margin: float = 0.1, least_visible: float = 0.3, smal
 
 def _grow(box: Sequence[float], margin: float, size: tuple[int, int]) -> list[int]:
     starts, lengths = [], []
-    for start, length, most in zip(box[:2], box[2:], size):
+    for start, length, most in zip(box[:2], box[2:], size, strict=True):
         first = max(0, int(np.floor(start - margin * length + 1e-6)))
         stop = min(most, int(np.ceil(start + length + margin * length - 1e-6)))
         starts.append(first)

@@ -160,7 +160,8 @@ def without_corrupt(index: Index, check: bool) -> Index:
     if check:
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
             paths = [index.root / file for file in files]
-            reasons = {file: why for file, why in zip(files, pool.map(_why_corrupt, paths)) if why}
+            reasons = {file: why for file, why
+                       in zip(files, pool.map(_why_corrupt, paths), strict=True) if why}
     corrupt = tuple(f'{file}: {why}' for file, why in reasons.items())
     if len(corrupt) == len(files):
         raise ValueError(f'{index.root}: none of its {len(files)} images can be read; the first: '

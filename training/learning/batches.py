@@ -105,7 +105,7 @@ def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndar
             chosen.rows = rows[:, mine].tolist()
             view = epoch % recipe.views if recipe.views else epoch
             images.set_epoch(view)
-            for wanted, sample in zip(chosen.rows, loader):
+            for wanted, sample in zip(chosen.rows, loader, strict=True):
                 teacher = torch.from_numpy(targets[wanted, view if recipe.views else 0]).float()
                 parts = {
                     'labels': sample.label.to(fabric.device), 'prototypes': prototypes,

@@ -122,7 +122,7 @@ def with_start(known: Sequence[Known], recipe: Recipe, trainee: Trainee) -> list
     """Let a student, as it begins, be the teacher of the sources that say so."""
     return [replace(one, targets=outputs(trainee, one.index)[0].half().numpy())
             if source.teacher == 'start' else one
-            for source, one in zip(recipe.data.sources, known)]
+            for source, one in zip(recipe.data.sources, known, strict=True)]
 
 
 def shares(parts: Sequence[float], batch: int) -> list[int]:
@@ -175,7 +175,7 @@ def _rows_of_epoch(sizes: Sequence[int], counts: Sequence[int], per_epoch: int, 
                    rank: int, world: int, epoch: int) -> np.ndarray:
     """Return the (steps, part) rows that a process has in an epoch, `counts` of each source."""
     columns, offset = [], 0
-    for number, (size, count) in enumerate(zip(sizes, counts)):
+    for number, (size, count) in enumerate(zip(sizes, counts, strict=True)):
         images = per_epoch * world * count
         rows = rows_between(size, epoch * images, (epoch + 1) * images, [seed, number])
         columns.append(rows.reshape(per_epoch, world, count)[:, rank] + offset)
@@ -234,7 +234,7 @@ def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
         for epoch in itertools.count(epoch):
             chosen.rows = rows_of(epoch)[step:].tolist()
             images.set_epoch(epoch)
-            for rows, sample in zip(chosen.rows, loader):
+            for rows, sample in zip(chosen.rows, loader, strict=True):
                 yield on_device(fabric, sample.image), known_of(rows, sample.label)
             step = 0
 

@@ -84,7 +84,7 @@ def outputs(trainee: Trainee, index: Index, batch: int = 128
     spec, device = trainee.student.spec, next(trainee.parameters()).device
     loader = DataLoader(Images(index, spec.image_size, resize_mode=spec.resize_mode), batch)
     trainee.eval()
-    rows, logits = zip(*(trainee(sample.image.to(device)) for sample in loader))
+    rows, logits = zip(*(trainee(sample.image.to(device)) for sample in loader), strict=True)
     embeddings = torch.cat([part.float().cpu() for part in rows])
     return embeddings, None if trainee.head is None else torch.cat(
         [part.float().cpu() for part in logits])

@@ -222,7 +222,7 @@ def _step(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
     # All processes learn of a broken loss or a signal in the same step, so that none waits alone.
     stop, *values = run.fabric.all_reduce(torch.stack(
         [loss.new_tensor(bool(run.signals)), loss.detach(), *terms.values()])).tolist()
-    named = dict(zip(('loss', *terms), values))
+    named = dict(zip(('loss', *terms), values, strict=True))
     if broken := [name for name, value in named.items() if not math.isfinite(value)]:
         raise FloatingPointError(f'the loss is not finite: {", ".join(broken[1:] or broken)}')
     optimizer.zero_grad()

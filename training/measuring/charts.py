@@ -49,7 +49,7 @@ def draw_domains(per_domain: Mapping[str, float]) -> Figure:
     axes = figure.add_axes((0, 0, 1, 1))
     rows, values = range(len(per_domain)), [100 * part for part in per_domain.values()]
     axes.barh(rows, values, 0.65, color=BLUE)
-    for row, value in zip(rows, values):
+    for row, value in zip(rows, values, strict=True):
         if not math.isnan(value):  # a domain without images
             axes.text(value + 1, row, f'{value:.1f}', va='center')
     axes.set(xlim=(0, 100), ylim=(len(values) - 0.5, -0.5), xlabel='accuracy [%]')
@@ -72,7 +72,7 @@ def draw_confusion(confusion: np.ndarray, labels: Sequence[str]) -> Figure:
     # The square root, so that few mistakes can be seen too.
     cells = axes.imshow(shares, FADING, PowerNorm(0.5, 0, 100), interpolation='nearest')
     if few:
-        for row, column in zip(*np.nonzero(counts)):
+        for row, column in zip(*np.nonzero(counts), strict=True):
             axes.text(column, row, f'{counts[row, column]:g}', ha='center', va='center',
                       fontsize=8)
     axes.set_xticks(range(len(shown)), names, rotation=90)
@@ -132,7 +132,7 @@ def draw_sweep(curves: Mapping[str, Sequence[tuple[float, Sequence[float]]]], na
     figure = Figure((6, 3.6), layout='constrained')
     axes = figure.subplots()
     for title, points in curves.items():
-        numbers, values = zip(*sorted(points))
+        numbers, values = zip(*sorted(points), strict=True)
         values = 100 * np.array(values)
         axes.errorbar(numbers, values.mean(1), values.std(1, ddof=1) if values.shape[1] > 1 else 0,
                       marker='o', markersize=4, linewidth=1.4, capsize=3, label=title)
@@ -146,8 +146,9 @@ def draw_eigenvalues(spectra: Mapping[str, Mapping[str, Sequence[float]]]) -> Fi
     """Draw eigenvalues over their numbers: a panel per title, a line per name in it."""
     figure = Figure((0.6 + 2.9 * len(spectra), 3.1), layout='constrained')
     panels = figure.subplots(1, len(spectra), sharey=True, squeeze=False)[0]
-    for axes, (title, lines) in zip(panels, spectra.items()):
-        for (name, values), style, color in zip(lines.items(), ('o-', 's--'), (BLUE, ORANGE)):
+    for axes, (title, lines) in zip(panels, spectra.items(), strict=True):
+        for (name, values), style, color in zip(lines.items(), ('o-', 's--'), (BLUE, ORANGE),
+                                                strict=False):
             axes.plot(range(1, len(values) + 1), values, style, color=color, markersize=4,
                       linewidth=1.2, label=_printable(name))
         axes.set(title=_printable(title), xlabel='number', xticks=range(1, len(values) + 1))

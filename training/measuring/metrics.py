@@ -128,7 +128,7 @@ def calibration(scores: Tensor, labels: Tensor, bins: int = 15) -> tuple[float, 
     error = (rights - confidences).abs().sum().item() / len(labels)
     size = count.clamp(min=1)
     return error, [Bin(*row) for row in zip(
-        (confidences / size).tolist(), (rights / size).tolist(), count.tolist())]
+        (confidences / size).tolist(), (rights / size).tolist(), count.tolist(), strict=True)]
 
 
 def unknown_detection(best_known: Tensor, best_unknown: Tensor) -> UnknownDetection:

@@ -132,7 +132,8 @@ def read_set(found: PhotoSet, encoder: CachedText, templates: Sequence[str]) -> 
         raise ValueError(f'photos {found.images}: expected some of a class with a name, such as '
                          f'{", ".join(list(called)[:SHOWN]) or "none"}; got the classes '
                          f'{", ".join(index.class_names[:SHOWN])}')
-    nameless = [name for name, number in zip(index.class_names, by_class) if number < 0]
+    nameless = [name for name, number in zip(index.class_names, by_class, strict=True)
+                if number < 0]
     said = (f'{(~there).sum()} of {len(there)} photos, of {len(nameless)} of {len(by_class)} '
             f'classes, which have no name that is known: {", ".join(nameless[:SHOWN])}'
             f'{", ..." if nameless[SHOWN:] else ""}') if nameless else ''
@@ -166,7 +167,7 @@ def _called(found: PhotoSet, classes: Sequence[str]) -> dict[str, str]:
         if len(names) != len(wnids):
             raise ValueError(f'names {found.names}: expected a mapping of classes to names, or a '
                              f'list of {len(wnids)}, got a list of {len(names)}') from None
-        return dict(zip(wnids, names))
+        return dict(zip(wnids, names, strict=True))
 
 
 def _encodable(called: dict[str, str], encoder: CachedText, templates: Sequence[str]

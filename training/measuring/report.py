@@ -157,7 +157,7 @@ def mixed_up(confusion: np.ndarray, labels: Sequence[str]) -> list[tuple[str, st
     order = np.argsort(-wrong, axis=None, kind='stable')[:np.count_nonzero(wrong)]
     return [(labels[row], labels[column], int(wrong[row, column]),
              float(wrong[row, column] / confusion[row].sum()))
-            for row, column in zip(*np.unravel_index(order, wrong.shape))]
+            for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True)]
 
 
 def figures(report: Report) -> dict[str, Figure]:

@@ -149,7 +149,7 @@ class Scene:
     def scatter(self, count: int, centre: np.ndarray, reach: float, thing_size: float,
                 rng: np.random.Generator) -> None:
         """Lay distractors of about `thing_size` [m] around a centre; hide the others."""
-        for index, (geom, mocap) in enumerate(zip(self._thing_geoms, self._things)):
+        for index, (geom, mocap) in enumerate(zip(self._thing_geoms, self._things, strict=True)):
             if index >= count:
                 self.data.mocap_pos[mocap] = HIDDEN
                 continue

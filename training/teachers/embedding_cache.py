@@ -97,7 +97,7 @@ def _keys(index: Index, teacher: Teacher, views: int, augmentation: Augmentation
           seed: int, resize_mode: str) -> list[bytes]:
     """Return the key of each view of each image."""
     files = list(dict.fromkeys(index.files))
-    contents = dict(zip(files, file_digests([index.root / file for file in files])))
+    contents = dict(zip(files, file_digests([index.root / file for file in files]), strict=True))
     prepared = None if augmentation is None else [
         repr(augmentation), seed, torchvision.__version__.partition('+')[0]]
     keys = []

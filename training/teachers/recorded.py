@@ -40,8 +40,8 @@ def keep(found: Recording, cache_dir: Path) -> tuple[int, int]:
     """
     store = open_store(cache_dir / 'embeddings', found.identity, found.width)
     images = {image_key(found.identity, found.image_size, digest.tobytes().hex()): row
-              for digest, row in zip(found.image_digests, found.image_rows)}
-    texts = dict(zip(found.prompts, half(found.prompt_rows).astype(np.float32)))
+              for digest, row in zip(found.image_digests, found.image_rows, strict=True)}
+    texts = dict(zip(found.prompts, half(found.prompt_rows).astype(np.float32), strict=True))
     known = cached_rows(found.identity, found.width, found.prompts, cache_dir)
     for prompt, row in known.items():
         _check_agreement(found.identity, f'the prompt {prompt!r:.80}', row, texts[prompt])
@@ -50,7 +50,7 @@ def keep(found: Recording, cache_dir: Path) -> tuple[int, int]:
         with store.writing():
             new = [key for key in images if key not in store.positions]
             old = [key for key in images if key in store.positions]
-            for key, row in zip(old, store.rows(old)):
+            for key, row in zip(old, store.rows(old), strict=True):
                 _check_agreement(found.identity, 'an image', row, images[key])
             pictures = len(new)
             if new:
@@ -73,7 +73,7 @@ def cached_rows(identity: str, width: int, prompts: Sequence[str], cache_dir: Pa
     """Return the (D,) row of each prompt that the cache of prompts has."""
     cached = CachedText(identity, width, lambda: _Recorded({}, width), cache_dir)
     known = sorted(cached.kept(prompts))
-    return dict(zip(known, cached.encode(known).rows))
+    return dict(zip(known, cached.encode(known).rows, strict=True))
 
 
 class _Recorded:

@@ -192,7 +192,8 @@ def _label_array(store: Typestore, prediction: Prediction, header: Any) -> Any:
     return store.types[LABELS](
         header=header, vocabulary_version=prediction.vocabulary_version,
         labels=[label(label=name, similarity=similarity, score=score) for name, similarity, score
-                in zip(prediction.labels, prediction.similarities, prediction.scores)],
+                in zip(prediction.labels, prediction.similarities, prediction.scores,
+                       strict=True)],
         unknown=prediction.unknown, unknown_score=prediction.unknown_score)
 
 

@@ -215,7 +215,7 @@ def print_reasons(picture: Picture, prediction: Prediction, why: Sequence[Reason
 
 def _table(prediction: Prediction, why: Sequence[Reason]) -> Iterator[str]:
     for label, similarity, score in zip(prediction.labels, prediction.similarities,
-                                        prediction.scores):
+                                        prediction.scores, strict=True):
         yield f'{similarity:10.3f}  {score:5.3f}  {label}'
         yield from (f'{reason.similarity:10.3f}           {reason.prompt}'
                     for reason in why if reason.label == label)

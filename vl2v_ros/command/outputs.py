@@ -66,7 +66,8 @@ def _table(path: Path) -> Iterator[Write]:
         def write(picture: Picture, prediction: Prediction) -> None:
             stamp = '' if picture.stamp is None else bags.seconds(picture.stamp)
             for rank, (label, similarity, score) in enumerate(
-                    zip(prediction.labels, prediction.similarities, prediction.scores), 1):
+                    zip(prediction.labels, prediction.similarities, prediction.scores,
+                        strict=True), 1):
                 table.writerow((picture.file, picture.topic, stamp, rank, label,
                                 f'{similarity:.4f}', f'{score:.4f}', int(prediction.unknown)))
         yield write

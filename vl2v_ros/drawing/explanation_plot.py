@@ -50,7 +50,7 @@ def plot(explanations: Sequence[Explanation], threshold: float, path: Path) -> N
                         layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06))
         grid = figure.subplots(len(explanations), 2, squeeze=False,
                                width_ratios=(1, 2.8), height_ratios=heights)
-        for (left, right), explanation in zip(grid, explanations):
+        for (left, right), explanation in zip(grid, explanations, strict=True):
             _draw_image(left, explanation)
             _draw_bars(right, explanation, threshold)
         figure.savefig(path, format='png', dpi=100)
@@ -61,7 +61,7 @@ def _groups(explanation: Explanation) -> list[tuple[str, float, Sequence[Reason]
     prediction = explanation.prediction
     groups: list[tuple[str, float, Sequence[Reason]]] = [
         (label, similarity, [reason for reason in explanation.reasons if reason.label == label])
-        for label, similarity in zip(prediction.labels, prediction.similarities)]
+        for label, similarity in zip(prediction.labels, prediction.similarities, strict=True)]
     background = [reason for reason in explanation.reasons if not reason.label]
     if background:
         groups.append(('(background)', background[0].similarity, background))

@@ -54,7 +54,7 @@ def resize_on_cpu(frames: Sequence[Frame], size: int, resize_mode: str,
     """
     if batch is None:
         batch = np.empty((len(frames), size, size, 3), np.uint8)
-    for frame, target in zip(frames, batch):
+    for frame, target in zip(frames, batch, strict=True):
         pixels = crop(frame.pixels, resize_mode)
         count, by_areas = plan(*pixels.shape[:2], size)
         for _ in range(count):

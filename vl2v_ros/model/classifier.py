@@ -54,6 +54,6 @@ class Classifier:
                        tuple(row), unknown, unknown_score, vocabulary.version)
             for indices, similarities, row, unknown, unknown_score in zip(
                 matches.indices.tolist(), matches.similarities.tolist(), scores.tolist(),
-                (lacking > 0).tolist(), unknown_scores.tolist())]
+                (lacking > 0).tolist(), unknown_scores.tolist(), strict=True)]
         frame_profile.mark('match')
         return predictions

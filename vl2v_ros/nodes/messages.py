@@ -49,7 +49,8 @@ def to_label_array(prediction: 'Prediction', header: Header) -> LabelArray:
     return LabelArray(
         header=header, vocabulary_version=prediction.vocabulary_version,
         labels=[Label(label=label, similarity=similarity, score=score) for label, similarity, score
-                in zip(prediction.labels, prediction.similarities, prediction.scores)],
+                in zip(prediction.labels, prediction.similarities, prediction.scores,
+                       strict=True)],
         unknown=prediction.unknown, unknown_score=prediction.unknown_score)
 
 

@@ -148,6 +148,6 @@ class Worker:
         if frames:
             predictions = self._classifier.classify(frames, vocabulary, parameters.top_k,
                                                     parameters.unknown_threshold)
-            for job, frame, prediction in zip(usable, frames, predictions):
+            for job, frame, prediction in zip(usable, frames, predictions, strict=True):
                 job.answer(frame, prediction, vocabulary, parameters)
         return parameters.max_rate

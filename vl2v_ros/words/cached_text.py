@@ -71,13 +71,14 @@ class CachedText:
             for start in range(0, len(missing), BATCH):
                 part = missing[start:start + BATCH]
                 fresh = self._tower().encode(part)
-                encoded = dict(zip(part, zip(fresh.rows, fresh.truncated.tolist())))
+                encoded = {prompt: (row, cut) for prompt, row, cut in zip(
+                    part, fresh.rows, fresh.truncated.tolist(), strict=True)}
                 self._write(encoded)
                 known.update(encoded)
         except hub.NotAtHand as error:
             raise NoTower(missing, error, self) from error
         rows = np.empty((len(prompts), self.width), np.float32)
-        for row, prompt in zip(rows, prompts):
+        for row, prompt in zip(rows, prompts, strict=True):
             row[:] = known[prompt][0]
         return TextEmbeddings(rows, np.array([known[prompt][1] for prompt in prompts], bool))
 

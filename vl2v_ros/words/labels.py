@@ -42,7 +42,7 @@ def check_labels(labels: Sequence[str], descriptions: Sequence[str] = ()) -> dic
                          f"{len(descriptions)}; use '' where a label has none")
     lines = [text.split('\n') for text in descriptions] or [[]] * len(labels)
     return check_entries([(label, Entry(tuple(line for line in said if line.strip(' '))))
-                          for label, said in zip(labels, lines)])
+                          for label, said in zip(labels, lines, strict=True)])
 
 
 def check_entries(entries: Sequence[tuple[str, Entry]],

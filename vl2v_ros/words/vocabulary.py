@@ -115,7 +115,7 @@ def _lay_out(wordings: Sequence[Wording], background: Sequence[str], labels: int
     places: dict[tuple[int, str], int] = {}
     uses = [places.setdefault((wording.label, text), len(places))
             for wording in wordings for text in wording.prompts]
-    numbers, prompts = zip(*places, *enumerate(background, labels))
+    numbers, prompts = zip(*places, *enumerate(background, labels), strict=True)
     return prompts, numbers, uses
 
 

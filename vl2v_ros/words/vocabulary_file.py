@@ -131,7 +131,8 @@ def _entries(node: yaml.Node) -> Entries:
     names = [item[0] if described else item for item in node.value]
     return check_entries(
         [(_text(name), _entry(item[1]) if described else Entry())
-         for name, item in zip(names, node.value)], lambda number: _at(names[number - 1]))
+         for name, item in zip(names, node.value, strict=True)],
+        lambda number: _at(names[number - 1]))
 
 
 def _entry(node: yaml.Node) -> Entry:

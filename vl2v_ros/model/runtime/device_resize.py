@@ -54,12 +54,12 @@ class DeviceResize:
         if len(self._staging) < needed:
             self._staging = torch.empty(needed, dtype=torch.uint8,
                                         pin_memory=self._device.type == 'cuda')
-        kinds = [(view.shape, frame.order) for view, frame in zip(views, frames)]
+        kinds = [(view.shape, frame.order) for view, frame in zip(views, frames, strict=True)]
         start = first = 0
         for (shape, order), group in groupby(kinds):
             last = first + len(list(group))
             pixels = torch.empty(last - first, *shape, dtype=torch.uint8, device=self._device)
-            for view, uploaded in zip(views[first:last], pixels):
+            for view, uploaded in zip(views[first:last], pixels, strict=True):
                 staged = self._staging[start:start + view.size].view(shape)
                 np.copyto(staged.numpy(), view)  # torch refuses what is reversed or read-only
                 uploaded.copy_(staged, non_blocking=True)
