@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path
 import time
+from typing import Any
 
 from vl2v_ros.files import replacing
 
@@ -49,7 +50,7 @@ class Recorder:
         self._times[stage].append(nanoseconds)
         self._totals[stage] += nanoseconds
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         """
         Return what was measured, as JSON can hold it.
 
@@ -95,6 +96,7 @@ def mark(stage: str) -> None:
 
 def save(path: Path, picture: bool = False) -> None:
     """Write what was measured so far as JSON, and beside it as a PNG if a picture is wanted."""
+    assert recorder, 'expected a recorder, which is to be set first'
     summary = recorder.summary()
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(summary, indent=1))
@@ -103,7 +105,7 @@ def save(path: Path, picture: bool = False) -> None:
             plot({'frame': summary}, temporary)
 
 
-def plot(profiles: Mapping[str, Mapping[str, object]], path: Path) -> None:
+def plot(profiles: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """
     Write a PNG with a bar of stages for each summary.
 

@@ -4,9 +4,10 @@ from contextlib import contextmanager
 import logging
 from pathlib import Path
 import sqlite3
+from typing import Any
 
 logger = logging.getLogger(__name__)
-Row = tuple[object, ...]
+Row = tuple[Any, ...]
 
 
 class SqliteTable:

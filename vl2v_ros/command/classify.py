@@ -185,7 +185,7 @@ def run(options: argparse.Namespace) -> None:
                 title = '/'.join(picture.file.parts[-2:])
                 explanations.append(Explanation(title, picture.frame, prediction, why))
             progress.update()
-        if options.plot:
+        if drawing is not None:
             plot(explanations, threshold, drawing)
     for path in filter(None, (options.out, options.plot)):
         print(f'wrote {path}')

@@ -84,7 +84,7 @@ def _video(path: Path, codec: str, rate: float) -> Iterator[Write]:
         pixels = cv2.cvtColor(draw(picture.frame, prediction), cv2.COLOR_RGB2BGR)
         if video is None:
             size = pixels.shape[1], pixels.shape[0]
-            video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate, size)
+            video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, size)
         video.write(_fitted(pixels, size))
     try:
         yield write

@@ -39,7 +39,7 @@ def draw(frame: Frame, prediction: Prediction) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Return the font of what is drawn; size: of the letters [px]."""
     try:  # on most Linux systems; it has Latin, Greek, Cyrillic and more
         return ImageFont.truetype('DejaVuSans.ttf', size)

@@ -38,6 +38,10 @@ def _by(code: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda pixels: cv2.cvtColor(pixels, code)
 
 
+def _by_16_bits(code: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda pixels: _eight_bits(cv2.cvtColor(pixels, code))
+
+
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     return cv2.convertScaleAbs(pixels, alpha=255 / 65535).reshape(pixels.shape)
 
@@ -77,8 +81,8 @@ NV12, NV21 = (Conversion(1, _by(code), planes=1.5, even=('width', 'height'))
               for code in (cv2.COLOR_YUV2RGB_NV12, cv2.COLOR_YUV2RGB_NV21))
 CONVERSIONS = {
     **{f'bayer_{order}8': Conversion(1, _by(code)) for order, code in BAYER.items()},
-    **{f'bayer_{order}16': Conversion(2, lambda pixels, code=code: _eight_bits(
-        cv2.cvtColor(pixels, code)), 'u2') for order, code in BAYER.items()},
+    **{f'bayer_{order}16': Conversion(2, _by_16_bits(code), 'u2')
+       for order, code in BAYER.items()},
     'mono16': Conversion(2, _eight_bits, 'u2'),
     '16UC1': Conversion(2, lambda pixels: _stretched(pixels, pixels > 0), 'u2'),
     '32FC1': Conversion(4, lambda pixels: _stretched(pixels, np.isfinite(pixels)), 'f4'),

@@ -93,7 +93,7 @@ def decode(data: bytes, formats: dict[str, str] = COMPRESSED, note: str = '') ->
     try:
         with PillowImage.open(io.BytesIO(data), formats=list(formats)) as header:  # no pixels yet
             check_size(*header.size)
-            kind = header.format
+            kind = header.format or ''
     except OSError as error:  # of another format, or cut within its header
         *others, last = formats.values()
         raise ValueError(f'expected a {", ".join(others)} or {last} image, got {len(data)} bytes '

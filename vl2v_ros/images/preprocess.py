@@ -56,7 +56,7 @@ def resize_on_cpu(frames: Sequence[Frame], size: int, resize_mode: str,
         batch = np.empty((len(frames), size, size, 3), np.uint8)
     for frame, target in zip(frames, batch, strict=True):
         pixels = crop(frame.pixels, resize_mode)
-        count, by_areas = plan(*pixels.shape[:2], size)
+        count, by_areas = plan(pixels.shape[0], pixels.shape[1], size)
         for _ in range(count):
             pixels = cv2.resize(pixels, (pixels.shape[1] // 2, pixels.shape[0] // 2),
                                 interpolation=cv2.INTER_AREA)

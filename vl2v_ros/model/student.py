@@ -1,5 +1,6 @@
 """Student: timm backbone and projector into the teacher's image-text space."""
 import difflib
+from typing import Any
 
 import timm
 import torch
@@ -10,6 +11,10 @@ from vl2v_ros.model.spec import Graph, StudentSpec
 
 class Student(nn.Module):
     """Images in [0, 1] -> unit embeddings; owns its mean and std."""
+
+    backbone: Any  # timm's model; torch's types do not know its fields
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self, spec: StudentSpec) -> None:
         """Build with random weights; raises ValueError for a backbone that timm lacks."""
@@ -52,6 +57,7 @@ def check_backbone(name: str) -> None:
 
 def _backbone(spec: StudentSpec) -> nn.Module:
     check_backbone(spec.backbone)
-    fixed = timm.get_pretrained_cfg(spec.backbone).fixed_input_size  # ViTs size their tokens by it
-    size = {'img_size': spec.image_size} if fixed else {}
+    known = timm.get_pretrained_cfg(spec.backbone)
+    fixed = known is not None and known.fixed_input_size  # ViTs size their tokens by it
+    size: dict[str, Any] = {'img_size': spec.image_size} if fixed else {}
     return timm.create_model(spec.backbone, pretrained=False, num_classes=0, **size)

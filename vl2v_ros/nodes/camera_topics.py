@@ -22,7 +22,7 @@ from vl2v_ros.drawing.overlay import draw
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.nodes import messages
-from vl2v_ros.nodes.image_executor import ImageExecutor
+from vl2v_ros.nodes.image_executor import ImageExecutor, ImageGroup
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.transport import shortage
 
@@ -133,7 +133,9 @@ class CameraTopics:
                     self._node.destroy_subscription(self._subscriptions.pop(transport))
             for transport in wanted.keys() - self._subscriptions.keys():
                 self._numbers.pop(transport, None)
-                self._subscriptions[transport] = self._subscribe(transport, wanted[transport])
+                assert self._executor is not None  # nothing is wanted before `open`
+                self._subscriptions[transport] = self._subscribe(
+                    transport, wanted[transport], self._executor.group)
                 self._executor.wake()
 
     def _reliability(self, transport: str) -> ReliabilityPolicy:
@@ -148,11 +150,12 @@ class CameraTopics:
     def _publishers_of(self, transport: str) -> list[TopicEndpointInfo]:
         return self._node.get_publishers_info_by_topic(self.topics[transport])
 
-    def _subscribe(self, transport: str, reliability: ReliabilityPolicy) -> Subscription:
+    def _subscribe(self, transport: str, reliability: ReliabilityPolicy, group: ImageGroup
+                   ) -> Subscription:
         return self._node.create_subscription(
             TRANSPORTS[transport], self.topics[transport],
             lambda message, info: self._receive(message, info, transport),
-            QoSProfile(depth=1, reliability=reliability), callback_group=self._executor.group,
+            QoSProfile(depth=1, reliability=reliability), callback_group=group,
             # rclpy cannot destroy its event callbacks while another thread waits for them; what
             # they would log, diagnostics say.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
@@ -184,6 +187,7 @@ class CameraTopics:
                parameters: ClassifierParameters) -> None:
         """Publish the results of one frame under the header of its message."""
         header = message.header
+        assert parameters.unknown_threshold is not None  # the checkpoint's, if not the user's
         labels = messages.to_label_array(prediction, header)
         classification = messages.to_classification(
             prediction, header, parameters.unknown_threshold, parameters.score_threshold)
@@ -264,7 +268,7 @@ def _ignore(message: Image | CompressedImage) -> None:
 def _declare_reliability(node: Node, topic: str) -> ReliabilityPolicy | None:
     """Declare the parameter of a topic's reliability, and return it; None for auto."""
     name = f'qos_overrides.{topic}.subscription.reliability'
-    value = node.declare_parameter(name, AUTO, ParameterDescriptor(
+    value: str = node.declare_parameter(name, AUTO, ParameterDescriptor(
         read_only=True, description='auto: as reliably as the publishers offer; reliable; or '
         'best_effort')).value
     if value != AUTO and value not in RELIABILITIES:

@@ -180,7 +180,8 @@ class ClassifierNode(LifecycleNode):
 
     def _on_classify(self, request: ClassifyImage.Request, response: ClassifyImage.Response
                      ) -> ClassifyImage.Response:
-        loaded, running, done = self._loaded, self._running, Future()
+        loaded, running = self._loaded, self._running
+        done: Future[tuple[Prediction, list[explain.Reason]]] = Future()
         if loaded is None or running is None:
             response.message = 'the node is not active; activate it first'
             return response

@@ -14,11 +14,13 @@ from pathlib import Path
 import subprocess
 import sys
 import time
+from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
 import cv2
 import numpy as np
 import rclpy
+from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
 from sensor_msgs.msg import Image
@@ -71,7 +73,8 @@ class Viewer(Node):
         self.create_subscription(
             Vocabulary, 'classifier/vocabulary', self._on_vocabulary,
             QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
-        self._client = self.create_client(SetVocabulary, 'classifier/set_vocabulary')
+        self._client: Client[Any, Any] = self.create_client(
+            SetVocabulary, 'classifier/set_vocabulary')
 
     def _on_vocabulary(self, message: Vocabulary) -> None:
         self.vocabularies[message.version] = message
@@ -108,7 +111,7 @@ class Viewer(Node):
     def _on_overlay(self, message: Image) -> None:
         if self._video is None:
             self._video = cv2.VideoWriter(str(self._out / 'demo.mp4'),
-                                          cv2.VideoWriter_fourcc(*'mp4v'), self._rate,
+                                          cv2.VideoWriter.fourcc(*'mp4v'), self._rate,
                                           (message.width, message.height))
         self._video.write(to_bgr(message))
         # The last one is often just after a cut: the picture is that of the page's last tile.
@@ -123,6 +126,7 @@ class Viewer(Node):
             operation=SetVocabulary.Request.REPLACE, labels=list(labels)))
         rclpy.spin_until_future_complete(self, reply)
         answer = reply.result()
+        assert answer is not None  # it was waited for
         print(f'--- set_vocabulary {", ".join(labels)}: {answer.message} '
               f'({1000 * answer.seconds:.0f} ms)', flush=True)
 
@@ -183,7 +187,8 @@ def spin(viewer: Viewer, processes: Sequence[subprocess.Popen[bytes]], seconds: 
         rclpy.spin_once(viewer, timeout_sec=0.1)
         for process in processes:
             if process.poll() is not None:
-                sys.exit(f'vl2v_demo: {process.args[2]} ended with {process.returncode}; '
+                command: Any = process.args  # a list, see `running`
+                sys.exit(f'vl2v_demo: {command[2]} ended with {process.returncode}; '
                          'see its message above')
     if until and not until():
         sys.exit(f'vl2v_demo: no {what} in {seconds:.0f} s')

@@ -1,6 +1,7 @@
 """Images have a thread of their own, which waits for nothing but images."""
 from collections.abc import Callable
 import threading
+from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -19,7 +20,7 @@ class ImageGroup(MutuallyExclusiveCallbackGroup):
 
     thread: threading.Thread | None = None
 
-    def can_execute(self, entity: object) -> bool:
+    def can_execute(self, entity: Any) -> bool:
         """Tell whether this thread may execute the entity's callback now."""
         return threading.current_thread() is self.thread and super().can_execute(entity)
 
@@ -34,16 +35,18 @@ class ImageExecutor(SingleThreadedExecutor):
         :param on_failure: told of an error in a callback; the thread has ended then.
         """
         super().__init__(context=node.context)
-        self._node, self._on_failure, self._closing = node, on_failure, Future()
+        self._node, self._on_failure = node, on_failure
+        self._closing: Future[None] = Future()
         self.group = ImageGroup()
-        self.group.thread = threading.Thread(target=self._spin, name='images', daemon=True)
-        self.group.thread.start()
+        self._thread = threading.Thread(target=self._spin, name='images', daemon=True)
+        self.group.thread = self._thread
+        self._thread.start()
 
     def get_nodes(self) -> list[Node]:
         """Return the node, which belongs to its own executor all the same."""
         return [self._node]
 
-    def can_execute(self, entity: object) -> bool:
+    def can_execute(self, entity: Any) -> bool:
         """Tell whether this executor may execute the entity's callback now."""
         return entity.callback_group is self.group and super().can_execute(entity)
 
@@ -51,7 +54,7 @@ class ImageExecutor(SingleThreadedExecutor):
         """Stop, and wait for a callback that is under way."""
         # `shutdown` would destroy what wakes the thread, which may be about to wait for it.
         self._closing.set_result(None)
-        self.group.thread.join()
+        self._thread.join()
         self.shutdown()
 
     def _spin(self) -> None:

@@ -8,8 +8,6 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from vl2v_ros.words.language_model import KEY_VARIABLE, QUESTION
 
-T = TypeVar('T')
-
 
 def _parameter(default: Any, description: str, low: float | None = None,
                high: float | None = None, live: bool = False,
@@ -81,6 +79,9 @@ class CameraParameters:
         1, 'A folder or a video begins when so many listen; 0: at once', 0, 100)
 
 
+T = TypeVar('T', ClassifierParameters, CameraParameters)
+
+
 def declare(node: Node, kind: type[T]) -> T:
     """
     Declare all parameters of a kind and return their values.
@@ -88,7 +89,7 @@ def declare(node: Node, kind: type[T]) -> T:
     :raises ValueError: for a value outside of the choices.
     :raises rclpy.exceptions.ParameterException: for a wrong type or a value out of range.
     """
-    values = {}
+    values: dict[str, Any] = {}
     for entry in fields(kind):
         default = Parameter.Type.DOUBLE if entry.default is None else entry.default
         node.declare_parameter(entry.name, default, _descriptor(entry))

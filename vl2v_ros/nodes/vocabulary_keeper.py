@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import threading
 import traceback
+from typing import TypeAlias
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from vl2v_msgs.srv import SetVocabulary
@@ -23,7 +24,7 @@ from vl2v_ros.words.language_model import (
 from vl2v_ros.words.vocabulary import build, Vocabulary
 from vl2v_ros.words.vocabulary_file import dump, parse, VocabularyFile
 
-Request = SetVocabulary.Request
+Request: TypeAlias = SetVocabulary.Request
 
 
 def check_parameters(parameters: ClassifierParameters) -> None:

@@ -114,9 +114,9 @@ class CachedText:
             return None
 
     def _kept(self, prompts: Sequence[str]) -> dict[str, tuple[np.ndarray, bool]]:
-        found = self._recording.find if self._recording else {}.get
+        found = self._recording
         known = {prompt: (_unit(row), False) for prompt in prompts
-                 if (row := found(prompt)) is not None}
+                 if found and (row := found.find(prompt)) is not None}
         rest = [prompt for prompt in prompts if prompt not in known]
         return {**known, **self._read(rest)} if rest else known
 

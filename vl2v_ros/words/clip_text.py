@@ -4,6 +4,7 @@ import json
 import logging
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 from vl2v_ros.words import hub, open_clip_models
 from vl2v_ros.words.encoder import _local_file, HUB_CONFIG, identify, TextEmbeddings, TextTower
@@ -18,7 +19,7 @@ PREPROCESSING = ('mean', 'std', 'interpolation', 'resize_mode')  # of images, in
 class ClipText:
     """The text tower of an open_clip model; on the CPU, and the image tower is let go."""
 
-    def __init__(self, tower: TextTower, folder: Path = Path('.'), model: object = None) -> None:
+    def __init__(self, tower: TextTower, folder: Path = Path('.'), model: Any = None) -> None:
         """
         Load the tower.
 
@@ -57,7 +58,7 @@ class ClipText:
         return TextEmbeddings(rows.cpu().numpy(), truncated.numpy())
 
 
-def load_clip(tower: TextTower, folder: Path, images: bool = False) -> object:
+def load_clip(tower: TextTower, folder: Path, images: bool = False) -> Any:
     """
     Load a whole open_clip model, in evaluation mode, in float32, on the CPU.
 

@@ -89,6 +89,7 @@ def _compose(content: bytes) -> yaml.Node | None:
         _check_depth(text)
         return yaml.compose(text, Loader=LOADER)
     except yaml.MarkedYAMLError as error:
+        assert error.problem_mark, error
         line = error.problem_mark.line
         tab = any('\t' in row for row in text.split('\n')[line:line + 1])
         hint = '; indent with spaces, not tabs' if tab else ''
@@ -102,6 +103,7 @@ def _check_depth(text: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > DEPTH:
+            assert event.start_mark, event
             raise ValueError(f'line {event.start_mark.line + 1}: nested too deeply for a '
                              'vocabulary')
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vl2v_ros.model.student import Student
 
 # Without this, importing OpenVINO, and NNCF, reports their use over the network.
-sys.modules.setdefault('openvino_telemetry', None)
+sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]  # as Python says
 
 
 def create(student: 'Student | StoredStudent', device: str = 'auto', half: bool = True) -> Runtime:

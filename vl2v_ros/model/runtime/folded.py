@@ -21,7 +21,7 @@ def follow(model: nn.Module, answer: Callable[[], torch.Tensor]
     follows: dict[nn.BatchNorm2d, nn.Conv2d] = {}
 
     def note(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        if type(module) in (nn.Conv2d, Conv2dSame):
+        if isinstance(module, nn.Conv2d) and type(module) in (nn.Conv2d, Conv2dSame):
             made[id(output)] = module, output  # kept, so that no other tensor has its id
         elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats and id(
                 inputs[0]) in made:
@@ -51,13 +51,15 @@ def fold_batch_norms(model: nn.Module, example: torch.Tensor) -> nn.Module:
     folded = copy.deepcopy(plain)
     expected, follows = follow(folded, lambda: folded(example))
     for norm, conv in follows.items():
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None and variance is not None, norm
         conv.weight, conv.bias = fuse_conv_bn_weights(
-            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight,
-            norm.bias)
+            conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias)
     for module in list(folded.modules()):
-        for name, norm in module.named_children():
-            if norm in follows:  # timm's drop and activate beside
-                setattr(module, name, nn.Sequential(norm.drop, norm.act)
-                        if hasattr(norm, 'act') else nn.Identity())
+        for name, child in module.named_children():
+            if child in follows:  # timm's drop and activate beside
+                setattr(module, name, nn.Sequential(
+                    child.get_submodule('drop'), child.get_submodule('act'))
+                        if hasattr(child, 'act') else nn.Identity())
     change = (folded(example) - expected).abs().max()
     return folded if change <= SAME * expected.abs().max() else plain

@@ -68,7 +68,7 @@ class TorchRuntime:
         size = self._spec.image_size
         example = torch.linspace(0, 1, 3 * size * size).view(1, 3, size, size)
         self._student = fold_batch_norms(student, example).requires_grad_(False).to(
-            device, self._dtype, memory_format=torch.channels_last)
+            device, self._dtype).to(memory_format=torch.channels_last)
         self._resize = DeviceResize(self._spec.image_size, self._spec.resize_mode, device,
                                     self._dtype)
         self._captured: dict[int, _Captured] = {}
