@@ -16,18 +16,20 @@ from pathlib import Path
 import resource
 import sys
 import time
+from typing import Any
 
 from lightning_fabric import Fabric
 import torch
 from training.data.captions import read_captions
 from training.data.class_names import read_classes
 from training.data.task import read_task, shard_task, Task, vocabulary_of
-from training.evaluate import evaluate, show
+from training.evaluate import show
 from training.learning import mixture, trainer
 from training.learning.batches import Batches, index_batches, shard_batches
 from training.learning.memory import Memory, prototypes_of, remember
 from training.learning.run_state import PASSING, STATE
 from training.learning.trainee import build, check_hub, mean_and_std, Trainee
+from training.measuring.student import evaluate
 from training.recipe import Recipe, TeacherSource
 from training.recipe_file import plain, read_command
 from training.teachers import opening
@@ -54,7 +56,8 @@ def new_trainee(recipe: Recipe, trained: int, what: str, teacher: Teacher, folde
     :param trained: how many classes are trained on.
     :param what: says what there is to train on.
     """
-    tower, normalisation = None, mean_and_std(recipe.student.backbone)
+    tower = None
+    normalisation: dict[str, Any] = mean_and_std(recipe.student.backbone)
     if recipe.student.weights == 'teacher' and isinstance(teacher, OpenClipTeacher):
         tower = teacher.model.visual
         normalisation = {'mean': tuple(teacher.mean.flatten().tolist()),
@@ -74,7 +77,7 @@ def size(task: Task) -> str:
     return f'{images} of {task.trained} classes'
 
 
-def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
+def distill(recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
     """
     Run a recipe, or go on with it, and return its results.
 
@@ -122,7 +125,7 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, object]:
     return result
 
 
-def distill_mixture(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, object]:
+def distill_mixture(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, Any]:
     """Do the same for a recipe with sources; nothing is tested, see naming.py."""
     teacher, queries = opening.open_teacher(recipe.teacher, str(fabric.device)), Queries()
     classes = read_classes(recipe.student.classes) if recipe.student.classes else ()
@@ -198,11 +201,12 @@ def caption_rows(recipe: Recipe, task: Task, encoder: TextEncoder) -> torch.Tens
     """Return (N, D) embeddings of the training images' captions, if the loss has that term."""
     if not recipe.loss.caption:
         return None
+    assert recipe.data.captions is not None  # a recipe with that term has them
     said = read_captions(recipe.data.captions, task.train)
     return torch.from_numpy(encoder.encode(said).rows)
 
 
-def finished(recipe: Recipe, folder: Path) -> dict[str, object]:
+def finished(recipe: Recipe, folder: Path) -> dict[str, Any]:
     """Return the results of a run that is complete; raises ValueError if of another recipe."""
     result = json.loads((folder / RESULT).read_text())
     now = json.loads(json.dumps(plain(recipe)))
@@ -222,9 +226,10 @@ def make_fabric(recipe: Recipe) -> Fabric:
     """
     world = int(os.environ.get('WORLD_SIZE', 1))
     local = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+    precision: Any = recipe.precision  # Fabric's type is a list of all its names
     try:
         fabric = Fabric(accelerator=recipe.device, devices=local, num_nodes=world // local,
-                        strategy='ddp' if world > 1 else 'auto', precision=recipe.precision)
+                        strategy='ddp' if world > 1 else 'auto', precision=precision)
     except (RuntimeError, ImportError) as error:
         raise ValueError(f'device: {error}') from error
     fabric.launch()

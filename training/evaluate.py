@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import json
 from pathlib import Path
 import sys
+from typing import Any
 
 from training.data.task import read_task, shard_task, vocabulary_of
 from training.learning.trainee import open_device, Trainee
@@ -50,7 +51,7 @@ class Options(Recipe):
     """Measure the text space instead, and what descriptions change on plain images."""
 
 
-def show(result: Mapping[str, object]) -> None:
+def show(result: Mapping[str, Any]) -> None:
     """Print the tables."""
     print(report.markdown_table(result['table']))
     print('\nIts teacher:\n' + report.markdown_table(result['teacher']))
@@ -69,7 +70,7 @@ def check_teacher(spec: StudentSpec, teacher: Teacher, path: Path) -> None:
                              '--teacher.pretrained')
 
 
-def run(options: Options) -> dict[str, object]:
+def run(options: Options) -> dict[str, Any]:
     """Evaluate a checkpoint and write the results; raises ValueError for what does not fit it."""
     done = options.out / 'result.json'
     if done.is_file() and 'checkpoint' not in json.loads(done.read_text()):

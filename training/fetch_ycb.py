@@ -12,6 +12,7 @@ it is written to MESHES/checksums.json at the first download, and every later ru
 """
 import argparse
 from collections.abc import Mapping
+from email.message import Message
 import errno
 import fcntl
 import http.client
@@ -21,6 +22,7 @@ from pathlib import Path
 import shutil
 import sys
 import time
+from typing import Any
 import urllib.error
 import urllib.request
 
@@ -97,7 +99,8 @@ def main() -> int:
 
 def fetch_all(options: argparse.Namespace, failed: dict[str, str]) -> None:
     """Fetch object by object, noting in `failed` why one cannot be had; raises Stop, OSError."""
-    out, counts = options.out, {}
+    out = options.out
+    counts: dict[str, int] = {}
     out.mkdir(parents=True, exist_ok=True)
     lock = os.open(out, os.O_RDONLY)  # held until the process ends
     try:
@@ -126,7 +129,7 @@ def fetch_all(options: argparse.Namespace, failed: dict[str, str]) -> None:
         f'{count} {what}' for what, count in {**counts, 'failed': len(failed)}.items()))
 
 
-def state(folder: Path, entry: Mapping[str, object] | None) -> str:
+def state(folder: Path, entry: Mapping[str, Any] | None) -> str:
     """Say whether an object's files are there, and as they came; raises Refused, OSError."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return 'to fetch'
@@ -142,7 +145,7 @@ def state(folder: Path, entry: Mapping[str, object] | None) -> str:
     return 'to fetch' if wrong else 'already there'
 
 
-def fetch(name: str, sums: dict[str, object], options: argparse.Namespace) -> None:
+def fetch(name: str, sums: dict[str, Any], options: argparse.Namespace) -> None:
     """Download, check and unpack one object; raises Refused, Stop, OSError."""
     url = f'{options.url.rstrip("/")}/{name}_{MESH}.tgz'
     folder, work = options.out / name, options.out / '.fetch'
@@ -173,7 +176,7 @@ def fetch(name: str, sums: dict[str, object], options: argparse.Namespace) -> No
     tqdm.write(f'{name}: {size / 1e6:.1f} MB, {checked}, sha256 {digest}')
 
 
-def download(url: str, path: Path, options: argparse.Namespace) -> http.client.HTTPMessage:
+def download(url: str, path: Path, options: argparse.Namespace) -> Message:
     """Get a file, with retries; return the server's headers; raises Refused, Stop, OSError."""
     most = failures = 0
     while True:
@@ -204,7 +207,7 @@ def download(url: str, path: Path, options: argparse.Namespace) -> http.client.H
         time.sleep(wait)
 
 
-def get(url: str, path: Path) -> http.client.HTTPMessage:
+def get(url: str, path: Path) -> Message:
     """Get what a file still lacks; raises OSError or HTTPException if it stays incomplete."""
     tag_file = path.with_suffix('.etag')
     have = path.stat().st_size if path.exists() else 0

@@ -14,9 +14,11 @@ beside the student knows; `teacher` compares the student with a teacher's record
 writes threshold and temperature into the checkpoint. Each prints a table, and writes result.json
 into --out.
 """
+from collections.abc import Callable
 from dataclasses import dataclass
 import json
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +38,7 @@ class Photos(Sets):
     """Name labelled photos."""
 
 
-def photos(command: Photos) -> dict[str, object]:
+def photos(command: Photos) -> dict[str, Any]:
     """Name the photos of each set; raises ValueError for what cannot be read or encoded."""
     robot = Robot(command.checkpoint, command.device, command.templates)
     rows, notes = [], []
@@ -55,7 +57,7 @@ def named(robot: Robot, photo_set: PhotoSet) -> tuple[dict[str, object], list[st
     """
     shown = read_set(photo_set, robot.encoder, robot.templates)
     rows, labels = robot.embed(shown.index), torch.from_numpy(shown.labels)
-    row = {'count': len(shown.index), 'names': len(shown.words.labels)}
+    row: dict[str, object] = {'count': len(shown.index), 'names': len(shown.words.labels)}
     similarities = rows @ torch.tensor(shown.words.prototypes).T
     row |= {f'{what} [%]': value for what, value in accuracies(
         similarities, labels, shown.index).items()}
@@ -92,8 +94,9 @@ def main() -> None:
     """Measure as the command line says, and print the table."""
     try:
         command = tyro.cli(Photos | Teacher | Unknown, description=__doc__)
-        measure = {Photos: photos, Teacher: teacher, Unknown: unknown}[type(command)]
-        result = measure(command)
+        measures: dict[type, Callable[[Any], dict[str, Any]]] = {
+            Photos: photos, Teacher: teacher, Unknown: unknown}
+        result = measures[type(command)](command)
         print(markdown_table([{name: shortly(value) for name, value in row.items()}
                               for row in result['table']]))
         for note in result['notes']:

@@ -101,7 +101,7 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f'photo_sequence: {error}')
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    video = cv2.VideoWriter(str(options.out), cv2.VideoWriter_fourcc(*'mp4v'), RATE, size)
+    video = cv2.VideoWriter(str(options.out), cv2.VideoWriter.fourcc(*'mp4v'), RATE, size)
     counts = shown_frames([stamp for stamp, _ in rows], RATE)
     for (_, name), count in zip(rows, counts, strict=True):
         photo = cv2.imread(str(options.photos / name))

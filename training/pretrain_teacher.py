@@ -228,6 +228,7 @@ def test(facts: Sequence[Facts], class_names: Sequence[str], options: Options) -
     """Print how often the model that was written names images rightly; raises ValueError."""
     teacher = OpenClipTeacher(TextTower(str(options.config), str(options.out)), Path(),
                               options.device)
+    assert options.test is not None
     index = select_classes(read_folders(options.test), class_names)
     words = vocabulary.build({fact.names[0]: Entry(fact.looks[:1]) for fact in facts}, teacher, 1)
     rows = np.concatenate([teacher.embed_images(sample.image) for sample in DataLoader(

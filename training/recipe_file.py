@@ -5,6 +5,7 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 import types
 import typing
+from typing import Any
 
 from training.recipe import Recipe, ROOT
 import yaml
@@ -40,9 +41,9 @@ def read_command(arguments: list[str]) -> tuple[Recipe, list[str]]:
     return read(known.config), others
 
 
-def _build(kind: object, value: object, where: str) -> object:
+def _build(kind: Any, value: Any, where: str) -> Any:
     """Make a value of a type out of what YAML has."""
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(value, Mapping):
             raise ValueError(f'{where or "its content"}: expected a mapping, got {value!r:.80}')
         known = [entry.name for entry in fields(kind)]
@@ -78,9 +79,9 @@ def _build(kind: object, value: object, where: str) -> object:
     raise ValueError(f'{where}: expected {kind.__name__}, got {value!r:.80}')
 
 
-def plain(recipe: Recipe) -> dict[str, object]:
+def plain(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as values that JSON and YAML can hold."""
-    def convert(value: object) -> object:
+    def convert(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {key: convert(entry) for key, entry in value.items()}
         if isinstance(value, (list, tuple)):

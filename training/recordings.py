@@ -14,7 +14,7 @@ stopped goes on where it was. The format of the file stands in vl2v_ros/words/re
 from collections.abc import Sequence
 from pathlib import Path
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 import zipfile
 import zlib
 
@@ -62,7 +62,8 @@ def record(out: Path, licence: str, teacher: TeacherSource = TeacherSource(),
     if cut := [prompt for prompt, much in zip(said, texts.truncated, strict=True) if much]:
         print(f'{len(cut)} prompts are longer than the teacher reads, and were cut: {cut[0]!r:.80}'
               f'{" and others" if len(cut) > 1 else ""}')
-    files, rows = [], np.empty((0, source.width))
+    files: list[Path] = []
+    rows: np.ndarray = np.empty((0, source.width))
     if images is not None:
         index = read_images(images)
         files = [images / file for file in index.files]
@@ -90,7 +91,9 @@ def from_npz(tables: Files, out: Path, identity: str, licence: str, image_size: 
     :param root: folder that `files` start from; by default that of their table.
     :param without: leave out files that begin so, such as images/blurred.
     """
-    prompts, names, files = [], [], []
+    prompts: list[str] = []
+    names: list[str] = []
+    files: list[Path] = []
     texts, rows = [], []
     for path in tables:
         found = read_table(path)
@@ -172,7 +175,7 @@ def read_prompts(path: Path) -> dict[str, str]:
     return said
 
 
-def read_table(path: Path) -> dict[str, np.ndarray | list[str]]:
+def read_table(path: Path) -> dict[str, Any]:
     """Return the columns of a table of answers; raises ValueError for what is none."""
     try:
         with np.load(path) as file:
@@ -189,7 +192,8 @@ def read_table(path: Path) -> dict[str, np.ndarray | list[str]]:
         raise ValueError(f'{path}: expected embeddings (N, D), and prompts (N,) and names (N,), '
                          f'or files (N,), found {shapes}')
     return {**{name: [str(entry) for entry in column] for name, column in found.items()},
-            'embeddings': unit_rows(embeddings, *embeddings.shape, f'{path}: embeddings')}
+            'embeddings': unit_rows(embeddings, len(embeddings), embeddings.shape[1],
+                                    f'{path}: embeddings')}
 
 
 def digests_of(paths: Sequence[Path]) -> np.ndarray:

@@ -99,6 +99,7 @@ def render_heap(meshes: Sequence[Mesh], domain: str, number: int, settings: Sett
     records = []
     for camera, (view, annotations) in heap.views.items():
         stem = f'clutter/{domain}/{number:05d}_{camera}'
+        assert view.depth is not None, 'a heap is seen with depth'
         _write_image(out / f'{stem}.jpg', view.rgb, QUALITY)
         _write_image(out / f'{stem}_depth.png', np.rint(view.depth * 1000).clip(0, 65535).astype(
             np.uint16))

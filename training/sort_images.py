@@ -11,7 +11,7 @@ is measured by how often it shares it.
 """
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 import shutil
 import sys
 from typing import Annotated
@@ -79,7 +79,7 @@ def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, na
     return used
 
 
-def domain(file: Path) -> str:
+def domain(file: PurePath) -> str:
     """Return the folder that a file lies in, the outermost; '' for none."""
     return file.parts[0] if len(file.parts) > 1 else ''
 

@@ -18,6 +18,7 @@ import re
 import statistics
 import subprocess
 import sys
+from typing import Any
 
 from tqdm import tqdm
 from training.measuring import charts
@@ -180,7 +181,7 @@ def done(study: Study, run: Run) -> bool:
 
 def value_of(result: Result, where: Sequence[str]) -> float:
     """Return a number of a result, NaN if it has none."""
-    part = result
+    part: Any = result
     for name in where:
         if isinstance(part, list):
             part = next((row for row in part if name in (row.get('images'), row.get('photos'))),

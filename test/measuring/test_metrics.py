@@ -135,7 +135,7 @@ def test_distance_against_a_loop() -> None:
 def test_calibration_by_hand() -> None:
     scores = torch.tensor([[0.8, 0.2], [0.7, 0.3], [0.1, 0.9], [1.0, 0.0]])
     error, bins = metrics.calibration(scores, torch.tensor([0, 1, 1, 0]), bins=4)
-    assert [row.count for row in bins] == [0, 0, 1, 3]
+    assert [row.size for row in bins] == [0, 0, 1, 3]
     assert bins[0] == (0, 0, 0)
     assert bins[2] == pytest.approx((0.7, 0, 1))
     assert bins[3] == pytest.approx((0.9, 1, 3))
@@ -146,7 +146,7 @@ def test_edges_of_bins() -> None:
     scores = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25], [0.75, 0.25, 0.0, 0.0],
                            [1.0, 0.0, 0.0, 0.0]])
     _, bins = metrics.calibration(scores, torch.zeros(4, dtype=torch.int64), bins=4)
-    assert [row.count for row in bins] == [0, 1, 1, 2]
+    assert [row.size for row in bins] == [0, 1, 1, 2]
 
 
 @pytest.mark.parametrize('labels, expected', [([0, 0], 0), ([1, 1], 1)])
@@ -163,11 +163,11 @@ def test_calibration_agrees_with_torchmetrics(bins: int) -> None:
     assert error == pytest.approx(
         multiclass_calibration_error(scores, labels, 5, bins).item(), abs=1e-6)
     assert len(rows) == bins
-    assert sum(row.count for row in rows) == 500
+    assert sum(row.size for row in rows) == 500
     assert error == pytest.approx(
-        sum(row.count * abs(row.accuracy - row.confidence) for row in rows) / 500)
+        sum(row.size * abs(row.accuracy - row.confidence) for row in rows) / 500)
     for number, row in enumerate(rows):
-        assert not row.count or number / bins <= row.confidence < (number + 1) / bins
+        assert not row.size or number / bins <= row.confidence < (number + 1) / bins
 
 
 @pytest.mark.parametrize('scores', [[[1.7, 0.2]], [[-0.5, -0.2]], [[math.nan, 0.1]]])

@@ -171,6 +171,9 @@ def test_answers_that_do_not_fit_are_refused(student: Path, tmp_path: Path) -> N
         with pytest.raises(SystemExit, match=said):
             command('teacher', '--checkpoint', student, '--out', tmp_path / 'out', '--recording',
                     file, '--images', images)
+    with pytest.raises(SystemExit, match='expected at least one folder of images, got none'):
+        command('teacher', '--checkpoint', student, '--out', tmp_path / 'out', '--recording', file,
+                '--images')
 
 
 def test_mean_is_taken_off_both() -> None:

@@ -66,9 +66,9 @@ def read_facts(path: Path, class_names: Sequence[str], described: Entries) -> li
         label = label_of(name)
         if label not in described or not described[label].descriptions:
             raise ValueError(f'{path}: {label} has no description; add it to the vocabulary file')
-        facts.append(Facts((label, *entry['names']),
-                           *(tuple(entry[facet]) for facet in FACETS),
-                           (*described[label].descriptions, *entry['looks'])))
+        facts.append(Facts(names=(label, *entry['names']),
+                           looks=(*described[label].descriptions, *entry['looks']),
+                           **{facet: tuple(entry[facet]) for facet in FACETS}))
     return facts
 
 
@@ -109,7 +109,7 @@ def _shared(facts: Sequence[Facts], fact: Facts, rng: np.random.Generator
 
 
 def _one(words: Sequence[str], rng: np.random.Generator) -> str:
-    return words[rng.integers(len(words))]
+    return words[int(rng.integers(len(words)))]
 
 
 def read_captions(path: Path, index: Index) -> list[str]:

@@ -30,7 +30,8 @@ def _read_coco(root: Path) -> tuple[list[Picture], list[str]]:
     if not paths:
         raise ValueError(f'expected {root}/{ANNOTATIONS} or {root}/<domain>/{ANNOTATIONS} in '
                          "COCO's format, found neither")
-    pictures, classes = [], []
+    pictures: list[Picture] = []
+    classes: list[str] = []
     for path in paths:
         folder = '' if path.parent == root else f'{path.parent.name}/'
         try:

@@ -55,8 +55,8 @@ def augment(pixels: torch.Tensor, how: Augmentation, seed: Sequence[int]) -> tor
         return torch.from_numpy(rng.uniform(low, high, count).astype(np.float32)).to(device)
 
     images = functional.grid_sample(
-        pixels.float() / 255, functional.affine_grid(_crops(how, count, draw), pixels.shape,
-                                                     align_corners=False),
+        pixels.float() / 255, functional.affine_grid(
+            _crops(how, count, draw), list(pixels.shape), align_corners=False),
         padding_mode='reflection', align_corners=False)
     return colour(images, how, draw).contiguous(memory_format=torch.channels_last)
 

@@ -12,6 +12,7 @@ import json
 import os
 from pathlib import Path
 import tarfile
+from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset
@@ -87,7 +88,7 @@ class ShardImages(IterableDataset):
             stages.append(webdataset.shuffle(self._shuffle, seed=seed))
         return iter(webdataset.DataPipeline(*stages, self._samples))
 
-    def _entries(self, source: Iterable[dict[str, object]]) -> Iterator[dict[str, object]]:
+    def _entries(self, source: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for shard in source:
             address = str(shard['url'])
             try:
@@ -95,7 +96,7 @@ class ShardImages(IterableDataset):
             except (EOFError, OSError, ValueError, tarfile.TarError) as error:
                 self._note(address, reason(error))
 
-    def _samples(self, source: Iterable[dict[str, object]]) -> Iterator[Sample]:
+    def _samples(self, source: Iterable[dict[str, Any]]) -> Iterator[Sample]:
         for entry in source:
             try:
                 record = json.loads(entry['json'])
@@ -109,7 +110,7 @@ class ShardImages(IterableDataset):
                 yield Sample(self._prepare(pixels, record['file']), self._label(record), domain,
                              record['file'])
 
-    def _label(self, record: dict[str, object]) -> torch.Tensor:
+    def _label(self, record: dict[str, Any]) -> torch.Tensor:
         names = self._shards.class_names
         if record['kind'] == 'single':
             return torch.tensor(_number(record['objects'][0]['class'], names))

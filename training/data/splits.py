@@ -66,11 +66,11 @@ def hold_out(index: Index, part: float, seed: int) -> tuple[np.ndarray, np.ndarr
     rng = np.random.default_rng(seed)
     kind = index.labels if index.labels.ndim == 1 else np.zeros(len(index), np.int64)
     groups = index.domains * (len(index.class_names) + 1) + kind
-    held = []
+    parts = []
     for group in np.unique(groups):
         rows = rng.permutation(np.flatnonzero(groups == group))
-        held.append(rows[:min(len(rows) - 1, round(part * len(rows)))])
-    held = np.sort(np.concatenate(held))
+        parts.append(rows[:min(len(rows) - 1, round(part * len(rows)))])
+    held = np.sort(np.concatenate(parts))
     return np.setdiff1d(np.arange(len(index)), held), held
 
 

@@ -50,6 +50,7 @@ def export(student: Student, path: Path) -> Parity:
         except torch.onnx.errors.OnnxExporterError as error:
             raise ValueError(f'torch cannot export the backbone {student.spec.backbone!r}: '
                              f'{str(error).strip().splitlines()[0]}') from error
+        assert program is not None  # as an export by dynamo returns it
         for node in program.model.graph:
             node.metadata_props.clear()  # traces of this machine's source files
         program.model.metadata_props[checkpoint.FORMAT] = json.dumps(
@@ -75,7 +76,7 @@ def probes(size: int) -> list[np.ndarray]:
 def _scene(size: int, rng: np.random.Generator) -> np.ndarray:
     """Return (3, S, S): smooth shades with a few coloured bodies and a sensor's noise."""
     shades = rng.uniform(60, 200, (3, 3, 3)).astype(np.float32)
-    picture = cv2.resize(shades, (size, size), interpolation=cv2.INTER_CUBIC)
+    picture: np.ndarray = cv2.resize(shades, (size, size), interpolation=cv2.INTER_CUBIC)
     for _ in range(4):
         middle, axes = rng.integers(0, size, 2), rng.integers(1, max(2, size // 3), 2)
         cv2.ellipse(picture, middle.tolist(), axes.tolist(), rng.uniform(0, 180), 0, 360,

@@ -1,5 +1,5 @@
 """Batches: what each process is fed in each step, from folders or from shards."""
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 import itertools
@@ -22,6 +22,7 @@ SHUFFLE = 1000  # images of shards to draw from at a time
 EMPTY_TURNS = 10  # in a row without an image to train on, and a process gives up
 
 Step = tuple[torch.Tensor, dict[str, torch.Tensor]]
+Drawn = Generator[Step, None, None]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Batches:
     """
 
     per_epoch: int
-    draw: Callable[[int, int], Iterator[Step]]
+    draw: Callable[[int, int], Drawn]
 
 
 def part_of(fabric: Fabric, batch: int) -> int:
@@ -95,7 +96,7 @@ def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndar
     mine = slice(fabric.global_rank * part, (fabric.global_rank + 1) * part)
     prototypes = prototypes.to(fabric.device)
 
-    def draw(epoch: int, step: int) -> Iterator[Step]:
+    def draw(epoch: int, step: int) -> Drawn:
         chosen = RowBatches()
         loader = DataLoader(images, batch_sampler=chosen, num_workers=recipe.workers,
                             persistent_workers=recipe.workers > 0, worker_init_fn=quiet_worker,
@@ -194,7 +195,7 @@ def shard_batches(fabric: Fabric, recipe: Recipe, shards: Shards, teacher: Teach
     prototypes = prototypes.to(fabric.device)
     make = partial(_shard_images, shards, recipe, log)
 
-    def draw(epoch: int, step: int) -> Iterator[Step]:
+    def draw(epoch: int, step: int) -> Drawn:
         while True:
             loader = DataLoader(Endless(make, numbers, domains, epoch), part, num_workers=workers,
                                 worker_init_fn=quiet_worker,

@@ -56,24 +56,33 @@ def _answer(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
 
 
 def _join(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    rest = conv.padding, conv.dilation, conv.groups
     # The gradient of a strided depthwise convolution takes a CPU many times as long.
     strided = conv.groups == conv.in_channels and max(conv.stride) > 1
 
+    # What timm's batch norms do beside.
+    beside = [norm.get_submodule(name) for name in ('drop', 'act')] if hasattr(norm, 'act') else []
+
     def convolve(images: torch.Tensor) -> torch.Tensor:
+        assert norm.running_mean is not None and norm.running_var is not None, norm
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         shift = norm.bias - norm.running_mean * scale
         if conv.bias is not None:
             shift = shift + conv.bias * scale
         weight = conv.weight * scale[:, None, None, None]
         if strided and images.device.type == 'cpu':
-            rows = functional.conv2d(images, weight, shift, 1, *rest)
+            rows = functional.conv2d(images, weight, shift, 1, conv.padding, conv.dilation,
+                                     conv.groups)
             return rows[..., ::conv.stride[0], ::conv.stride[1]]
-        return functional.conv2d(images, weight, shift, conv.stride, *rest)
+        return functional.conv2d(images, weight, shift, conv.stride, conv.padding, conv.dilation,
+                                 conv.groups)
 
-    conv.forward = convolve
-    # What timm's batch norms do beside.
-    norm.forward = lambda rows: norm.act(norm.drop(rows)) if hasattr(norm, 'act') else rows
+    def pass_on(rows: torch.Tensor) -> torch.Tensor:
+        for module in beside:
+            rows = module(rows)
+        return rows
+
+    setattr(conv, 'forward', convolve)
+    setattr(norm, 'forward', pass_on)
 
 
 def _part(pairs: list[Pair]) -> None:

@@ -74,8 +74,8 @@ def total(weights: Mapping[str, float], batch: Batch, settings: LossSettings,
     parts = {name: _of_use(name, batch) for name in weights}
     terms = {name: TERMS[name](part, settings, gather) if len(part.labels)
              else _nothing(batch) for name, part in parts.items()}
-    loss = sum(weight * terms[name] for name, weight in weights.items())
-    return loss, {name: term.detach() for name, term in terms.items()}
+    first, *others = [weight * terms[name] for name, weight in weights.items()]
+    return sum(others, first), {name: term.detach() for name, term in terms.items()}
 
 
 def _nothing(batch: Batch) -> Tensor:

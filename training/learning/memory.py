@@ -9,6 +9,7 @@ stand in for an image of that class, of which there may be none (term `stand_in`
 from collections.abc import Sequence
 import copy
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -24,6 +25,13 @@ SPREAD = 0.75, -0.5  # of the classifier's outputs, as hidden units of a project
 
 class Memory(nn.Module):
     """A frozen copy of a backbone, its classifier, and the prototypes of its K classes."""
+
+    backbone: Any  # as the student's
+    mean: torch.Tensor
+    std: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor
+    prototypes: torch.Tensor
 
     def __init__(self, trainee: Trainee, weights: Path, prototypes: torch.Tensor) -> None:
         """
@@ -87,7 +95,10 @@ def read_classifier(path: Path, features: int, classes: int) -> tuple[torch.Tens
 
 def remember(trainee: Trainee, memory: Memory) -> None:
     """Let the first hidden units of an MLP projector be the classifier's outputs."""
-    hidden = trainee.student.projector[0]
+    projector = trainee.student.projector
+    assert isinstance(projector, nn.Sequential), projector
+    hidden = projector[0]
+    assert isinstance(hidden, nn.Linear), hidden
     count = min(len(memory.weight), len(hidden.weight))
     scale, shift = SPREAD
     with torch.no_grad():

@@ -4,7 +4,7 @@ Mixtures: images of several sources in one training, each with what is known of 
 A source may have names for what its images show, embeddings by the teacher, both or neither (then
 it serves the loss term `keep` alone). Every batch has the same part of each source.
 """
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 import itertools
@@ -21,7 +21,7 @@ from training.data.class_names import read_names
 from training.data.image_index import image_files, Index, label_of, make_index, without_corrupt
 from training.data.images import Images, Sample
 from training.data.task import report_corrupt
-from training.learning.batches import Batches, on_device, part_of, quiet_worker, RowBatches, Step
+from training.learning.batches import Batches, Drawn, on_device, part_of, quiet_worker, RowBatches
 from training.learning.trainee import outputs, Trainee
 from training.recipe import Recipe, Source
 from training.teachers.embedding_cache import embeddings, known_embeddings
@@ -98,16 +98,16 @@ def read_sources(recipe: Recipe, names: Sequence[str], teacher: Teacher, cache: 
     known = []
     for source in recipe.data.sources:
         index = read_images(source)
+        targets: np.ndarray | None = None
         if source.teacher == 'known':
-            targets, told = known_embeddings(index, teacher, cache, queries)
+            answers, told = known_embeddings(index, teacher, cache, queries)
             if not told.any():
                 raise ValueError(f'data.sources: the caches have no answer of {teacher.identity} '
                                  f'to an image in {source.images}; import a recording of them '
                                  '(training/recordings.py)')
-            index, targets = index.take(told), targets[told]
-        else:
-            targets = embeddings(index, teacher, cache, queries=queries)[:, 0] if (
-                source.teacher == 'all') else None
+            index, targets = index.take(told), answers[told]
+        elif source.teacher == 'all':
+            targets = embeddings(index, teacher, cache, queries=queries)[:, 0]
         called = names_of(source)
         if called and not called.keys() & set(index.class_names):
             raise ValueError(f'data.sources: {source.names} names none of the folders of images '
@@ -150,17 +150,19 @@ class Mixed(ConcatDataset):
 
     def __init__(self, known: Sequence[Known], recipe: Recipe) -> None:
         """Set up."""
-        super().__init__([Images(source.index, recipe.student.image_size, recipe.augmentation,
-                                 seed=recipe.seed) for source in known])
+        self._parts = [Images(source.index, recipe.student.image_size, recipe.augmentation,
+                              seed=recipe.seed) for source in known]
+        super().__init__(self._parts)
         self._labels = np.concatenate([source.labels for source in known])
 
     def set_epoch(self, epoch: int) -> None:
         """Let images vary otherwise from now on."""
-        for images in self.datasets:
+        for images in self._parts:
             images.set_epoch(epoch)
 
     def __getitem__(self, row: int) -> Sample:
-        return super().__getitem__(row)._replace(label=torch.tensor(self._labels[row]))
+        sample: Sample = ConcatDataset.__getitem__(self, row)
+        return sample._replace(label=torch.tensor(self._labels[row]))
 
 
 def _answers(known: Sequence[Known], width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -215,7 +217,7 @@ def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
         return resident.decode_all([source.index for source in known], recipe.student.image_size,
                                    fabric.device)
 
-    def draw_resident(epoch: int, step: int) -> Iterator[Step]:
+    def draw_resident(epoch: int, step: int) -> Drawn:
         pixels = decoded()
         labels = torch.from_numpy(np.concatenate([source.labels for source in known]))
         for epoch in itertools.count(epoch):
@@ -226,7 +228,7 @@ def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
                        known_of(rows, labels[rows]))
             step = 0
 
-    def draw(epoch: int, step: int) -> Iterator[Step]:
+    def draw(epoch: int, step: int) -> Drawn:
         chosen = RowBatches()
         loader = DataLoader(images, batch_sampler=chosen, num_workers=recipe.workers,
                             persistent_workers=recipe.workers > 0, worker_init_fn=quiet_worker,

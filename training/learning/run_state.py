@@ -106,5 +106,5 @@ def load(fabric: Fabric, folder: Path, shared: Mapping[str, object], trainee: Tr
     fabric.strategy.precision.load_state_dict(state['precision'])
     progress = Progress(**state['progress'])
     progress.curves = {name: list(enumerate(values.tolist(), 1))
-                       for name, values in progress.curves.items()}
+                       for name, values in state['progress']['curves'].items()}
     return progress, state['optimizer']

@@ -1,6 +1,7 @@
 """Trainee: the student of a recipe, ready to be trained, and which of its parts a stage trains."""
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import PYTORCH_WEIGHTS_NAME, SAFETENSORS_SINGLE_FILE
@@ -56,6 +57,7 @@ class Trainee(nn.Module):
         :param more: (M, F) features that are embedded as well, after those of the images.
         """
         features = more if images is None else self.student.features(images)  # (B, F)
+        assert features is not None, 'expected images, features or both'
         if images is not None and more is not None:
             features = torch.cat([features, more.to(features.dtype)])
         if self.dropout and self.student.projector.training:
@@ -84,8 +86,8 @@ def outputs(trainee: Trainee, index: Index, batch: int = 128
     spec, device = trainee.student.spec, next(trainee.parameters()).device
     loader = DataLoader(Images(index, spec.image_size, resize_mode=spec.resize_mode), batch)
     trainee.eval()
-    rows, logits = zip(*(trainee(sample.image.to(device)) for sample in loader), strict=True)
-    embeddings = torch.cat([part.float().cpu() for part in rows])
+    embedded, logits = zip(*(trainee(sample.image.to(device)) for sample in loader), strict=True)
+    embeddings = torch.cat([part.float().cpu() for part in embedded])
     return embeddings, None if trainee.head is None else torch.cat(
         [part.float().cpu() for part in logits])
 
@@ -162,7 +164,7 @@ def _no_hub(backbone: str, reason: str) -> str:
 
 def _copy_hub(student: Student, backbone: str) -> None:
     fixed = student.backbone.pretrained_cfg.get('fixed_input_size')
-    size = {'img_size': student.spec.image_size} if fixed else {}
+    size: dict[str, Any] = {'img_size': student.spec.image_size} if fixed else {}
     try:
         pretrained = timm.create_model(backbone, pretrained=True, num_classes=0, **size)
     except Exception as error:  # whatever the hub's client raises
@@ -210,7 +212,8 @@ def _copy_teacher(student: Student, tower: nn.Module | None) -> None:
                          'is a timm model with a linear projection; for others, name the timm '
                          "model of the same weights (such as vit_base_patch16_clip_224.openai) "
                          "as backbone, with weights 'hub'")
-    if student.spec.projector != 'linear':
+    projector = student.projector
+    if not isinstance(projector, nn.Linear):
         raise ValueError("student.weights: 'teacher' needs the projector linear, got "
                          f'{student.spec.projector}')
     try:
@@ -219,5 +222,5 @@ def _copy_teacher(student: Student, tower: nn.Module | None) -> None:
         raise ValueError(f"student.weights: the teacher's image tower is no "
                          f'{student.spec.backbone}: {error}') from error
     with torch.no_grad():
-        student.projector.weight.copy_(head.weight)
-        student.projector.bias.copy_(0 if head.bias is None else head.bias)
+        projector.weight.copy_(head.weight)
+        projector.bias.copy_(0 if head.bias is None else head.bias)

@@ -12,6 +12,7 @@ import math
 from pathlib import Path
 import signal
 from types import FrameType
+from typing import Any
 import zlib
 
 from lightning_fabric import Fabric
@@ -81,7 +82,7 @@ def train(fabric: Fabric, trainee: Trainee, recipe: Recipe, batches: Batches, fo
     keep_memory()
     trainee.to(fabric.device)  # before its optimizer's state is loaded
     if memory:
-        memory.to(fabric.device, memory_format=torch.channels_last)
+        memory.to(fabric.device).to(memory_format=torch.channels_last)
     shared = run_state.identity(recipe, batches.per_epoch)
     progress, kept = run_state.load(fabric, folder, shared, trainee)
     lengths = [stage.epochs * batches.per_epoch for stage in recipe.stages]
@@ -200,7 +201,7 @@ def _steps(run: Run, stage: Stage, before: int, model: torch.nn.Module,
 
 
 def _step(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
-          images: torch.Tensor, parts: Mapping[str, torch.Tensor]
+          images: torch.Tensor, parts: Mapping[str, Any]
           ) -> tuple[bool, dict[str, float]]:
     """Learn from a batch; return if a process was asked to stop, and the terms over all."""
     if run.memory:
@@ -220,8 +221,10 @@ def _step(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
         losses.LossSettings(run.recipe.temperature, run.recipe.k),
         lambda rows: gather(run.fabric, rows))
     # All processes learn of a broken loss or a signal in the same step, so that none waits alone.
-    stop, *values = run.fabric.all_reduce(torch.stack(
-        [loss.new_tensor(bool(run.signals)), loss.detach(), *terms.values()])).tolist()
+    reduced = run.fabric.all_reduce(torch.stack(
+        [loss.new_tensor(bool(run.signals)), loss.detach(), *terms.values()]))
+    assert isinstance(reduced, torch.Tensor), reduced
+    stop, *values = reduced.tolist()
     named = dict(zip(('loss', *terms), values, strict=True))
     if broken := [name for name, value in named.items() if not math.isfinite(value)]:
         raise FloatingPointError(f'the loss is not finite: {", ".join(broken[1:] or broken)}')
@@ -235,7 +238,9 @@ def gather(fabric: Fabric, rows: torch.Tensor) -> torch.Tensor:
     """Return the rows of all processes, through which gradients flow back to each."""
     if fabric.world_size == 1:
         return rows
-    return fabric.all_gather(rows, sync_grads=True).flatten(0, 1)
+    gathered = fabric.all_gather(rows, sync_grads=True)
+    assert isinstance(gathered, torch.Tensor), gathered
+    return gathered.flatten(0, 1)
 
 
 def _note(run: Run, step: int, terms: Mapping[str, float], rate: float) -> None:
@@ -264,6 +269,6 @@ def _add(progress: Progress, trainee: Trainee) -> None:
             continue
         # Where there is no float64 (MPS), float32 has to do.
         value = value.to(torch.float32 if value.device.type == 'mps' else torch.float64)
-        before = progress.average.get(name, 0)
-        progress.average[name] = value + (before.to(value.device) if progress.averaged else 0)
+        before = progress.average[name].to(value.device) if progress.averaged else 0
+        progress.average[name] = value + before
     progress.averaged += 1

@@ -2,6 +2,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,19 +32,24 @@ class Teacher(Command):
     The mean that is taken off is of the answers that were trained on."""
 
 
-def teacher(command: Teacher) -> dict[str, object]:
+def teacher(command: Teacher) -> dict[str, Any]:
     """Compare student and teacher on each folder; raises ValueError for what does not fit."""
+    if not command.images:
+        raise ValueError('--images: expected at least one folder of images, got none')
     found = recording.read(command.recording)
     answers = {digest.tobytes().hex(): row
                for row, digest in enumerate(found.image_digests)}  # -> number of its row
     indices = {folder: read_photos(folder) for folder in command.images}
     numbers = {folder: answered(folder, index, answers) for folder, index in indices.items()}
-    rows, robot, path = [], None, None
+    rows: list[dict[str, Any]] = []
+    robot: Robot | None = None
+    path: Path | None = None
     for folder, index in indices.items():
         if path != (path := Path(str(command.checkpoint).replace('{}', folder.name))):
             robot = Robot(path, command.device, command.templates)
             check_teacher(robot, found, path)
             words = prototypes(robot)
+        assert robot is not None
         unseen = set().union(*(numbers.values() if command.together else [numbers[folder]]))
         trained = np.setdiff1d(np.arange(len(found.image_rows)), list(unseen - {-1}))
         there = np.array(numbers[folder]) >= 0
@@ -51,6 +57,7 @@ def teacher(command: Teacher) -> dict[str, object]:
         rows.append({'images': folder.name, 'count': int(there.sum())} | against_teacher(
             robot.embed(index.take(there)), unit(guide), words,
             unit(found.image_rows[trained]).mean(0)))
+    assert robot is not None
     if len(rows) > 1:
         rows.append({'images': 'mean of them'} | {
             name: float(np.mean([row[name] for row in rows])) for name in rows[0]

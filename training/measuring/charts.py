@@ -132,8 +132,8 @@ def draw_sweep(curves: Mapping[str, Sequence[tuple[float, Sequence[float]]]], na
     figure = Figure((6, 3.6), layout='constrained')
     axes = figure.subplots()
     for title, points in curves.items():
-        numbers, values = zip(*sorted(points), strict=True)
-        values = 100 * np.array(values)
+        numbers, parts = zip(*sorted(points), strict=True)
+        values = 100 * np.array(parts)
         axes.errorbar(numbers, values.mean(1), values.std(1, ddof=1) if values.shape[1] > 1 else 0,
                       marker='o', markersize=4, linewidth=1.4, capsize=3, label=title)
     axes.set(xlabel=name, ylabel='accuracy [%]')
@@ -187,7 +187,9 @@ def svg(figure: Figure, name: str) -> Markup:
             elif value.startswith('#'):
                 value = f'#{name}-{value[1:]}'
             element.set(key, value.replace('url(#', f'url(#{name}-').replace(INK, 'currentColor'))
-    root.remove(root.find('metadata'))
+    metadata = root.find('metadata')
+    assert metadata is not None, 'expected an SVG as matplotlib writes it'
+    root.remove(metadata)
     root.set('role', 'img')
     root.set('aria-label', name)
     return Markup(ElementTree.tostring(root, encoding='unicode'))

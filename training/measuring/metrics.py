@@ -13,11 +13,11 @@ from torchmetrics.functional.classification import binary_auroc
 
 
 class Bin(NamedTuple):
-    """Images of similar confidence; confidence and accuracy are 0 where count is 0."""
+    """Images of similar confidence; confidence and accuracy are 0 where size is 0."""
 
     confidence: float
     accuracy: float
-    count: int
+    size: int
 
 
 class UnknownDetection(NamedTuple):

@@ -7,7 +7,6 @@ by what the file's name begins with. Photos of classes without a name are left o
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
 import unicodedata
 
 import numpy as np
@@ -60,7 +59,8 @@ class Sets(Command):
     """The names of the sets that are measured, in this order; by default all."""
 
 
-class Shown(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Shown:
     """
     N photos and what they show.
 

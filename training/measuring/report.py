@@ -140,7 +140,7 @@ def _text(value: object) -> str:
         return ''
     if isinstance(value, Integral) or not isinstance(value, Real):
         return str(value)
-    size = abs(value)
+    size = abs(float(value))
     if 0 < size < 0.0005:
         return f'{value:.1e}'
     return f'{value:.{1 if size >= 10 else 2 if size >= 1 else 3}f}'
@@ -185,4 +185,4 @@ def _jpeg(image: np.ndarray) -> str:
     pixels = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if shrink < 1 else image
     _, data = cv2.imencode('.jpg', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR),
                            [cv2.IMWRITE_JPEG_QUALITY, 88])
-    return f'data:image/jpeg;base64,{base64.b64encode(data).decode()}'
+    return f'data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}'

@@ -2,7 +2,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,9 +45,9 @@ def embed(trainee: Trainee, index: Index, words: Vocabulary, teacher: Teacher, c
     """Embed the plain images of an index by student and teacher; queries: counts the latter's."""
     prototypes = torch.tensor(words.prototypes)  # (C, D)
     student, logits = outputs(trainee, index)
-    guide = embeddings(index, teacher, cache, resize_mode=trainee.student.spec.resize_mode,
-                       queries=queries)[:, 0]
-    guide = torch.from_numpy(guide.astype(np.float32))
+    answers = embeddings(index, teacher, cache, resize_mode=trainee.student.spec.resize_mode,
+                         queries=queries)[:, 0]
+    guide = torch.from_numpy(answers.astype(np.float32))
     return Rows(student, guide, student @ prototypes.T if logits is None else logits,
                 guide @ prototypes.T)
 
@@ -55,7 +55,7 @@ def embed(trainee: Trainee, index: Index, words: Vocabulary, teacher: Teacher, c
 def evaluate(trainee: Trainee, task: Task, words: Vocabulary, teacher: Teacher, cache: Path,
              folder: Path, title: str, facts: Mapping[str, str],
              curves: Mapping[str, Sequence[tuple[int, float]]] = {}, scenes: Path | None = None,
-             choose: bool = True, queries: Queries | None = None) -> dict[str, object]:
+             choose: bool = True, queries: Queries | None = None) -> dict[str, Any]:
     """
     Measure a student on the test images of a task, and write report.html.
 
@@ -74,7 +74,7 @@ def evaluate(trainee: Trainee, task: Task, words: Vocabulary, teacher: Teacher, 
     labels, prototypes = torch.tensor(task.test.labels), torch.tensor(words.prototypes)
     seen = in_domains(task.test, task.seen_domains)
     rows = embed(trainee, task.test, words, teacher, cache, queries)
-    result: dict[str, object] = {'table': accuracy_by_domain(rows.similarities, task.test, task),
+    result: dict[str, Any] = {'table': accuracy_by_domain(rows.similarities, task.test, task),
                                  'teacher': accuracy_by_domain(rows.guided, task.test, task)}
     if scenes is not None:
         objects, with_ood = scene_objects(scenes, task)
@@ -99,7 +99,7 @@ def evaluate(trainee: Trainee, task: Task, words: Vocabulary, teacher: Teacher, 
         title=title, facts={**facts, **{name: f'{value:.4g}' for name, value in figures.items()}},
         table=result['table'], per_domain=result['per_domain'],
         confusion=confusion(scores, labels), labels=task.labels[:scores.shape[1]],
-        mistakes=mistakes(scores, task), losses=curves, reliability=[tuple(one) for one in bins],
+        mistakes=mistakes(scores, task), losses=curves, reliability=bins,
         ece=figures.get('ECE', 0.0)), folder / 'report.html')
     return result
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from training.data.task import read_task, shard_task, Task, vocabulary_of
@@ -151,14 +152,14 @@ def run(path: Path, out: Path, data: Data, device: torch.device) -> str:
     return tables
 
 
-def spread_rows(spreads: Mapping[str, Sequence[Mapping[str, object]]]) -> list[dict[str, object]]:
+def spread_rows(spreads: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, object]]:
     """Return the rows of a table, a column for each eigenvalue."""
     return [{'vocabulary': name, **{key: row[key] for key in row if key != 'eigenvalues'},
              **{f'{number}.': value for number, value in enumerate(row['eigenvalues'], 1)}}
             for name, rows in spreads.items() for row in rows]
 
 
-def write(out: Path, spreads: Mapping[str, Sequence[Mapping[str, object]]], tables: str,
+def write(out: Path, spreads: Mapping[str, Sequence[Mapping[str, Any]]], tables: str,
           numbers: Mapping[str, object]) -> None:
     """Write what `run` says; each file atomically."""
     page = out / f'{NAME}.md'

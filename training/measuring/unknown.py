@@ -1,6 +1,7 @@
 """Unknown: the command that measures how frames that show none of the labels are told."""
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from training.measuring import rules
@@ -29,7 +30,7 @@ class Unknown(Sets):
     """Of the lists."""
 
 
-def unknown(command: Unknown) -> dict[str, object]:
+def unknown(command: Unknown) -> dict[str, Any]:
     """
     Measure how photos of what is not in the list are told from the others.
 
@@ -39,7 +40,8 @@ def unknown(command: Unknown) -> dict[str, object]:
     :raises ValueError: for what cannot be read or encoded, and for lengths that do not fit.
     """
     robot = Robot(command.checkpoint, command.device, command.templates)
-    total, rows, chosen, errors = len(prototypes(robot)), [], {}, {}
+    total, rows, errors = len(prototypes(robot)), [], {}
+    chosen: dict[str, tuple[float, float]] = {}
     lengths = [length for length in command.lengths if length < total] + [total]
     if command.at not in lengths or not 0 < command.keep <= 1 or min(lengths) < 2:
         raise ValueError(f'expected --at among the lengths {lengths}, all at least 2, and --keep '

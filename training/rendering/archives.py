@@ -1,5 +1,6 @@
 """Archives of meshes: whether they are what the server sent, and unpacked with nothing unsafe."""
 from collections.abc import Mapping
+from email.message import Message
 import gzip
 import hashlib
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,7 @@ class Refused(Exception):
     """This object cannot be had; the others may."""
 
 
-def compare(path: Path, headers: Mapping[str, str]) -> str:
+def compare(path: Path, headers: Mapping[str, str] | Message) -> str:
     """Hold a file against the server's checksum; say if there was one; raises Refused."""
     tag = headers.get('ETag', '').strip('"')
     if headers.get('Server') == 'AmazonS3':  # elsewhere an ETag may be anything
@@ -58,7 +59,9 @@ def unpack(archive: Path, folder: Path) -> dict[str, str]:
                 if member.isfile() and MESH in parts[:-1] and not parts[-1].startswith('.'):
                     name = '/'.join(parts[parts.index(MESH):])
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    (folder / name).write_bytes(tar.extractfile(member).read())
+                    content = tar.extractfile(member)
+                    assert content is not None, member  # a file has some
+                    (folder / name).write_bytes(content.read())
                     files[name] = sha256(folder / name)
     except (EOFError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
         raise Refused(f'damaged archive ({error}); not kept, run again') from error

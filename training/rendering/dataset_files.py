@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path
 import re
+from typing import Any
 
 import cv2
 import mujoco
@@ -27,9 +28,9 @@ def write(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def write_dataset(out: Path, records: Sequence[Mapping[str, object]], skipped: Mapping[str, str],
-                  meshes: Sequence[Mesh], settings: Mapping[str, object], source: Path
-                  ) -> dict[str, object]:
+def write_dataset(out: Path, records: Sequence[Mapping[str, Any]], skipped: Mapping[str, str],
+                  meshes: Sequence[Mesh], settings: Mapping[str, Any], source: Path
+                  ) -> dict[str, Any]:
     """
     Write the annotations of each kind and domain, and dataset.json; return the latter.
 
@@ -62,15 +63,16 @@ def credit_of(source: Path, names: Sequence[str]) -> dict[str, str]:
     return YCB_CREDIT if all(YCB.match(name) for name in names) else UNKNOWN_CREDIT
 
 
-def to_coco(records: Sequence[Mapping[str, object]], names: Sequence[str], folder: str
-            ) -> dict[str, object]:
+def to_coco(records: Sequence[Mapping[str, Any]], names: Sequence[str], folder: str
+            ) -> dict[str, Any]:
     """
     Return records as COCO's object detection format.
 
     bbox is left, top, width, height [px]; `visible` is the part of the object's pixels in the
     picture that nothing covers; `id_in_mask` is its value in *_ids.png.
     """
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, record in enumerate(records, 1):
         images.append({'id': number, 'file_name': str(record['file'])[len(folder) + 1:],
                        'width': record['width'], 'height': record['height']})

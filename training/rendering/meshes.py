@@ -28,7 +28,7 @@ def find_meshes(folder: Path, wanted: Sequence[str] | None = None) -> list[Mesh]
     :param wanted: only these classes.
     :raises ValueError: if there is none, or one that is wanted is missing.
     """
-    meshes = []
+    meshes: list[Mesh] = []
     for path in sorted([*folder.glob('*.obj'), *folder.glob('*/*.obj'),
                         *folder.glob('*/google_16k/*.obj')]):
         parent = path.parent.parent if path.parent.name == 'google_16k' else path.parent

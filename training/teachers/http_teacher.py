@@ -21,6 +21,7 @@ import logging
 import os
 import ssl
 import time
+from typing import Any
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -83,7 +84,7 @@ class HttpTeacher(CallableTeacher):
                               answer.get('truncated', np.zeros(len(prompts), bool)))
 
     def _ask(self, path: str, body: dict[str, object] | None, expected: Sequence[str]
-             ) -> dict[str, object]:
+             ) -> dict[str, Any]:
         """Send one request, again where that may help; return the JSON object that came."""
         pause, url = self._pause, f'{self._url}/{path}'
         for attempt in range(self._retries + 1):
@@ -121,7 +122,7 @@ class HttpTeacher(CallableTeacher):
                 raise http.client.IncompleteRead(content, response.length)
             return content
 
-    def _parse(self, content: bytes, url: str, expected: Sequence[str]) -> dict[str, object]:
+    def _parse(self, content: bytes, url: str, expected: Sequence[str]) -> dict[str, Any]:
         try:
             if len(content) > MAX_ANSWER:
                 raise ValueError(f'more than {MAX_ANSWER} bytes')

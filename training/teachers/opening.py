@@ -25,7 +25,7 @@ def is_black_box(source: TeacherSource) -> bool:
 def open_teacher(source: TeacherSource, device: str = 'cpu') -> Teacher:
     """Open the teacher that a recipe names; raises ValueError if it cannot be had."""
     if source.model.startswith(('http://', 'https://')):
-        teacher = HttpTeacher(source.model)
+        teacher: Teacher = HttpTeacher(source.model)
     elif is_black_box(source):
         teacher = load_callable(source.model)
     else:

@@ -41,7 +41,8 @@ def keep(found: Recording, cache_dir: Path) -> tuple[int, int]:
     store = open_store(cache_dir / 'embeddings', found.identity, found.width)
     images = {image_key(found.identity, found.image_size, digest.tobytes().hex()): row
               for digest, row in zip(found.image_digests, found.image_rows, strict=True)}
-    texts = dict(zip(found.prompts, half(found.prompt_rows).astype(np.float32), strict=True))
+    texts: dict[str, np.ndarray] = dict(zip(
+        found.prompts, half(found.prompt_rows).astype(np.float32), strict=True))
     known = cached_rows(found.identity, found.width, found.prompts, cache_dir)
     for prompt, row in known.items():
         _check_agreement(found.identity, f'the prompt {prompt!r:.80}', row, texts[prompt])

@@ -12,7 +12,7 @@ from functools import cached_property
 import importlib
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import open_clip
@@ -100,14 +100,14 @@ class OpenClipTeacher:
                                for values in (mean, std))
 
     @cached_property
-    def model(self) -> torch.nn.Module:
+    def model(self) -> Any:
         """The open_clip model; raises CannotLoad when the hub cannot be reached."""
         try:
             return self._load()
         except ValueError as error:
             raise CannotLoad(f'teacher: {error}') from error
 
-    def _load(self) -> torch.nn.Module:
+    def _load(self) -> Any:
         model = load_clip(self._tower, self._folder, images=True)
         model = model.requires_grad_(False).to(self._device)
         model.visual.to(memory_format=torch.channels_last)
@@ -204,9 +204,9 @@ class CallableTeacher:
         """Embed N prompts without the cache."""
         self.queries += len(prompts)
         answer = self._ask_texts(list(prompts))
-        truncated = np.zeros(len(prompts), bool)
+        truncated: np.ndarray = np.zeros(len(prompts), bool)
         if isinstance(answer, TextEmbeddings):
-            answer, truncated = answer.rows, np.asarray(answer.truncated)
+            truncated, answer = np.asarray(answer.truncated), answer.rows
         rows = unit_rows(answer, len(prompts), self.width, f'teacher {self.identity}: prompts')
         if truncated.dtype != bool or truncated.shape != (len(prompts),):
             raise ValueError(f'teacher {self.identity}: prompts: expected {len(prompts)} times '

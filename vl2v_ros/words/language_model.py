@@ -109,7 +109,7 @@ class Answers:
 
 
 def describe(labels: Sequence[str], model: LanguageModel, cache_dir: Path,
-             on_answer: Callable[[str], None] | None = None,
+             on_answer: Callable[[str], object] | None = None,
              stop: threading.Event | None = None) -> Answers:
     """
     Ask for a sentence on each label, where the cache has none.
