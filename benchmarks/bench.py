@@ -15,6 +15,7 @@ from pathlib import Path
 import subprocess
 import sys
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from benchmarks import machine, plan
 from benchmarks.bench_page import write_page
@@ -51,7 +52,7 @@ class Bench:
         self.options, self._monitor, self._folder = options, monitor, folder
         wanted = {name: value for name, value in asdict(options).items()
                   if name in ('repeats', 'device', 'quick')}
-        self.result: dict[str, object] = {
+        self.result: dict[str, Any] = {
             'machine': machine.describe(), 'options': wanted, 'done': [], 'notes': [],
             'figures': {}, 'profiles': {}}
         if options.out.is_file():
@@ -209,7 +210,7 @@ class Bench:
             self._keep(f'endurance: {plan.LARGEST} @ 30 Hz',
                        self._measure(rig, 30, plan.ENDURANCE))
 
-    def _program(self, name: str, *arguments: str) -> dict[str, object]:
+    def _program(self, name: str, *arguments: str) -> dict[str, Any]:
         """Run a benchmark that needs no ROS, and return what it wrote."""
         out = self._folder / f'{name}.json'
         done = subprocess.run([sys.executable, str(Path(__file__).parent / f'{name}.py'),

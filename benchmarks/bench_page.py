@@ -3,6 +3,7 @@ from collections.abc import Sequence
 import io
 from pathlib import Path
 import statistics
+from typing import Any
 
 from benchmarks import machine, plan
 from benchmarks.contenders import OURS, PEER, PEER_TEXT, Setup, SIZES
@@ -37,7 +38,7 @@ def quotients(above: Sequence[float], below: Sequence[float]) -> list[float]:
     return [first / second for first, second in zip(above, below, strict=False) if second]
 
 
-def targets(result: dict[str, object]) -> list[tuple[str, list[float], str, bool]]:
+def targets(result: dict[str, Any]) -> list[tuple[str, list[float], str, bool]]:
     """Return what is to be reached: name, the ratio of each turn, the bound, whether it is."""
     figures: Figures = result['figures']
     main, peer = Setup(OURS, plan.MAIN), Setup(PEER, plan.MAIN)
@@ -82,7 +83,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
-def page(result: dict[str, object], stem: str) -> str:
+def page(result: dict[str, Any], stem: str) -> str:
     """Return the page; its pictures are called `stem`_*.png."""
     figures: Figures = result['figures']
     setups = [setup for setup in plan.streams()
@@ -142,7 +143,7 @@ def _natural(name: str) -> tuple[str, ...]:
     return tuple(part.rjust(8, '0') if part.isdigit() else part for part in name.split())
 
 
-def write_page(result: dict[str, object], path: Path) -> None:
+def write_page(result: dict[str, Any], path: Path) -> None:
     """Write the page and the pictures beside the JSON file `path`."""
     pictures = {'latency': _latency, 'highest': _highest, 'growth': _growth}
     for name, draw in pictures.items():
@@ -165,7 +166,7 @@ def _save(figure: Figure, path: Path) -> None:
         temporary.write_bytes(picture.getvalue())
 
 
-def _line(axes: Axes, places: Sequence[float], runs: Sequence[Sequence[float]], **style: object
+def _line(axes: Axes, places: Sequence[float], runs: Sequence[Sequence[float]], **style: Any
           ) -> None:
     """Draw medians with their range."""
     there = [(place, found) for place, found in zip(places, runs, strict=True) if found]

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 import statistics
 import sys
+from typing import Any
 
 ALONE = 0.1  # what one run may differ from another
 # Figures, and their units.
@@ -28,7 +29,7 @@ def verdict(old: Sequence[float], new: Sequence[float], higher_is_better: bool) 
     return (min(new) > max(old) + slack) - (max(new) < min(old) - slack)
 
 
-def compare(old: dict[str, object], new: dict[str, object]) -> tuple[list[str], list[str]]:
+def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Return a line for each figure that became worse, and for each that became better."""
     lines: dict[int, list[str]] = {1: [], -1: [], 0: []}
     for name in old['figures'].keys() & new['figures'].keys():
@@ -39,13 +40,13 @@ def compare(old: dict[str, object], new: dict[str, object]) -> tuple[list[str], 
                 middle = [statistics.median(values) for values in pair]
                 change = f' ({middle[1] / middle[0] - 1:+.0%})' if middle[0] else ''
                 ranges = [f'{min(values):.4g} to {max(values):.4g}' for values in pair]
-                lines[verdict(*pair, figure in HIGHER_IS_BETTER)].append(
+                lines[verdict(pair[0], pair[1], figure in HIGHER_IS_BETTER)].append(
                     f'{name}: {figure} {middle[0]:.4g} -> {middle[1]:.4g} {unit}{change}'
                     f'; {ranges[0]} before, {ranges[1]} now')
     return sorted(lines[1]), sorted(lines[-1])
 
 
-def read(path: Path) -> dict[str, object]:
+def read(path: Path) -> dict[str, Any]:
     """Return a run; exits with one line where the file is none."""
     try:
         run = json.loads(path.read_text())

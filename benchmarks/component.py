@@ -10,7 +10,7 @@ resize, engine and all, so that they differ by the model alone. Weights of the t
 only time is measured. The models take turns round by round, so that whatever else the machine does
 falls on all of them.
 """
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 import copy
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -22,6 +22,7 @@ import re
 import statistics
 import sys
 import time
+from typing import Any, cast
 
 from benchmarks import machine
 import numpy as np
@@ -42,7 +43,7 @@ from vl2v_ros.words.encoder import TextTower
 from vl2v_ros.words.vocabulary import Vocabulary
 
 ROOT = Path(__file__).resolve().parent.parent
-Label = Callable[[Sequence[np.ndarray]], object]
+Label = Callable[[np.ndarray], object]  # frames (B, H, W, 3)
 """(H, W, 3) uint8 RGB frames -> the labels of each."""
 
 
@@ -100,14 +101,15 @@ def vocabulary(labels: int, width: int) -> Vocabulary:
 
 def by_our_runtime(student: 'Student | Tower', options: Options, device: str) -> Label:
     """Return what labels frames as the robot does."""
-    classifier = Classifier(student, device)
+    # A tower has all that a runtime asks a student for.
+    classifier = Classifier(cast(Student, student), device)
     say(f'{student.spec.backbone} runs on {classifier.runtime.description}')
     words = vocabulary(options.labels, student.spec.width)
     return lambda frames: classifier.classify([Frame(pixels) for pixels in frames], words,
                                               options.top_k)
 
 
-def as_commonly_done(model: nn.Module, transform: Callable[[Image.Image], torch.Tensor],
+def as_commonly_done(model: Any, transform: Callable[[Image.Image], torch.Tensor],
                      width: int, options: Options, device: str) -> Label:
     """Return what labels frames by PIL, an open_clip model of embeddings (D,), and PyTorch."""
     dtype = torch.float32 if device == 'cpu' else torch.float16
@@ -116,7 +118,7 @@ def as_commonly_done(model: nn.Module, transform: Callable[[Image.Image], torch.
     prototypes = torch.from_numpy(words.prototypes).to(device, dtype)
 
     @torch.inference_mode()
-    def label(frames: Sequence[np.ndarray]) -> list[list[str]]:
+    def label(frames: np.ndarray) -> list[list[str]]:
         images = torch.stack([transform(Image.fromarray(pixels)) for pixels in frames])
         embeddings = model.encode_image(images.to(device, dtype), normalize=True)
         top = (embeddings @ prototypes.T).topk(min(options.top_k, options.labels))
@@ -128,7 +130,10 @@ def as_commonly_done(model: nn.Module, transform: Callable[[Image.Image], torch.
 class Tower(nn.Module):
     """An open_clip image tower in the shape of a Student, for our runtime."""
 
-    def __init__(self, visual: nn.Module, name: str, width: int) -> None:
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, visual: Any, name: str, width: int) -> None:
         super().__init__()
         self.spec = StudentSpec(name, width, visual.image_size[0], TextTower('none', 'none'),
                                 visual.image_mean, visual.image_std)
@@ -150,7 +155,7 @@ def contenders(options: Options, device: str) -> dict[str, Callable[[], tuple[La
         return by_our_runtime(model, options, device), count(model)
 
     @cache  # seconds, for random weights
-    def made(name: str) -> tuple[nn.Module, Callable[[Image.Image], torch.Tensor]]:
+    def made(name: str) -> tuple[Any, Callable[[Image.Image], torch.Tensor]]:
         model, _, transform = open_clip.create_model_and_transforms(name)
         return model.eval(), transform
 
@@ -179,14 +184,15 @@ def milliseconds(label: Label, batches: Iterator[np.ndarray], seconds: float) ->
             return 1e3 * passed / done
 
 
-def measure(options: Options, device: str) -> dict[str, object]:
+def measure(options: Options, device: str) -> dict[str, Any]:
     """Return the result as JSON can hold it."""
     frames = np.random.default_rng(0).integers(
         0, 256, (2 * max(options.batches), options.height, options.width, 3), np.uint8)
     # Other frames each time, as from a camera, so that no cache holds them all.
     batches = {size: cycle([frames[start:start + size] for start in range(
         0, len(frames) - size + 1, size)]) for size in options.batches}
-    models, weights, left_out = {}, {}, {}
+    models: dict[str, Label] = {}
+    weights, left_out = {}, {}
     times: dict[str, dict[int, list[float]]] = {}
 
     def leave_out(name: str, error: Exception) -> None:
@@ -219,7 +225,7 @@ def measure(options: Options, device: str) -> dict[str, object]:
             'milliseconds': times, 'weights': weights, 'left out': left_out}
 
 
-def table(result: dict) -> str:
+def table(result: dict[str, Any]) -> str:
     """Return Markdown; a cell holds milliseconds per batch and images/s, medians of the rounds."""
     def per_image(name: str) -> list[float]:
         """Return the milliseconds of each round at the best batch."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 import json
 from pathlib import Path
 import sys
+from typing import Any
 
 import numpy as np
 from vl2v_ros.model import checkpoint
@@ -84,7 +85,7 @@ def node_command(setup: Setup, folder: Path, device: str, profile: Path | None =
     """
     if setup.program == BARE:
         return [sys.executable, str(HERE / 'nodes/bare_subscriber.py'), *setup.images]
-    parameters: dict[str, object] = {'labels': words(setup.labels or EVERYDAY)}
+    parameters: dict[str, Any] = {'labels': words(setup.labels or EVERYDAY)}
     program = [str(HERE / 'nodes/peer_node.py')]
     if setup.program == OURS:
         program = ['-m', 'vl2v_ros.nodes.classifier_node']

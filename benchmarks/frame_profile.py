@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 import sys
 import time
+from typing import Any
 
 from benchmarks import machine
 from benchmarks.component import pick_device, vocabulary
@@ -92,7 +93,7 @@ def copy_times(frames: Iterator[Frame], mode: str, device: torch.device, count: 
 
 
 def profiled(label: Callable[[], object], count: int, device: torch.device
-             ) -> list[dict[str, object]]:
+             ) -> list[dict[str, Any]]:
     """Return kernels (on the GPU) and calls (on the CPU) of a frame, by their own time."""
     activities = [ProfilerActivity.CPU]
     if device.type == 'cuda':
@@ -112,7 +113,7 @@ def profiled(label: Callable[[], object], count: int, device: torch.device
     return sorted(rows, key=lambda row: -row['us'])
 
 
-def measure(options: Options, device: str) -> dict[str, object]:
+def measure(options: Options, device: str) -> dict[str, Any]:
     """Return the result as JSON can hold it."""
     classifier = Classifier(checkpoint.load(options.checkpoint), device)
     words = vocabulary(options.labels, classifier.spec.width)
@@ -125,7 +126,7 @@ def measure(options: Options, device: str) -> dict[str, object]:
 
     times(label, min(50, options.frames))  # for warming up
     where = torch.device(device)
-    result = {
+    result: dict[str, Any] = {
         'machine': machine.describe() | {'device': device},
         'runs on': classifier.runtime.description, 'frame [ms]': times(label, options.frames),
         'stages [ms]': stage_times(label, options.frames),
@@ -136,12 +137,12 @@ def measure(options: Options, device: str) -> dict[str, object]:
     return result
 
 
-def listed(rows: Sequence[dict[str, object]]) -> list[str]:
+def listed(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [f'| {row["name"][:90].replace("|", "/")} | {row["calls"]:.1f} | {row["us"]:.1f} |'
             for row in rows[:MOST]]
 
 
-def table(result: dict) -> str:
+def table(result: dict[str, Any]) -> str:
     """Return Markdown."""
     whole = result['frame [ms]']
     lines = [f'Runs on {result["runs on"]}.', '',

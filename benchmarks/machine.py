@@ -5,12 +5,13 @@ from pathlib import Path
 import platform
 import shutil
 import subprocess
+from typing import Any
 
 PACKAGES = ('torch', 'openvino', 'open_clip_torch', 'timm', 'numpy', 'opencv-python',
             'opencv-python-headless', 'rclpy')
 
 
-def describe() -> dict[str, object]:
+def describe() -> dict[str, Any]:
     """Return the machine and the versions, as JSON can hold them."""
     info = Path('/proc/cpuinfo').read_text().splitlines()
     cpu = next((line.split(':')[1].strip() for line in info if line.startswith('model name')),
@@ -21,7 +22,7 @@ def describe() -> dict[str, object]:
             'python': platform.python_version(), 'versions': _versions()}
 
 
-def sentence(machine: dict[str, object]) -> str:
+def sentence(machine: dict[str, Any]) -> str:
     """Return what `describe` returned, for people."""
     facts = [f'{key}: {value}' for key, value in machine.items() if key != 'versions']
     return '; '.join(facts + [f'{name} {version}' for name, version in

@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import time
+from typing import Any
 from xml.etree import ElementTree
 
 from benchmarks import machine
@@ -49,7 +50,7 @@ class Done:
     said: str
 
 
-def state(code: int, result: dict[str, object]) -> str:
+def state(code: int, result: dict[str, Any]) -> str:
     """Say how a part ended, for the table."""
     if code:
         return f'FAILED (exit code {code})'
@@ -119,6 +120,7 @@ def begin(do: Callable[..., None], *arguments: object) -> BaseProcess:
 
 def end(process: BaseProcess) -> None:
     """End a process and all that it started."""
+    assert process.pid is not None, 'expected a process that was started'
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:  # nothing is left of it, or it has just begun
@@ -138,10 +140,11 @@ def run(command: list[object], limit: float, log: Path) -> Done:
     said = log.read_text(encoding='utf-8', errors='replace').replace('\r', '\n').strip()
     if late:
         said += f'\nstopped: it took more than {limit:.0f} s'
-    return Done(124 if late else process.exitcode, time.monotonic() - start, said)
+    code = process.exitcode
+    return Done(124 if late or code is None else code, time.monotonic() - start, said)
 
 
-def read_tests(path: Path) -> dict[str, object]:
+def read_tests(path: Path) -> dict[str, Any]:
     """Return what pytest says in JUnit's format, as JSON and with a 'table'."""
     cases = list(ElementTree.parse(path).iter('testcase'))
 
@@ -151,14 +154,14 @@ def read_tests(path: Path) -> dict[str, object]:
 
     failed, skipped = named('failure') + named('error'), named('skipped')
     found = {'tests': len(cases), 'failed': failed, 'skipped': skipped,
-             'seconds': {case.get('name'): float(case.get('time')) for case in cases}}
+             'seconds': {case.get('name'): float(case.get('time', 'nan')) for case in cases}}
     lines = [f'{len(cases)} tests, {len(failed)} failed, {len(skipped)} skipped.']
     if failed:
         lines += ['', *(f'- {" ".join(line.split())}' for line in failed)]
     return found | {'table': '\n'.join(lines)}
 
 
-def read_result(part: str, folder: Path) -> dict[str, object]:
+def read_result(part: str, folder: Path) -> dict[str, Any]:
     """Return what a part wrote; empty if it did not come to that."""
     try:
         if part == 'tests':
@@ -168,7 +171,7 @@ def read_result(part: str, folder: Path) -> dict[str, object]:
         return {}
 
 
-def page(result: dict[str, object]) -> str:
+def page(result: dict[str, Any]) -> str:
     """Return the Markdown page."""
     lines = [f'# {result["device"]}', '', f'{machine.sentence(result["machine"])}.', '',
              f'`benchmarks/on_gpu.sh`, {result["seconds"]:.0f} s.', '',
@@ -193,9 +196,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def run_parts(options: argparse.Namespace, folder: Path, whole_log: Path) -> dict[str, object]:
+def run_parts(options: argparse.Namespace, folder: Path, whole_log: Path) -> dict[str, Any]:
     """Run the parts, say how each ended, and write into one file what they said."""
-    parts, wanted = {}, options.parts or (QUICK if options.quick else TITLES)
+    parts: dict[str, Any] = {}
+    wanted = options.parts or (QUICK if options.quick else TITLES)
     with whole_log.open('w', encoding='utf-8') as whole:
         for part, command in commands(options.device, options.quick, folder).items():
             if part not in wanted:
@@ -227,7 +231,7 @@ def main() -> None:
         # What the environment holds, it has to hold before the first process.
         if options.device == 'cpu':
             os.environ['CUDA_VISIBLE_DEVICES'] = ''
-        elif os.cpu_count() >= CORES:
+        elif (os.cpu_count() or 1) >= CORES:
             os.environ[TOY] = str(Path(folder, 'toy'))
         if options.device == 'cuda':
             check = begin(expect_cuda)

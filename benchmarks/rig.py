@@ -9,12 +9,14 @@ import signal
 import subprocess
 import threading
 import time
+from typing import Any
 
 from benchmarks import machine
 from benchmarks.contenders import camera_command, environment_of, node_command, Setup
 from benchmarks.timing import summarise
 import rclpy
 from rclpy.executors import ExternalShutdownException
+from rclpy.subscription import Subscription
 from vision_msgs.msg import Classification
 
 PATIENCE = 120.0  # for a node's first answer, and for its end [s]
@@ -48,8 +50,9 @@ class Monitor:
             for subscription in subscriptions:
                 self.node.destroy_subscription(subscription)
 
-    def _listen(self, topic: str) -> object:
-        received = self.received[topic] = {}
+    def _listen(self, topic: str) -> Subscription:
+        received: dict[int, int] = {}
+        self.received[topic] = received
 
         def note(message: Classification) -> None:
             now = time.time_ns()
@@ -75,8 +78,8 @@ class Monitor:
 class Rig:
     """A setup that runs."""
 
-    def __init__(self, setup: Setup, monitor: Monitor, node: subprocess.Popen,
-                 camera: subprocess.Popen, log: Path) -> None:
+    def __init__(self, setup: Setup, monitor: Monitor, node: subprocess.Popen[str],
+                 camera: subprocess.Popen[str], log: Path) -> None:
         self.setup, self.log = setup, log
         self._monitor, self._node, self._camera = monitor, node, camera
         self.seconds_to_first = 0.0
@@ -145,16 +148,17 @@ class Rig:
             time.sleep(0.02)
 
 
-def start(command: list[str], setup: Setup, log: Path, **pipes: object) -> subprocess.Popen:
+def start(command: list[str], setup: Setup, log: Path, **pipes: Any) -> subprocess.Popen[str]:
     """Start a program with the transport settings of a setup."""
     with log.open('ab') as output:
         return subprocess.Popen(command, stderr=output, env=environment_of(setup, os.environ),
                                 **({'stdout': output} | pipes))
 
 
-def send(camera: subprocess.Popen, rate: float, seconds: float, together: bool = False
+def send(camera: subprocess.Popen[str], rate: float, seconds: float, together: bool = False
          ) -> list[list[int]]:
     """Let a camera send at a rate [Hz]; return the stamps on each topic [ns]."""
+    assert camera.stdin and camera.stdout
     camera.stdin.write(json.dumps({'rate': rate, 'seconds': seconds, 'together': together}) + '\n')
     camera.stdin.flush()
     answer = camera.stdout.readline()
@@ -163,7 +167,7 @@ def send(camera: subprocess.Popen, rate: float, seconds: float, together: bool =
     return json.loads(answer)['sent']
 
 
-def stop(process: subprocess.Popen) -> None:
+def stop(process: subprocess.Popen[str]) -> None:
     """Ask a program to end; raise Unusable if it has to be made to."""
     process.send_signal(signal.SIGINT)
     try:
@@ -171,7 +175,8 @@ def stop(process: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        raise Unusable(f'{process.args[1:3]} did not end within {PATIENCE:.0f} s') from None
+        command: Any = process.args  # a list, see `start`
+        raise Unusable(f'{command[1:3]} did not end within {PATIENCE:.0f} s') from None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ The trainer of training/distill.py learns from augmented images, with several nu
 that load them, and from one batch that stays on the device: what is between them, input costs.
 Targets are random: only time is measured.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 import json
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 import sys
 from tempfile import TemporaryDirectory
 import time
+from typing import Any
 
 from benchmarks import machine
 from benchmarks.component import one_line
@@ -23,7 +24,7 @@ import torch
 from training.data.image_index import Index, read_folders
 from training.distill import make_fabric
 from training.learning import trainer
-from training.learning.batches import Batches, index_batches, Step
+from training.learning.batches import Batches, Drawn, index_batches
 from training.learning.trainee import build
 from training.recipe import Recipe, Stage, StudentSource
 import tyro
@@ -33,6 +34,7 @@ from vl2v_ros.words.encoder import TextTower
 
 ROOT = Path(__file__).resolve().parent.parent
 
+CORES = os.cpu_count() or 1
 WIDTH = 512  # of the embeddings
 
 
@@ -47,7 +49,7 @@ class Options:
     batch: int = 256
     steps: int = 100
     """Of each run; the second half of them is timed."""
-    workers: tuple[int, ...] = tuple(sorted({min(8, os.cpu_count()), max(1, os.cpu_count() - 1)}))
+    workers: tuple[int, ...] = tuple(sorted({min(8, CORES), max(1, CORES - 1)}))
     device: str = 'auto'
     out: Path = ROOT / 'docs/results/training_rate.json'
 
@@ -59,7 +61,7 @@ def unit_rows(*shape: int) -> np.ndarray:
 
 def timed(batches: Batches, moments: list[float]) -> Batches:
     """Note when each batch is asked for."""
-    def draw(epoch: int, step: int) -> Iterator[Step]:
+    def draw(epoch: int, step: int) -> Drawn:
         source = batches.draw(epoch, step)
         try:
             while True:
@@ -72,7 +74,7 @@ def timed(batches: Batches, moments: list[float]) -> Batches:
 
 def repeated(batches: Batches) -> Batches:
     """Give the first batch again and again."""
-    def draw(epoch: int, step: int) -> Iterator[Step]:
+    def draw(epoch: int, step: int) -> Drawn:
         source = batches.draw(epoch, step)
         first = next(source)
         source.close()
@@ -81,10 +83,15 @@ def repeated(batches: Batches) -> Batches:
     return Batches(batches.per_epoch, draw)
 
 
+def as_they_are(batches: Batches) -> Batches:
+    return batches
+
+
 def rate(options: Options, recipe: Recipe, index: Index,
          change: Callable[[Batches], Batches]) -> dict[str, float]:
     """Return images/s of a run, and the peak of GPU memory."""
-    fabric, moments = make_fabric(recipe), []
+    fabric = make_fabric(recipe)
+    moments: list[float] = []
     spec = StudentSpec(options.backbone, WIDTH, options.image_size, TextTower('none', 'none'))
     batches = index_batches(fabric, recipe, index, unit_rows(len(index), 1, WIDTH),
                             torch.from_numpy(unit_rows(len(index.class_names), WIDTH)))
@@ -102,7 +109,7 @@ def rate(options: Options, recipe: Recipe, index: Index,
     return found
 
 
-def measure(options: Options) -> dict[str, object]:
+def measure(options: Options) -> dict[str, Any]:
     """Return the result as JSON can hold it; raises ValueError for images that do not fit."""
     index = read_folders(options.images)
     # As many as the steps need: an epoch's end would stop the processes that load images.
@@ -113,7 +120,7 @@ def measure(options: Options) -> dict[str, object]:
         precision='bf16-mixed', workers=0, save_every=options.steps + 1)
     runs = {'no input, bf16-mixed': (recipe, repeated),
             'no input, 32-true': (replace(recipe, precision='32-true'), repeated)}
-    runs |= {f'{count} processes load, bf16-mixed': (replace(recipe, workers=count), lambda it: it)
+    runs |= {f'{count} processes load, bf16-mixed': (replace(recipe, workers=count), as_they_are)
              for count in options.workers}
     found, left_out = {}, {}
     for name, (recipe, change) in runs.items():
@@ -127,7 +134,7 @@ def measure(options: Options) -> dict[str, object]:
             'batch': options.batch, 'runs': found, 'left out': left_out}
 
 
-def table(result: dict) -> str:
+def table(result: dict[str, Any]) -> str:
     """Return Markdown."""
     runs = result['runs']
     base = next(iter(runs.values()))['images/s'] if runs else 1

@@ -58,8 +58,8 @@ def rate(model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tenso
 
 def measure(options: Options) -> dict[str, list[float]]:
     """Return images per second by what was done for speed."""
-    model = timm.create_model(options.backbone, num_classes=0).to(
-        options.device, memory_format=torch.channels_last)
+    model = timm.create_model(options.backbone, num_classes=0).to(options.device).to(
+        memory_format=torch.channels_last)
     for norm in model.modules():
         norm.train(not isinstance(norm, nn.BatchNorm2d))
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)

@@ -29,6 +29,7 @@ QUEUE = 10  # frames; the default of most drivers
 def message(width: int, height: int, transport: str) -> Image | CompressedImage:
     """Return a render of the sample, enlarged to width x height [px]."""
     picture = cv2.imread(str(sorted(PICTURE.rglob('*.jpg'))[0]))
+    assert picture is not None, PICTURE
     pixels = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
     if transport == 'compressed':
         _, data = cv2.imencode('.jpg', pixels, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))

@@ -30,8 +30,8 @@ class PeerNode(Node):
 
     def __init__(self) -> None:
         super().__init__('peer')
-        self._labels = list(self.declare_parameter('labels', ['mug', 'banana']).value)
-        self._text_per_frame = self.declare_parameter('text_per_frame', False).value
+        self._labels: list[str] = self.declare_parameter('labels', ['mug', 'banana']).value
+        self._text_per_frame: bool = self.declare_parameter('text_per_frame', False).value
         self._device = 'cuda' if torch.cuda.is_available() else 'cpu'
         self._model, _, self._transform = open_clip.create_model_and_transforms(MODEL)
         self._model.eval().to(self._device)
