@@ -21,8 +21,9 @@ build:  ## build the message packages again and link this package anew
 test: lint  ## lint, then run the tests (PYTEST_ARGS='-k name')
 	@$(IN_VENV) .venv/bin/python -m pytest -n 2 --dist loadfile --durations 10 $(PYTEST_ARGS)
 
-lint: setup  ## check the style
+lint: setup  ## check the style and the types
 	@.venv/bin/python -m ruff check
+	@.venv/bin/python -m mypy
 
 demo: setup  ## two nodes label a stream of images (DEMO_ARGS='--help')
 	@$(IN_VENV) .venv/bin/vl2v_demo $(DEMO_ARGS)
@@ -34,4 +35,4 @@ bench-compare: setup  ## name what got slower: make bench-compare OLD=old.json N
 	@.venv/bin/python benchmarks/compare.py $(OLD) $(NEW)
 
 clean:  ## remove what setup and build made
-	rm -rf .venv build install log .pytest_cache .ruff_cache
+	rm -rf .venv build install log .mypy_cache .pytest_cache .ruff_cache

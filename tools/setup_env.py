@@ -30,7 +30,8 @@ PINS = ROOT / 'constraints.txt'
 # constraints.txt has the versions; the bounds are for what a distribution's Python brings.
 LIBRARIES = [
     'torch>=2.1', 'torchvision', 'timm>=1.0.22', 'open_clip_torch>=3.0', 'openvino>=2024.0',
-    'numpy', 'safetensors>=0.4', 'pillow', 'PyYAML', 'tqdm', 'ruff',
+    'numpy', 'safetensors>=0.4', 'pillow', 'PyYAML', 'tqdm',
+    'ruff', 'mypy', 'types-PyYAML', 'types-tqdm',  # make lint; the last two are types alone
     'pytest', 'pytest-xdist',  # the tests, over two processes: each mostly waits for others
     'openai>=1.40',  # descriptions of labels, from any server that speaks its protocol
     'rosbags>=0.11', 'matplotlib',  # vl2v_classify: bags without ROS, pictures of why
@@ -69,7 +70,7 @@ def find_package(name: str) -> Path | None:
 
 def check_machine(distro: str) -> None:
     """Stop if something is missing that pip cannot install."""
-    there = {tool: shutil.which(tool) for tool in ('cmake', 'g++', 'make')}
+    there: dict[str, object] = {tool: shutil.which(tool) for tool in ('cmake', 'g++', 'make')}
     there['python3-venv'] = importlib.util.find_spec('ensurepip')
     there['python3-dev'] = Path(sysconfig.get_path('include'), 'Python.h').is_file()
     if not distro:  # what opencv-python's wheel leaves to the system
