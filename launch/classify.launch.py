@@ -19,36 +19,42 @@ def generate_launch_description() -> LaunchDescription:
     """Start the classifier."""
     share = FindPackageShare('vl2v_ros')
     arguments = [
-        DeclareLaunchArgument('image', default_value='image',
-                              description='Topic of the camera; its /compressed is heard too'),
+        DeclareLaunchArgument(
+            'image', default_value='image',
+            description='Image topic of the camera; <image>/compressed is received as well'),
         DeclareLaunchArgument(
             'checkpoint', default_value='',
-            description='Student, a *.safetensors file; by default the one that ships'),
+            description='Student to run, a *.safetensors file; by default the one in the package'),
         DeclareLaunchArgument(
             'vocabulary', default_value='',
-            description='Labels separated by commas, or a *.yaml file; by default 307 names'),
+            description='Labels separated by commas, or a *.yaml file; by default 307 everyday '
+                        'things'),
         DeclareLaunchArgument(
             'device', default_value='',
-            description='auto (CUDA, else CPU), cpu, cuda or cuda:N; by default auto'),
+            description='Device that runs the student: auto (CUDA if present, else CPU), cpu, '
+                        'cuda or cuda:N; by default auto'),
         DeclareLaunchArgument(
             'overlay', default_value='',
             description='Offer the annotated image on ~/overlay; by default true'),
         DeclareLaunchArgument(
             'autostart', default_value='',
-            description='Configure and activate without a lifecycle manager; by default true'),
+            description='Configure and activate the node at start-up; by default true; false: '
+                        'wait for a lifecycle manager'),
         DeclareLaunchArgument(
             'params_file', default_value=PathJoinSubstitution([share, 'config', 'classify.yaml']),
-            description='Parameters; an argument above goes before it where it is given'),
-        DeclareLaunchArgument('namespace', default_value='', description='Of the node'),
-        DeclareLaunchArgument('name', default_value='classifier', description='Of the node'),
+            description='YAML file of parameters; launch arguments that are given override it'),
+        DeclareLaunchArgument('namespace', default_value='',
+                              description='Namespace of the node'),
+        DeclareLaunchArgument('name', default_value='classifier',
+                              description='Name of the classifier node'),
         DeclareLaunchArgument('respawn', default_value='false',
-                              description='Start the node again, after 2 s, if it ends'),
+                              description='Start the node again 2 s after it ends'),
         DeclareLaunchArgument(
             'profile', default_value='',
-            description='Measure where the time of a frame goes, into this *.json file'),
+            description='*.json file to write the time of each step of a frame into'),
         DeclareLaunchArgument(
             'fast_transport', default_value='true',
-            description='Shared memory and malloc settings for large images (Fast DDS)'),
+            description='Set shared memory and malloc for large images (Fast DDS)'),
     ]
     transport = [SetEnvironmentVariable(name, value,
                                         condition=IfCondition(LaunchConfiguration('fast_transport')))

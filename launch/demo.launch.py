@@ -14,7 +14,7 @@ from launch_ros.substitutions import FindPackageShare
 def generate_launch_description() -> LaunchDescription:
     """Start the classifier and the camera node."""
     share = FindPackageShare('vl2v_ros')
-    classify = IncludeLaunchDescription(  # its arguments are passed on by themselves
+    classify = IncludeLaunchDescription(  # launch passes its arguments on
         PathJoinSubstitution([share, 'launch', 'classify.launch.py']))
     camera = Node(
         package='vl2v_ros', executable='camera_node', name='camera',
@@ -27,7 +27,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             'source', default_value=PathJoinSubstitution([share, 'data', 'photos_sample',
                                                           'sequence.mp4']),
-            description='Folder of images, video file or webcam; by default photos'),
-        DeclareLaunchArgument('rate', default_value='30.0', description='Frames per second [Hz]'),
-        classify,  # declares the rest, and sets the environment of both
+            description='Images to label: a folder, a video file or a webcam; by default a video '
+                        'of photos'),
+        DeclareLaunchArgument('rate', default_value='30.0',
+                              description='Frames published per second [Hz]'),
+        classify,  # declares the other arguments, and sets the environment of both nodes
         camera])

@@ -269,8 +269,8 @@ def _declare_reliability(node: Node, topic: str) -> ReliabilityPolicy | None:
     """Declare the parameter of a topic's reliability, and return it; None for auto."""
     name = f'qos_overrides.{topic}.subscription.reliability'
     value: str = node.declare_parameter(name, AUTO, ParameterDescriptor(
-        read_only=True, description='auto: as reliably as the publishers offer; reliable; or '
-        'best_effort')).value
+        read_only=True, description='Reliability of the subscription: auto (what the publishers '
+        'offer), reliable or best_effort')).value
     if value != AUTO and value not in RELIABILITIES:
         raise ValueError(f'parameter {name}: expected {AUTO}, {" or ".join(RELIABILITIES)}, got '
                          f'{value!r}')

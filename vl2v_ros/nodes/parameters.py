@@ -1,4 +1,4 @@
-"""Every ROS parameter once: name, type, default, range, description; read as frozen snapshots."""
+"""Every ROS parameter: name, type, default, range and description; read as frozen snapshots."""
 from collections.abc import Sequence
 from dataclasses import dataclass, Field, field, fields, replace
 from typing import Any, TypeVar
@@ -12,71 +12,89 @@ from vl2v_ros.words.language_model import KEY_VARIABLE, QUESTION
 def _parameter(default: Any, description: str, low: float | None = None,
                high: float | None = None, live: bool = False,
                choices: tuple[str, ...] = ()) -> Any:
-    """Describe one field; `live` ones change while the node runs, the rest are read-only."""
+    """Describe one field; `live`: it can change while the node runs, else it is read-only."""
     return field(default=default, metadata={
         'description': description, 'range': (low, high), 'live': live, 'choices': choices})
 
 
 @dataclass(frozen=True)
 class ClassifierParameters:
-    """What `classifier_node` can be told."""
+    """The parameters of `classifier_node`."""
 
-    checkpoint: str = _parameter('', 'Student to run, a *.safetensors file')
-    vocabulary: str = _parameter('', 'Labels at start: "mug, banana, apple", or a *.yaml file')
+    checkpoint: str = _parameter('', 'Path of the student to run, a *.safetensors file')
+    vocabulary: str = _parameter(
+        '', 'Labels to start with: a text such as "mug, banana, apple", or the path of a *.yaml '
+        'file')
     cameras: tuple[str, ...] = _parameter(
-        ('',), 'Names of the cameras, each a prefix of its topics; one empty name for one camera')
+        ('',), 'Names of the cameras; each name is a prefix of the topics of its camera; one '
+        'empty name means one camera without a prefix')
     image_transport: str = _parameter(
-        'auto', 'raw: listen to image; compressed: to image/compressed; auto: to whichever '
-        'delivers, raw preferred', choices=('auto', 'raw', 'compressed'))
-    device: str = _parameter('auto', 'auto (CUDA, else CPU), cpu, cuda or cuda:N')
-    half: bool = _parameter(True, 'Compute in half precision, on CUDA and on CPUs that have it')
-    overlay: bool = _parameter(True, 'Offer ~/overlay; drawn only while someone subscribes')
+        'auto', 'Topic to receive images from: raw (image), compressed (image/compressed), or '
+        'auto (the one that delivers; raw if both do)', choices=('auto', 'raw', 'compressed'))
+    device: str = _parameter(
+        'auto', 'Device that runs the student: auto (CUDA if present, else CPU), cpu, cuda or '
+        'cuda:N')
+    half: bool = _parameter(
+        True, 'Compute in half precision on CUDA and on CPUs that support it')
+    overlay: bool = _parameter(
+        True, 'Offer the annotated image on ~/overlay; it is drawn only while a node subscribes')
     cache_dir: str = _parameter(
-        '', 'Folder for encoded prompts and the answers of language models; empty: '
+        '', 'Folder that stores encoded prompts and the answers of the language model; empty: '
         '$XDG_CACHE_HOME/vl2v_ros or ~/.cache/vl2v_ros')
     background: tuple[str, ...] = _parameter(
-        ('',), 'Prompts of what counts as unknown, such as "an empty table", beside those of the '
-        'vocabulary file; one empty text for none')
+        ('',), 'Background prompts, such as "an empty table"; an image that matches one best is '
+        'unknown; they are added to those of the vocabulary file; one empty text adds none')
     persist: str = _parameter(
-        '', 'A *.yaml file that the vocabulary in force is kept in after each change, and that '
-        'the next start goes on with; empty: not kept')
-    autostart: bool = _parameter(True, 'Configure and activate without a lifecycle manager')
-    top_k: int = _parameter(5, 'Labels per result', 1, 1000, live=True)
+        '', 'YAML file: saves the vocabulary after each change and restores it at start-up; '
+        'empty: changes are lost at the end')
+    autostart: bool = _parameter(
+        True, 'Configure and activate the node at start-up; false: wait for a lifecycle manager')
+    top_k: int = _parameter(5, 'Number of labels in each result', 1, 1000, live=True)
     max_rate: float = _parameter(
-        0.0, 'Batches per second at most; 0: as fast as images come [Hz]', 0, 1000, live=True)
+        0.0, 'Largest number of batches per second [Hz]; 0: no limit', 0, 1000, live=True)
     unknown_threshold: float | None = _parameter(
-        None, "Cosine below which a frame is unknown; not set: the checkpoint's", -1, 1, live=True)
+        None, 'Cosine similarity below which an image is unknown; not set: the value stored in '
+        'the checkpoint', -1, 1, live=True)
     score_threshold: float = _parameter(
-        0.0, 'Results with a lower score are left out of ~/classification', 0, 1, live=True)
+        0.0, 'Score below which a label is left out of ~/classification', 0, 1, live=True)
     llm_endpoint: str = _parameter(
-        '', 'Base address of a language model that speaks the protocol of OpenAI, such as '
-        'http://localhost:11434/v1; for `enrich` of ~/set_vocabulary', live=True)
-    llm_model: str = _parameter('', 'Its name there, such as llama3.2', live=True)
+        '', 'Base URL of an OpenAI-compatible language model, such as '
+        'http://localhost:11434/v1; it writes descriptions when ~/set_vocabulary is called with '
+        'enrich', live=True)
+    llm_model: str = _parameter(
+        '', 'Name of the language model at llm_endpoint, such as llama3.2', live=True)
     llm_key_variable: str = _parameter(
-        KEY_VARIABLE, "Name of the environment variable with the endpoint's key; never the key "
-        'itself', live=True)
-    llm_timeout: float = _parameter(30.0, 'Time limit of one attempt [s]', 0.1, 600, live=True)
+        KEY_VARIABLE, 'Name of the environment variable that holds the key of llm_endpoint; '
+        'never the key itself', live=True)
+    llm_timeout: float = _parameter(
+        30.0, 'Time limit of one request to llm_endpoint [s]', 0.1, 600, live=True)
     llm_question: str = _parameter(
-        QUESTION, 'What it is asked, with {cls} in the place of a label', live=True)
+        QUESTION, 'Question to the language model; {cls} is replaced by the label', live=True)
 
 
 @dataclass(frozen=True)
 class CameraParameters:
-    """What `camera_node` can be told."""
+    """The parameters of `camera_node`."""
 
-    source: str = _parameter('', 'Folder of images, video file, or webcam (0, /dev/video0)')
-    rate: float = _parameter(30.0, 'Frames per second [Hz]', 0.1, 1000)
-    width: int = _parameter(0, 'Width to scale frames to [px]; 0: as they are', 0, 8192)
-    height: int = _parameter(0, 'Height to scale frames to [px]; 0: as they are', 0, 8192)
-    encoding: str = _parameter('bgr8', 'Of raw images', choices=('bgr8', 'rgb8', 'mono8'))
+    source: str = _parameter(
+        '', 'Images to publish: a folder of images, a video file, or a webcam (0 or /dev/video0)')
+    rate: float = _parameter(30.0, 'Frames published per second [Hz]', 0.1, 1000)
+    width: int = _parameter(
+        0, 'Width that frames are scaled to [px]; 0: the width of the source', 0, 8192)
+    height: int = _parameter(
+        0, 'Height that frames are scaled to [px]; 0: the height of the source', 0, 8192)
+    encoding: str = _parameter(
+        'bgr8', 'Pixel encoding of raw images', choices=('bgr8', 'rgb8', 'mono8'))
     image_transport: str = _parameter(
-        'raw', 'raw: publish image; compressed: publish image/compressed (JPEG)',
+        'raw', 'Topic to publish: raw (image) or compressed (image/compressed, JPEG)',
         choices=('raw', 'compressed'))
-    jpeg_quality: int = _parameter(90, 'Of compressed images', 1, 100)
-    frame_id: str = _parameter('camera', 'Of every header')
-    loop: bool = _parameter(True, 'Begin again at the end of a folder or a video')
+    jpeg_quality: int = _parameter(90, 'JPEG quality of compressed images', 1, 100)
+    frame_id: str = _parameter('camera', 'Frame id written into every header')
+    loop: bool = _parameter(
+        True, 'Start again at the end of a folder or a video; false: the node ends')
     listeners: int = _parameter(
-        1, 'A folder or a video begins when so many listen; 0: at once', 0, 100)
+        1, 'Number of subscribers to wait for before a folder or a video starts; 0: start at once',
+        0, 100)
 
 
 T = TypeVar('T', ClassifierParameters, CameraParameters)
@@ -86,7 +104,7 @@ def declare(node: Node, kind: type[T]) -> T:
     """
     Declare all parameters of a kind and return their values.
 
-    :raises ValueError: for a value outside of the choices.
+    :raises ValueError: for a value that is not one of the choices.
     :raises rclpy.exceptions.ParameterException: for a wrong type or a value out of range.
     """
     values: dict[str, Any] = {}
