@@ -3,8 +3,8 @@ Measure the nodes as a robot runs them: real processes, real DDS, in ros2_benchm
 
 make bench; make bench BENCH_ARGS='--quick'; make bench BENCH_ARGS=--help
 
-What was measured is kept after every step in a JSON file, beside it come a table and pictures.
-Stopped, it goes on when the same command is given again.
+Every step saves its results in a JSON file; at the end a table and pictures are written beside it.
+The same command resumes a benchmark that was stopped.
 """
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,17 +32,18 @@ PRECISION = 1.05  # between the highest rate found and one that is too high
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured, and where it is kept."""
+    """What is measured, and where the results go."""
 
     out: Path = ROOT / 'docs/benchmarks/bench.json'
+    """JSON file to write; the page and the pictures go beside it."""
     repeats: int = 5
-    """Of what ratios are claimed of; less of the rest."""
+    """Repeats for figures used in ratios; others are measured less often."""
     device: str = 'auto'
-    """Of our node: auto, cpu, cuda or cuda:N."""
+    """Device of our node: auto, cpu, cuda or cuda:N."""
     quick: bool = False
-    """Only 1280x720, once: a look, no figures to publish."""
+    """Measure only 1280x720, and once: good for a first look, not for publishing."""
     only: str = ''
-    """Only steps whose name contains this."""
+    """Do only the steps whose name contains this text."""
 
 
 class Bench:

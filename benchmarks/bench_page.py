@@ -39,7 +39,7 @@ def quotients(above: Sequence[float], below: Sequence[float]) -> list[float]:
 
 
 def targets(result: dict[str, Any]) -> list[tuple[str, list[float], str, bool]]:
-    """Return what is to be reached: name, the ratio of each turn, the bound, whether it is."""
+    """Return the targets: name, the value of each turn, the bound, whether it is reached."""
     figures: Figures = result['figures']
     main, peer = Setup(OURS, plan.MAIN), Setup(PEER, plan.MAIN)
     component = result.get('component', {}).get('milliseconds', {})
@@ -48,30 +48,30 @@ def targets(result: dict[str, Any]) -> list[tuple[str, list[float], str, bool]]:
         return values(figures, f'{name}: {setup} @ {rate:g} Hz', 'cpu')
 
     rows = [
-        ("model with preprocessing, times the peer's",
+        ("model with preprocessing: peer's time / ours",
          quotients(component.get('ViT-B/32', {}).get('1', []),
                    component.get('student', {}).get('1', [])), 40.0, 1),
-        ("highest rate at 1280x720, times the peer's",
+        ("highest rate at 1280x720: ours / peer's",
          quotients(values(figures, f'{main}, highest', 'highest rate'),
                    values(figures, f'{peer}, highest', 'highest rate')), 15.0, 1),
-        ("p50 latency at 5 Hz, 1280x720: the peer's by ours",
+        ("p50 latency at 5 Hz, 1280x720: peer's / ours",
          quotients(values(figures, f'{peer} @ 5 Hz', 'latency p50'),
                    values(figures, f'{main} @ 5 Hz', 'latency p50')), 12.0, 1),
         ('frames missed in 60 s at 1920x1080, 30 Hz',
          values(figures, f'endurance: {plan.LARGEST} @ 30 Hz', 'missed'), 0.0, -1),
-        ("p50 of the image hop, by a bare subscriber's",
+        ("p50 of the image hop: ours / bare subscriber's",
          quotients(values(figures, 'image hop, vl2v_ros', 'image hop p50'),
                    values(figures, 'image hop, bare subscriber', 'image hop p50')), 1.2, -1),
-        ('CPU per frame with 10,000 labels, by that with 10',
+        ('CPU per frame: 10,000 labels / 10 labels',
          quotients(cpu('labels', plan.LABELS[-1], plan.GROWTH_RATE),
                    cpu('labels', plan.LABELS[0], plan.GROWTH_RATE)), 1.1, -1),
-        ('CPU of eight cameras at 5 Hz, by that of one at 40 Hz',
+        ('CPU: eight cameras at 5 Hz / one at 40 Hz',
          quotients(cpu('cameras', plan.CAMERAS[-1], plan.CAMERA_RATE),
                    cpu('one camera', plan.CAMERAS[0], plan.ONE_CAMERA_RATE)), 1.0, -1),
-        ('the same, the eight with a common trigger',
+        ('the same, all eight with a common trigger',
          quotients(cpu('cameras', plan.TRIGGERED[-1], plan.CAMERA_RATE),
                    cpu('one camera', plan.CAMERAS[0], plan.ONE_CAMERA_RATE)), 1.0, -1),
-        ('from start to first label [s]', values(figures, 'first label', 'first label'), 3.0, -1)]
+        ('start to first label [s]', values(figures, 'first label', 'first label'), 3.0, -1)]
     return [(name, found, f'{"at least" if sign > 0 else "at most"} {bound:g}',
              bool(found) and sign * statistics.median(found) >= sign * bound)
             for name, found, bound, sign in rows]
@@ -103,12 +103,12 @@ def page(result: dict[str, Any], stem: str) -> str:
     text = [[name, spread(times)] for name, times in result.get('text', {}).items()]
     parts = [
         '# `make bench`', machine.sentence(result['machine']) + '.',
-        'Median of the repeated runs, and their range in brackets. ' + _MEANING,
-        table(['to be reached', 'measured', 'wanted', ''],
+        'Median of the repeated runs, with their range in brackets. ' + _MEANING,
+        table(['target', 'measured', 'wanted', 'reached'],
               [[name, spread(found), bound, 'yes' if reached else
                 'no' if found else 'not measured']
                for name, found, bound, reached in targets(result)]),
-        'With nothing cached, from start to first label: '
+        'Time from start to first label with an empty cache: '
         f'{spread(values(figures, "first label, nothing cached", "first label"))} s.',
         '## Highest rate with under 5 % of the frames missed',
         table(['setup', 'highest rate [Hz]', 'latency p50 there [ms]', 'CPU [ms/frame]'], highest),
@@ -126,13 +126,13 @@ def page(result: dict[str, Any], stem: str) -> str:
 
 
 _MEANING = (
-    'Latency is from the stamp of an image to its answer in a third process; missed frames are '
-    'those without an answer; jitter is how much one interval between answers differs from the '
-    'next; CPU is of all threads of the node; memory is what is resident. The peer is '
+    'Latency is the time from the stamp of an image until a third process receives its answer. '
+    'Missed frames have no answer. Jitter is the difference between one interval of answers and '
+    'the next. CPU is the time of all threads of the node. Memory is resident memory. The peer is '
     "`benchmarks/nodes/peer_node.py`: open_clip's ViT-B/32 in a node of the usual kind.")
 _STAGES = (
-    'Means at 30 Hz, as `classifier_node --profile FILE.json` writes them; receive is from the '
-    "image's stamp to the callback and includes what the camera needs to send it.")
+    'Means at 30 Hz, as `classifier_node --profile FILE.json` writes them. The stage receive '
+    'lasts from the stamp of the image to the callback; it includes the time to send the image.')
 _COMPONENT = (
     '`benchmarks/component.py`: 1280x720, medians of the rounds. The ViTs run as '
     'common nodes run them, with PIL and in eager PyTorch; in the rows "our runtime" they have '

@@ -1,10 +1,10 @@
 """
-Tell what became slower between two runs of `make bench`.
+Compare two runs of `make bench`: which figures became worse, and which better.
 
 make bench-compare OLD=old.json NEW=new.json
 
-A figure counts as slower (or larger) where the whole range of the new runs lies beyond that of the
-old ones; with one run each, where it differs by more than a tenth.
+A figure is worse if the whole range of the new runs lies beyond the range of the old ones; with
+one run each, if it is worse by more than a tenth.
 """
 from collections.abc import Sequence
 import json

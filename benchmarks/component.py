@@ -1,14 +1,13 @@
 """
-From frames in host memory to labels in host memory: the student beside CLIP's image towers.
+Measure the time from frames in host memory to labels, of the student and of CLIP's image towers.
 
 python benchmarks/component.py
 
-Needs no ROS. The student runs as the robot runs it. open_clip's ViT-B/32, which is its teacher,
-and ViT-B/16 run as nodes commonly do: open_clip's own transform on PIL images, then PyTorch, in
-half precision on a GPU. The rows 'our runtime' give those ViTs what the student has instead,
-resize, engine and all, so that they differ by the model alone. Weights of the towers are random:
-only time is measured. The models take turns round by round, so that whatever else the machine does
-falls on all of them.
+It needs no ROS. The student runs as on the robot. open_clip's ViT-B/32, which is its teacher, and
+ViT-B/16 run as most nodes run them: open_clip's own transform on PIL images, then PyTorch, in half
+precision on a GPU. In the rows 'our runtime' these ViTs have the resize and the engine of the
+student, so only the model differs. The weights of the towers are random, as only time is measured.
+The models take turns round by round, so other work of the machine slows all of them alike.
 """
 from collections.abc import Callable, Iterator
 import copy
@@ -51,19 +50,19 @@ Label = Callable[[np.ndarray], object]  # frames (B, H, W, 3)
 class Options:
     """What is measured."""
 
-    checkpoint: Path = ROOT / 'models/student.safetensors'
-    width: int = 1280
-    height: int = 720
-    batches: tuple[int, ...] = (1, 4, 16)
+    checkpoint: Path = ROOT / 'models/student.safetensors'  # The student to measure.
+    width: int = 1280  # Width of the frames [px].
+    height: int = 720  # Height of the frames [px].
+    batches: tuple[int, ...] = (1, 4, 16)  # Batch sizes.
     labels: int = 100
-    """In the vocabulary, with random prototypes."""
-    top_k: int = 5
-    rounds: int = 5
+    """Number of labels in the vocabulary; their prototypes are random."""
+    top_k: int = 5  # Number of labels per result.
+    rounds: int = 5  # Number of rounds; in each, every model is measured once.
     seconds: float = 0.5
-    """Per round, model and batch size; one batch at least."""
+    """Duration of a measurement, per round, model and batch size [s]; at least one batch."""
     device: str = 'auto'
-    """auto, cpu, cuda, cuda:1, ...; the CPU where there is no such GPU."""
-    out: Path = ROOT / 'docs/benchmarks/component.json'
+    """Device to measure on: auto, cpu, cuda or cuda:N; the CPU if there is no such GPU."""
+    out: Path = ROOT / 'docs/benchmarks/component.json'  # JSON file to write.
 
 
 def say(line: str) -> None:
@@ -237,8 +236,8 @@ def table(result: dict[str, Any]) -> str:
     sizes = result['options']['batches']
     lines = ['| model | million weights | ' + ' | '.join(f'batch {size}: ms (images/s)'
                                                           for size in sizes)
-             + " | images/s at its best | time at its best by "
-             "the student's |", '|---|' + '---:|' * (len(sizes) + 3)]
+             + " | images/s at its best batch | time at its best batch / student's |",
+             '|---|' + '---:|' * (len(sizes) + 3)]
     for name, by_size in times.items():
         middles = [statistics.median(by_size[size]) for size in sizes]
         cells = [f'{middle:.2f} ({1e3 * size / middle:.0f})'

@@ -1,10 +1,10 @@
 """
-Where the time of one frame goes, from host memory to its labels in host memory.
+Measure the time of each step of a frame, from host memory to its labels in host memory.
 
 python benchmarks/frame_profile.py
 
-The student runs as the robot runs it. Whole frames are timed one by one; stages, with a wait for
-the device after each; copies, by themselves; and kernels and calls, by torch's profiler.
+The student runs as on the robot. Whole frames are timed one by one, stages with a wait for the
+device after each, copies alone, and kernels and calls by torch's profiler.
 """
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,17 +37,17 @@ MOST = 15  # rows of the table of kernels and calls, each
 class Options:
     """What is measured."""
 
-    checkpoint: Path = ROOT / 'models/student.safetensors'
-    width: int = 1280
-    height: int = 720
-    labels: int = 100
-    top_k: int = 5
+    checkpoint: Path = ROOT / 'models/student.safetensors'  # The student to measure.
+    width: int = 1280  # Width of the frames [px].
+    height: int = 720  # Height of the frames [px].
+    labels: int = 100  # Number of labels in the vocabulary.
+    top_k: int = 5  # Number of labels per result.
     frames: int = 1000
-    """Timed one by one."""
+    """Number of frames that are timed one by one."""
     profiled: int = 20
-    """Of these the profiler notes each kernel."""
-    device: str = 'auto'
-    out: Path = ROOT / 'docs/benchmarks/frame_profile.json'
+    """Number of frames whose kernels and calls are profiled."""
+    device: str = 'auto'  # Device to measure on: auto, cpu, cuda or cuda:N.
+    out: Path = ROOT / 'docs/benchmarks/frame_profile.json'  # JSON file to write.
 
 
 def times(do: Callable[[], object], count: int) -> dict[str, float]:

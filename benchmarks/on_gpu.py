@@ -1,11 +1,11 @@
 """
-Run the CUDA tests and the benchmarks of the core; write one JSON and one page.
+Run the CUDA tests and the benchmarks of the core; write one JSON file and one page.
 
-benchmarks/on_gpu.sh, which also provides what Python lacks.
+Start it with benchmarks/on_gpu.sh, which also provides missing Python packages.
 
-Each part is a process of its own and runs whatever became of those before it. All of them begin as
-copies of one that has imported the packages, which takes some machines 15 s. The exit code is 1 if
-one part failed.
+Each part is a process of its own and runs even if an earlier one failed. All parts start as copies
+of a process that has imported the packages, which takes 15 s on some machines. The exit code is 1
+if a part failed.
 """
 import argparse
 from collections.abc import Callable
@@ -188,11 +188,12 @@ def page(result: dict[str, Any]) -> str:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser('on_gpu.sh', description=__doc__)
     parser.add_argument('--device', default='cuda', choices=['cuda', 'cpu'],
-                        help='cpu: rehearse all of it, small')
+                        help='device to run on; cpu: a small rehearsal without a GPU')
     parser.add_argument('--quick', action='store_true',
-                        help=f'fewer rounds, and by default only {" ".join(QUICK)}')
-    parser.add_argument('--parts', nargs='+', choices=list(TITLES), help='default: all')
-    parser.add_argument('--out', type=Path, help='folder of the results; default: a new one')
+                        help=f'fewer rounds, and by default only the parts {" ".join(QUICK)}')
+    parser.add_argument('--parts', nargs='+', choices=list(TITLES),
+                        help='parts to run (default: all)')
+    parser.add_argument('--out', type=Path, help='folder of the results (default: a new one)')
     return parser.parse_args(arguments)
 
 

@@ -1,10 +1,10 @@
 """
-Time per label of encoding a list: by the text tower, and from the cache on disk.
+Measure the time of encoding a list of labels, per label: by a text tower, and from the cache.
 
 python benchmarks/text_time.py
 
-The towers are that of the shipped student and, as what a real CLIP costs, open_clip's ViT-B/32
-with random weights.
+The text towers are that of the shipped student and, to show the cost of a real CLIP, open_clip's
+ViT-B/32 with random weights.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 class Options:
     """What is measured."""
 
-    out: Path = ROOT / 'docs/benchmarks/text.json'
+    out: Path = ROOT / 'docs/benchmarks/text.json'  # JSON file to write.
     labels: int = 1000
-    """Of the shipped tower; of ViT-B/32 a fortieth, as it takes that much longer."""
-    rounds: int = 5
+    """Number of labels for the shipped tower; ViT-B/32 gets a fortieth, as it is that slow."""
+    rounds: int = 5  # Number of times that each tower is measured.
 
 
 def per_label(encode: Callable[[list[str]], object], count: int) -> float:

@@ -1,11 +1,11 @@
 """
-Images per second of the trainer, with its input and without, and peak memory.
+Measure images per second of the trainer, with and without loading images, and peak memory.
 
 python benchmarks/training_rate.py
 
-The trainer of training/distill.py learns from augmented images, with several numbers of processes
-that load them, and from one batch that stays on the device: what is between them, input costs.
-Targets are random: only time is measured.
+The trainer of training/distill.py learns from augmented images, loaded by several numbers of
+processes, and from one batch that stays on the device. The difference is the cost of the input.
+Targets are random, as only time is measured.
 """
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -43,15 +43,16 @@ class Options:
     """What is measured."""
 
     images: Path = ROOT / 'data/ycb_sample/single'
-    """Folder of <domain>/<class>/*."""
-    backbone: str = 'mobilenetv2_100'
-    image_size: int = 128
-    batch: int = 256
+    """Folder of images, <domain>/<class>/*."""
+    backbone: str = 'mobilenetv2_100'  # timm model name of the student's backbone.
+    image_size: int = 128  # Side of the images [px].
+    batch: int = 256  # Images per step.
     steps: int = 100
-    """Of each run; the second half of them is timed."""
+    """Number of steps of each run; the second half of them is timed."""
     workers: tuple[int, ...] = tuple(sorted({min(8, CORES), max(1, CORES - 1)}))
-    device: str = 'auto'
-    out: Path = ROOT / 'docs/results/training_rate.json'
+    """Numbers of processes that load images, one run each."""
+    device: str = 'auto'  # Device to train on: auto, cpu or cuda.
+    out: Path = ROOT / 'docs/results/training_rate.json'  # JSON file to write.
 
 
 def unit_rows(*shape: int) -> np.ndarray:

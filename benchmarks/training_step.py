@@ -1,11 +1,10 @@
 """
-Images per second of a training step, with and without what the trainer does for speed.
+Measure images per second of a training step, with and without the trainer's optimisations.
 
 python benchmarks/training_step.py
 
-Plain and folded frozen batch norms (training/learning/frozen_norms.py) take turns round by round;
-on a CPU all of it is measured again after the C library was told to keep memory
-(training/learning/malloc_settings.py).
+Plain and folded frozen batch norms (training/learning/frozen_norms.py) take turns round by round.
+On a CPU both are measured again with the malloc settings of training/learning/malloc_settings.py.
 """
 from dataclasses import dataclass
 import json
@@ -31,14 +30,14 @@ ROOT = Path(__file__).resolve().parent.parent
 class Options:
     """What is measured."""
 
-    backbone: str = 'mobilenetv2_100'
-    image_size: int = 112
-    batch: int = 64
-    rounds: int = 5
+    backbone: str = 'mobilenetv2_100'  # timm model name.
+    image_size: int = 112  # Side of the images [px].
+    batch: int = 64  # Images per step.
+    rounds: int = 5  # Number of rounds; in each, plain and folded norms are measured once.
     steps: int = 5
-    """Per round."""
-    device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
-    out: Path = ROOT / 'docs/results/training_step.json'
+    """Number of training steps per round."""
+    device: str = 'cuda' if torch.cuda.is_available() else 'cpu'  # Device to train on.
+    out: Path = ROOT / 'docs/results/training_step.json'  # JSON file to write.
 
 
 def rate(model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, steps: int

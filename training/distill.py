@@ -6,7 +6,7 @@ python training/distill.py --config config/distill/vl2v_adip.yaml --seed 1
 torchrun --nproc-per-node 4 training/distill.py --config config/distill/ood.yaml
 
 Writes student.safetensors, result.json, report.html and TensorBoard logs into
-<out>/<name>_seed<seed>; a run that was stopped goes on when it is started again.
+<out>/<name>_seed<seed>. The same command resumes a run that was stopped.
 """
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

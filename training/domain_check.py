@@ -1,8 +1,9 @@
 """
-Measure how different the domains of a dataset look, whatever they show.
+Measure how different the domains of a dataset look, independent of the objects in the images.
 
-Plain statistics of colour and gradients, standardised, and the nearest centroid: centroids come
-from every other class, the accuracy from the classes between them. Nothing is learned beyond that.
+Each image is described by standardised statistics of colour and gradients, and classified by the
+nearest centroid of a domain. Every other class gives the centroids; the remaining classes measure
+the accuracy. No network is involved.
 
 python training/domain_check.py --data DATASET/single
 """
@@ -88,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data', type=Path, required=True,
-                        help='folder of <domain>/<class>/*, or a dataset of render.py')
+                        help='folder of images, <domain>/<class>/*, or a dataset of render.py')
     options = parser.parse_args()
     root = options.data / 'single' if (options.data / 'single').is_dir() else options.data
     try:

@@ -1,13 +1,13 @@
 """
-Ask a language model for a sentence on each label, and write a vocabulary file.
+Ask a language model for a description of each label, and write a vocabulary file.
 
 python training/enrich.py --labels labels.txt --out mine.yaml \
     --endpoint http://localhost:11434/v1 --model llama3.2
 
-LABELS is a text file with a label per line, or a vocabulary file (*.yaml), of which the labels
-without a description are asked for and everything else is kept. Answers are cached by label, model
-and question in ~/.cache/vl2v_ros, so that a command that was stopped goes on where it was. A key
-comes from the environment (--key-variable, by default OPENAI_API_KEY).
+LABELS is a text file with a label per line, or a vocabulary file (*.yaml). Only labels without a
+description are asked for; the rest of a vocabulary file is copied. Answers are cached by label,
+model and question in ~/.cache/vl2v_ros, so the same command resumes one that was stopped. The key
+is read from an environment variable (--key-variable, by default OPENAI_API_KEY).
 """
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,18 +25,15 @@ from vl2v_ros.words.vocabulary_file import dump, parse, VocabularyFile
 
 @dataclass(frozen=True)
 class Options:
-    """
-    What to ask and where to write it.
-
-    labels: text file with a label per line, or a vocabulary file.
-    out: the vocabulary file to write; may be the one that is read.
-    cache_dir: folder of the answers; by default where the node has it too.
-    """
+    """The labels to describe, and the file to write."""
 
     labels: Path
+    """Text file with a label per line, or a vocabulary file (*.yaml)."""
     out: Path
+    """Vocabulary file to write (*.yaml); it may be the file of the labels."""
     llm: Annotated[LanguageModel, tyro.conf.arg(name='')]
     cache_dir: Path = cached_text.default_cache_dir()
+    """Folder of cached answers; by default the cache of the node."""
 
 
 def read(path: Path) -> VocabularyFile:

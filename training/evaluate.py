@@ -1,13 +1,13 @@
 """
-Measure a student: what it names, how it generalises, and how well it knows what it does not know.
+Measure a student: its accuracy, how it generalises, and how well it detects unknown images.
 
 python training/evaluate.py --checkpoint STUDENT.safetensors --out FOLDER --config RECIPE.yaml
 python training/evaluate.py --checkpoint STUDENT.safetensors --out FOLDER --scenes RENDERS/clutter
 python training/evaluate.py --text --checkpoint STUDENT.safetensors --out FOLDER
 
-Images, split and teacher come from the recipe, as in training; any field of it can be given, such
-as --data.images. Writes result.json and report.html into --out; with --text what text_space.py
-measures, of which the teacher is the checkpoint's own text tower.
+Images, split and teacher come from the recipe, as in training; an option such as --data.images
+changes a field of it. Writes result.json and report.html into --out. With --text it writes what
+text_space.py measures; the teacher is then the text tower of the checkpoint.
 """
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,19 +34,19 @@ from vl2v_ros.words.cached_text import default_cache_dir
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Recipe):
-    """What is evaluated, beside the fields of a recipe."""
+    """The student to evaluate; all fields of a recipe are options as well."""
 
     checkpoint: Path
-    """The student, as distill.py wrote it."""
+    """The student (*.safetensors), as distill.py writes it."""
     out: Path
-    """The folder for result.json and report.html."""
+    """Folder for result.json and report.html."""
     scenes: Path | None = None
-    """A `clutter` dataset of render.py: each object in its scenes is tested, too."""
+    """A `clutter` dataset of render.py: each object in its scenes is tested as well."""
     calibrate: bool = False
     """Choose temperature and unknown threshold, and write them into the checkpoint."""
     as_robot: bool = False
-    """Run the student as a robot's CPU does: in 8 bits, if export.py --int8 made that, and in half
-    precision, if the CPU has it; else in float32."""
+    """Run the student as on the CPU of a robot: in int8 if the checkpoint has it (export.py
+    --int8), in half precision if the CPU supports it, else in float32."""
     text: bool = False
     """Measure the text space instead, and what descriptions change on plain images."""
 

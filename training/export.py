@@ -1,14 +1,14 @@
 """
-Export a student to ONNX, from there to a TensorRT engine where TensorRT is installed, and to int8.
+Export a student to ONNX, to a TensorRT engine where TensorRT is installed, and to int8.
 
-The ONNX file is whole: input `images` (B, 3, S, S) float32 RGB in [0, 1], for any B; output
-`embeddings` (B, D) float32 unit rows; the student's spec as metadata, as in the checkpoint. What
-onnxruntime computes with it is compared with torch before it takes its place.
+The ONNX file holds the whole student: input `images` (B, 3, S, S) float32 RGB in [0, 1], for any
+B; output `embeddings` (B, D) float32 unit rows; the student's spec as metadata, as in the
+checkpoint. The file is written only if onnxruntime computes the same with it as torch does.
 
-The engine's part is not run where TensorRT is missing.
+--engine needs TensorRT.
 
-What --int8 writes is the same checkpoint with the student in 8 bits added, by `quantise.py`: a GPU
-runs it as before, a CPU in int8. How accurate that is: evaluate.py --as-robot.
+--int8 writes the same checkpoint with the student in 8 bits added (quantise.py): a GPU runs it as
+before, a CPU runs it in int8. `evaluate.py --as-robot` measures its accuracy.
 
 python training/export.py --checkpoint STUDENT.safetensors --out STUDENT.onnx
 python training/export.py --checkpoint STUDENT.safetensors --int8 OUT.safetensors \
@@ -48,18 +48,22 @@ def export_int8(student: Student, images: Path, path: Path) -> quantise.Quantisa
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--checkpoint', type=Path, required=True, help='student, *.safetensors')
-    parser.add_argument('--out', type=Path, help='file to write, *.onnx')
-    parser.add_argument('--engine', type=Path, help='also write a TensorRT engine')
-    parser.add_argument('--max-batch', type=int, default=16, help='of the engine [images]')
+    parser.add_argument('--checkpoint', type=Path, required=True,
+                        help='student to export, *.safetensors')
+    parser.add_argument('--out', type=Path, help='ONNX file to write, *.onnx')
+    parser.add_argument('--engine', type=Path, help='TensorRT engine to write; needs --out')
+    parser.add_argument('--max-batch', type=int, default=16,
+                        help='largest batch of the engine [images]')
     parser.add_argument('--fp16', action='store_true',
                         help='let the engine compute in half precision (TensorRT 10)')
     parser.add_argument('--int8', type=Path,
-                        help='checkpoint to write with the student in 8 bits, *.safetensors; may '
-                             'be the one that is read')
+                        help='checkpoint to write with the student in 8 bits, *.safetensors; it '
+                             'may be the one that is read')
     parser.add_argument('--calibration', type=Path, metavar='IMAGES',
-                        help='folder of images like those the robot will see, for --int8')
-    parser.add_argument('--report', type=Path, help='also write what --int8 loses, *.json')
+                        help='folder of images like those the robot will see, for --int8. Half '
+                             'calibrate; the other half measure the error.')
+    parser.add_argument('--report', type=Path,
+                        help='JSON file to write the error of --int8 into, *.json')
     options = parser.parse_args(arguments)
     if not (options.out or options.int8):
         parser.error('expected --out STUDENT.onnx, --int8 STUDENT.safetensors, or both')

@@ -3,12 +3,13 @@ Download the meshes of the YCB Object and Model Set (google_16k, CC BY 4.0), abo
 
 python training/fetch_ycb.py --out MESHES [--objects 011_banana 025_mug]
 
-They come from the set's official place and lie in MESHES/<object>/google_16k/textured.obj, where
-render.py finds them. Run it again after an interruption: it goes on where it stopped.
+They come from the official server of the set and are stored as
+MESHES/<object>/google_16k/textured.obj, where render.py finds them. The same command resumes a
+download that was stopped.
 
-The publishers state no checksums. So an archive is held against the size and the ETag (S3: its
-MD5) that the server sends and its own gzip checksum; the sha256 of the archive and of each file in
-it is written to MESHES/checksums.json at the first download, and every later run compares these.
+The publishers state no checksums. Therefore each archive is checked by the size and the ETag (S3:
+its MD5) that the server sends, and by its own gzip checksum. The first download writes the sha256
+of the archive and of its files to MESHES/checksums.json, and every later run compares them.
 """
 import argparse
 from collections.abc import Mapping
@@ -67,13 +68,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f'objects: {" ".join(OBJECTS)}')
-    parser.add_argument('--out', type=Path, required=True, help='folder of the meshes')
+    parser.add_argument('--out', type=Path, required=True, help='folder to write the meshes into')
     parser.add_argument('--objects', nargs='+', default=OBJECTS, metavar='OBJECT',
-                        help='only these (default: all that have a google_16k mesh)')
-    parser.add_argument('--url', default=URL, help='a mirror of %(default)s')
-    parser.add_argument('--retries', type=int, default=4, help='per file (default: %(default)s)')
+                        help='objects to download (default: all that have a google_16k mesh)')
+    parser.add_argument('--url', default=URL,
+                        help='address of a mirror (default: %(default)s)')
+    parser.add_argument('--retries', type=int, default=4,
+                        help='retries per file (default: %(default)s)')
     parser.add_argument('--wait', type=float, default=1.0,
-                        help='before the first retry, doubled for each [s]')
+                        help='pause before the first retry [s]; each further retry doubles it '
+                        '(default: %(default)s)')
     options = parser.parse_args()
     if unknown := sorted(set(options.objects) - set(OBJECTS)):
         parser.error(f'no {MESH} mesh of {", ".join(unknown)}; there are {", ".join(OBJECTS)}')

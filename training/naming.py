@@ -1,5 +1,5 @@
 """
-Measure what a student names on photos it was not trained on, as it runs on a robot.
+Measure a student on photos that it was not trained on, as it runs on a robot.
 
 python training/naming.py photos --checkpoint STUDENT.safetensors --out FOLDER --data DATA
 python training/naming.py photos --checkpoint STUDENT.safetensors --out FOLDER \
@@ -8,11 +8,11 @@ python training/naming.py teacher --checkpoint STUDENT.safetensors --out FOLDER 
     --recording photos/clip_vit_b32.safetensors --images photos/recorded/coco
 python training/naming.py unknown --checkpoint STUDENT.safetensors --out FOLDER --data DATA
 
-`photos` names labelled photos, over the names of their own list and over all that the recording
-beside the student knows; `teacher` compares the student with a teacher's recorded answers;
-`unknown` leaves photos' names out of lists of several lengths, see rules.py, and with --calibrate
-writes threshold and temperature into the checkpoint. Each prints a table, and writes result.json
-into --out.
+`photos` measures the accuracy on labelled photos: among the names of their own list, and among all
+names in the recording beside the student. `teacher` compares the student with a teacher's recorded
+answers. `unknown` measures how well photos are found unknown whose names are not in the list, for
+lists of several lengths (rules.py); with --calibrate it writes threshold and temperature into the
+checkpoint. Each prints a table, and writes result.json into --out.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from vl2v_ros.files import replacing
 
 @dataclass(frozen=True, kw_only=True)
 class Photos(Sets):
-    """Name labelled photos."""
+    """Measure the accuracy on labelled photos."""
 
 
 def photos(command: Photos) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """
-Move a camera's view over one photo after another, as a video with the truth beside it.
+Make a video from photos: the view moves over one photo after another.
 
 python training/photo_sequence.py --list SEQUENCE.csv --photos PHOTOS --out SEQUENCE.mp4
 
 The list has a row per photo with the columns stamp [s], label and photo, a path below PHOTOS. A
-photo is shown until the next one's stamp, the last one as long as the one before. Other columns
-are for the reader.
+photo is shown until the stamp of the next one, the last photo as long as the one before it. Other
+columns are ignored.
 """
 import argparse
 from collections.abc import Iterator, Sequence
@@ -88,12 +88,13 @@ def main() -> None:
     """Write the video."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--list', type=Path, required=True, help='*.csv, see above')
-    parser.add_argument('--photos', type=Path, required=True, help='folder that the paths lie in')
+    parser.add_argument('--list', type=Path, required=True, help='list of photos (see above)')
+    parser.add_argument('--photos', type=Path, required=True,
+                        help='folder that the paths in the list are relative to')
     parser.add_argument('--out', type=Path, required=True, help='video to write, *.mp4')
     parser.add_argument('--size', type=int, nargs=2, default=(480, 360),
-                        metavar=('WIDTH', 'HEIGHT'), help='[px]')
-    parser.add_argument('--seed', type=int, default=0)
+                        metavar=('WIDTH', 'HEIGHT'), help='size of the video [px]')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the random movements')
     options = parser.parse_args()
     size = tuple(options.size)
     try:

@@ -1,18 +1,18 @@
 """
-Train the mini teacher: a small CLIP that stands in for a real one where no hub can be reached.
+Train the mini teacher: a small CLIP to use where no hub can be reached.
 
 python training/render.py --meshes MESHES --out RENDERS --size 160 --count 100 --heaps 0
 python training/pretrain_teacher.py --images RENDERS/single --backbone WEIGHTS.safetensors
 
 It knows 51 YCB objects and the words of config/captions/ycb.yaml, and nothing else: no other
-object, hardly another word, no real photo. It is here so that everything can be tried and tested;
-for real use name a real open_clip model in the recipe.
+object, hardly another word, no real photo. It serves for trying and testing; for real use name a
+real open_clip model in the recipe.
 
-First the text tower learns to place captions by what they are true of (captions.py), then the
-image tower, beginning as an ImageNet classifier, learns to place images beside their captions,
-the text tower being locked (as in LiT, Zhai et al., CVPR 2022, with the towers' roles exchanged).
-Softmax over captions, several of which can be true of an image: soft targets. A run that was
-stopped goes on from its last saved point.
+First the text tower learns: captions that are true of the same objects get near embeddings
+(captions.py). Then the image tower, which starts as an ImageNet classifier, learns to put images
+near their captions, while the text tower is frozen (as in LiT, Zhai et al., CVPR 2022, with the
+roles of the towers exchanged). The targets of the softmax over captions are soft, as several
+captions can be true of one image. The same command resumes a run from its last saved state.
 """
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,33 +55,32 @@ AUGMENTATION = Augmentation(scale=(0.4, 1.0), jitter=0.4, hue=0.0, grey=0.0)  # 
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of a run."""
+    """The settings of a training."""
 
     images: Path
-    """Renders to learn from, <domain>/<class>/*."""
+    """Folder of renders to learn from, <domain>/<class>/*."""
     test: Path | None = None
-    """Renders of the same classes to test on, of another seed."""
+    """Folder of renders of the same classes to test on, made with another seed."""
     backbone: Path | None = None
-    """ImageNet weights of the image tower's trunk (*.safetensors); without, from scratch."""
+    """ImageNet weights of the image tower's trunk (*.safetensors); without it: random weights."""
     config: Path = ROOT / 'data/mini/mini_clip.json'
     """open_clip config of the model."""
-    captions: Path = ROOT / 'config/captions/ycb.yaml'
-    descriptions: Path = ROOT / 'config/vocabularies/ycb.yaml'
-    out: Path = ROOT / 'data/mini/mini_clip.safetensors'
-    text_steps: int = 300
-    epochs: int = 10
-    """Of the image tower."""
-    text_rate: float = 2e-3
-    image_rate: float = 3e-4
+    captions: Path = ROOT / 'config/captions/ycb.yaml'  # File of words for captions.
+    descriptions: Path = ROOT / 'config/vocabularies/ycb.yaml'  # File of descriptions.
+    out: Path = ROOT / 'data/mini/mini_clip.safetensors'  # Weights file to write.
+    text_steps: int = 300  # Training steps of the text tower.
+    epochs: int = 10  # Training epochs of the image tower.
+    text_rate: float = 2e-3  # Peak learning rate of the text tower.
+    image_rate: float = 3e-4  # Peak learning rate of the image tower.
     image_size: int = 128
     """Side of training images [px]; smaller than in use, because random crops enlarge objects
     (Touvron et al., NeurIPS 2019)."""
-    batch: int = 64
-    seed: int = 0
-    workers: int = 1
+    batch: int = 64  # Images per step.
+    seed: int = 0  # Seed of all random numbers.
+    workers: int = 1  # Processes that load images.
     save_every: int = 100
-    """Steps between two points at which a run can go on."""
-    device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
+    """Steps between two saved states, from which a stopped run can be resumed."""
+    device: str = 'cuda' if torch.cuda.is_available() else 'cpu'  # Device to train on.
 
 
 def read_facts(options: Options, index: Index) -> list[Facts]:

@@ -1,5 +1,5 @@
 """
-Recipes: all that a distillation depends on, as one frozen value; what does not fit is refused.
+Recipes: all settings of a training, as one frozen value; settings that do not fit are refused.
 
 `recipe_file.py` reads them from YAML. Every field can be changed on the command line:
 `distill.py --help` lists them.
@@ -24,33 +24,28 @@ NEED_LABELS = {'cls', 'txt_cos', 'vlprox'}
 
 @dataclass(frozen=True)
 class Augmentation:
-    """
-    How training images vary; the defaults are those of VL2V (Addepalli et al., CVPR 2024).
-
-    scale: area of a random crop, as parts of the image.
-    flip, grey: probability of a mirrored and of a grey image.
-    jitter: of brightness, contrast and saturation, as a part of them.
-    hue: of the colour circle, at most 0.5.
-    rand_augment: number of operations and magnitude (0..30) of RandAugment; (2, 9) in the
-    experiments of Li, Fang et al. (ICCV 2023). None: without.
-    """
+    """Random changes of training images; defaults of VL2V (Addepalli et al., CVPR 2024)."""
 
     scale: tuple[float, float] = (0.7, 1.0)
-    flip: float = 0.5
+    """Smallest and largest area of a random crop, as fractions of the image."""
+    flip: float = 0.5  # Probability of mirroring an image.
     jitter: float = 0.3
-    hue: float = 0.3
-    grey: float = 0.1
+    """Largest change of brightness, contrast and saturation, as a fraction."""
+    hue: float = 0.3  # Largest change of hue, as a fraction of the colour circle, at most 0.5.
+    grey: float = 0.1  # Probability of turning an image grey.
     rand_augment: tuple[int, int] | None = None
+    """Number of operations and magnitude (0 to 30) of RandAugment; (2, 9) in the experiments of
+    Li, Fang et al. (ICCV 2023); None: no RandAugment."""
 
     def __post_init__(self) -> None:
         """Check ranges; raises ValueError that names the field."""
         operations, magnitude = self.rand_augment or (1, 0)
         check_ranges(self, (
-            ('scale', 0 < self.scale[0] <= self.scale[1] <= 1, 'two ascending parts of 1'),
-            ('flip', 0 <= self.flip <= 1, 'a probability'),
-            ('jitter', 0 <= self.jitter <= 1, 'a part of 1'),
-            ('hue', 0 <= self.hue <= 0.5, 'at most 0.5 of the colour circle'),
-            ('grey', 0 <= self.grey <= 1, 'a probability'),
+            ('scale', 0 < self.scale[0] <= self.scale[1] <= 1, 'two rising fractions in (0, 1]'),
+            ('flip', 0 <= self.flip <= 1, 'a probability in [0, 1]'),
+            ('jitter', 0 <= self.jitter <= 1, 'a fraction in [0, 1]'),
+            ('hue', 0 <= self.hue <= 0.5, 'a fraction of the colour circle in [0, 0.5]'),
+            ('grey', 0 <= self.grey <= 1, 'a probability in [0, 1]'),
             ('rand_augment', operations >= 1 and 0 <= magnitude <= 30,
              'a number of operations and a magnitude of 0 to 30'),
         ))
@@ -58,22 +53,22 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Source:
-    """A folder of images beside others, with what is known of them; see mixture.py."""
+    """One of several folders of images that a student learns from; see mixture.py."""
 
     images: Path
     """Folder of images, at any depth."""
     names: Path | None = None
-    """YAML that maps class folders to names; images of others, or without it, have no name."""
+    """YAML file that maps class folders to names; images of other folders have no name."""
     named: bool = False
-    """Without `names`: each class folder is named as what it shows."""
+    """Use the names of the class folders as names, instead of a file of names."""
     teacher: str = ''
-    """all: its embeddings are learnt from, and asked for where they are missing; known: of those
-    images alone whose embedding is in the caches, the others are left out; start: the student as
-    it begins is the teacher instead, so that it stays near; '': never."""
+    """Which embeddings to learn from. all: the teacher's; it is asked for missing ones; known: the
+    cached ones of the teacher; images without one are left out; start: those of the student at the
+    start of training, so that it changes little; '': none."""
     part: float = 1.0
-    """Of each batch, relative to the other sources."""
+    """Share of this source in each batch, relative to the other sources."""
     without: tuple[str, ...] = ()
-    """Folders below `images` that are left out."""
+    """Folders below `images` to leave out."""
 
     def __post_init__(self) -> None:
         """Check ranges; raises ValueError that names the field."""
@@ -87,69 +82,68 @@ class Source:
 
 @dataclass(frozen=True)
 class Data:
-    """Which images, and the words for their classes."""
+    """The images to train and test on, and the words for their classes."""
 
     images: Path = ROOT / 'data/ycb_sample/single'
-    """Folder of <domain>/<class>/* or <class>/*; a dataset of render.py with `shards`."""
+    """Folder of images, <domain>/<class>/* or <class>/*; with `shards` a dataset of render.py."""
     shards: bool = False
-    """Stream the WebDataset shards below `images` instead of reading its folders; the teacher is
-    asked in each step."""
+    """Read the WebDataset shards below `images` instead of folders; the teacher is asked in each
+    step."""
     test: Path | None = None
     """Folder of images to test on; without it a part of `images` is held out. Shards need it."""
     hold_out: float = 0.2
-    """That part, of each class and domain trained on; what is not trained on is tested whole."""
+    """Fraction of the images of each trained class and domain that is held out for the test."""
     domains: tuple[str, ...] = ()
-    """Trained on; none: all. The others are unseen domains of the evaluation."""
+    """Domains to train on; empty: all. The others are the unseen domains of the evaluation."""
     split: Path | None = None
-    """An object split: only its id classes are trained on, its ood classes are tested too."""
+    """File of an object split: train on its id classes, test its ood classes as well."""
     vocabulary: Path = ROOT / 'config/vocabularies/ycb.yaml'
-    """Descriptions of the labels; labels are the class names without number and underscores."""
+    """Vocabulary file with descriptions of the labels (class names without number and _)."""
     enrich: bool = True
-    """Use these descriptions; else labels alone."""
-    templates: tuple[str, ...] = (TEMPLATE,)
+    """Use the descriptions of `vocabulary`; else labels alone."""
+    templates: tuple[str, ...] = (TEMPLATE,)  # Templates of the prompts.
     sources: tuple[Source, ...] = ()
-    """Learn from a mixture of these instead of `images`; then nothing is tested (see naming.py)
-    and labels have no descriptions."""
+    """Learn from these sources instead of `images`. Nothing is tested then (see naming.py), and
+    labels have no descriptions."""
     captions: Path | None = None
-    """CSV with the columns file and caption: what a captioner says of each image to train on,
-    for the loss term of that name; files as below `images`."""
+    """CSV file with the columns file (below `images`) and caption, for the loss term caption."""
 
 
 @dataclass(frozen=True)
 class TeacherSource:
-    """Where the teacher comes from; see teacher.py. Files are relative to the working folder."""
+    """The teacher; see teacher.py. Paths are relative to the working folder."""
 
     model: str = str(ROOT / 'data/mini/mini_clip.json')
     """open_clip name, local open_clip config (*.json), http(s) address or module:callable."""
     pretrained: str = str(ROOT / 'data/mini/mini_clip.safetensors')
-    """open_clip pretrained tag, or the local config's weights file."""
+    """open_clip pretrained tag, or the weights file of a local config."""
     recording: Path | None = None
-    """File of answers that are known already, see recordings.py; a student takes its prompts
-    along."""
+    """Recording of the teacher's answers, see recordings.py; its prompts are stored beside the
+    student."""
 
 
 @dataclass(frozen=True)
 class StudentSource:
-    """What is trained."""
+    """The student to train."""
 
     backbone: str = 'mobilenetv2_100'
     """timm model name."""
     weights: str = 'teacher'
-    """'': random; 'hub': timm's pretrained; 'teacher': the teacher's own image tower (VL2V-SD);
-    else a file (*.safetensors) with weights for the backbone, or a student to go on with."""
+    """First weights. '': random; 'hub': timm's pretrained; 'teacher': the teacher's image tower
+    (VL2V-SD); else a file (*.safetensors) with weights for the backbone, or a student."""
     image_size: int = 128
-    """Side of its input [px]."""
+    """Side of the input images [px]."""
     projector: str = 'linear'
-    """linear or mlp."""
+    """Layer from features to embeddings: linear or mlp."""
     dropout: float = 0.0
-    """Part of the features that is replaced by their mean while the projector learns."""
+    """Fraction of the features that is replaced by their mean while the projector learns."""
     classes: Path | None = None
-    """YAML list of the names of the classes that the classifier in the weights file tells apart,
-    in its order; for the loss terms keep and stand_in. An mlp projector begins with it."""
+    """YAML list of the class names of the classifier in the weights file, in its order; for the
+    loss terms keep and stand_in. An mlp projector starts with the weights of that classifier."""
     freeze_batch_norm: bool = True
-    """Keep the statistics of batch norms as they are."""
+    """Do not update the statistics of batch norms."""
     closed_set: bool = False
-    """Learn one linear output per class instead of an embedding, as ERM and KD do."""
+    """Learn one logit per class, as ERM and KD do. No student is written: it has no embeddings."""
 
     def __post_init__(self) -> None:
         """Check ranges; raises ValueError that names the field."""
@@ -159,18 +153,18 @@ class StudentSource:
             raise ValueError(f'backbone: {error}') from error
         check_ranges(self, (
             ('image_size', self.image_size >= 1, 'at least 1 [px]'),
-            ('dropout', 0 <= self.dropout < 1, 'a part of 1'),
+            ('dropout', 0 <= self.dropout < 1, 'a fraction in [0, 1)'),
             ('projector', self.projector in PROJECTORS, f'one of {", ".join(PROJECTORS)}'),
         ))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training: what is trained, how long, at which rate."""
+    """A stage of the training: what is trained, how long, at which rate."""
 
     train: str = 'all'
-    """all, backbone or projector (a closed-set head counts as one)."""
-    epochs: int = 10
+    """Weights that learn: all, backbone or projector (or the linear head of a closed set)."""
+    epochs: int = 10  # Passes over the training images.
     rate: float = 1e-3
     """Peak learning rate; it rises over the first tenth of the stage and falls along a cosine."""
 
@@ -179,17 +173,17 @@ class Stage:
 class Loss:
     """Weights of the loss terms, see learning/losses.py; a term of weight 0 is not computed."""
 
-    cls: float = 0.0
-    mse: float = 0.0
-    im_cst: float = 0.0
-    vlprox: float = 0.0
-    img_cos: float = 0.0
-    centred: float = 0.0
-    txt_cos: float = 0.0
-    kd: float = 0.0
-    caption: float = 0.0
-    keep: float = 0.0
-    stand_in: float = 0.0
+    cls: float = 0.0  # Cross-entropy of the true label.
+    mse: float = 0.0  # Squared distance to the teacher's embedding.
+    im_cst: float = 0.0  # Contrast with the teacher's embeddings (InfoNCE).
+    vlprox: float = 0.0  # Divergence from the teacher's scores of its k best labels.
+    img_cos: float = 0.0  # Cosine to the teacher's embedding.
+    centred: float = 0.0  # Cosine to the teacher's embedding, less the mean of the batch.
+    txt_cos: float = 0.0  # Cosine to the prototype of the true label.
+    kd: float = 0.0  # Divergence from the teacher's scores of all labels.
+    caption: float = 0.0  # Contrast with embeddings of captions (InfoNCE).
+    keep: float = 0.0  # Divergence from the scores of the backbone's own classifier.
+    stand_in: float = 0.0  # The same for features made up for images of each class.
 
     def __post_init__(self) -> None:
         """Check ranges; raises ValueError that names the field."""
@@ -198,45 +192,45 @@ class Loss:
 
     @property
     def weights(self) -> dict[str, float]:
-        """By name of a term, the weights above 0."""
+        """Term -> weight, for weights above 0."""
         return {name: weight for name, weight in vars(self).items() if weight}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One distillation."""
+    """The settings of one training."""
 
-    name: str = 'ood'
+    name: str = 'ood'  # Name of the run, part of the name of its folder.
     data: Data = Data()
     teacher: TeacherSource = TeacherSource()
     student: StudentSource = StudentSource()
     stages: tuple[Stage, ...] = (Stage(),)
     loss: Loss = Loss(cls=1.0, im_cst=1.0)
-    temperature: float = 0.07
+    temperature: float = 0.07  # Cosines are divided by it before a softmax.
     k: int = 5
-    """Labels that vlprox compares."""
+    """Number of the teacher's best labels that the loss term vlprox compares."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     views: int = 0
-    """Augmented views of each image the teacher sees too; 0: it sees the plain image only."""
+    """Augmented views of each image that the teacher embeds; 0: it embeds the plain image only."""
     optimizer: str = 'adamw'
-    """Any of timm's."""
-    weight_decay: float = 0.01
+    """Name of an optimizer of timm."""
+    weight_decay: float = 0.01  # Weight decay of the optimizer.
     average: float = 0.0
-    """Average the weights over this last part of each stage (after SWAD); 0: do not."""
+    """Average the weights over this last fraction of each stage (after SWAD); 0: no average."""
     batch: int = 64
     """Images per step, over all processes."""
-    seed: int = 0
+    seed: int = 0  # Seed of all random numbers.
     precision: str = '32-true'
-    """Of Lightning Fabric: 32-true, bf16-mixed, 16-mixed."""
-    device: str = 'auto'
+    """Precision of Lightning Fabric: 32-true, bf16-mixed or 16-mixed."""
+    device: str = 'auto'  # Device to train on: auto, cpu or cuda.
     workers: int = 1
     """Processes that load images."""
     resident: bool = False
-    """Of sources: decode all images once and keep them on the device, see resident.py."""
+    """Decode all images once and keep them on the device (only with sources), see resident.py."""
     out: Path = ROOT / 'runs'
-    """A folder <name>_seed<seed> is made in it."""
+    """Folder of all runs; each run makes a folder <name>_seed<seed> in it."""
     save_every: int = 100
-    """Steps between two points at which a run can go on."""
+    """Steps between two saved states, from which a stopped run can be resumed."""
 
     def __post_init__(self) -> None:
         """Check ranges, and that all goes together; raises ValueError that names the field."""
@@ -250,7 +244,7 @@ class Recipe:
             ('k', self.k >= 1, 'at least 1'),
             ('views', self.views >= 0, '0 or more'),
             ('weight_decay', 0 <= self.weight_decay < math.inf, '0 or more'),
-            ('average', 0 <= self.average <= 1, 'a part of 1'),
+            ('average', 0 <= self.average <= 1, 'a fraction in [0, 1]'),
             ('batch', self.batch >= 2, 'at least 2'),
             ('seed', self.seed >= 0, '0 or more'),
             ('precision', self.precision in PRECISIONS, f'one of {", ".join(PRECISIONS)}'),
@@ -261,7 +255,7 @@ class Recipe:
             ('loss', self.loss.weights, 'a weight above 0 for at least one term'),
             ('loss', not self.student.closed_set or self.loss.weights.keys() <= {'cls', 'kd'},
              'cls and kd alone with student.closed_set, which learns no embedding'),
-            ('data.hold_out', 0 < self.data.hold_out < 1, 'a part of 1'),
+            ('data.hold_out', 0 < self.data.hold_out < 1, 'a fraction in (0, 1)'),
         ))
         if self.data.sources:
             self._check_sources()

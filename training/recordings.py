@@ -1,5 +1,5 @@
 """
-Record a teacher's answers into one file, and put such a file into the caches of training.
+Record a teacher's answers in one file, and import such a file into the caches of training.
 
 python training/recordings.py record --teacher.model ViT-L-14 --teacher.pretrained openai \
     --images PHOTOS --prompts prompts.txt --licence 'CC BY 4.0, mine' --out answers.safetensors
@@ -7,9 +7,9 @@ python training/recordings.py import answers.safetensors --images PHOTOS
 python training/recordings.py from-npz images.npz texts.npz --identity ViT-L-14-quickgelu/openai \
     --image-size 224 --licence 'CC BY 4.0, mine' --out answers.safetensors
 
-After the import, training with the same teacher asks it for nothing that the file answers; an
-open_clip model is not even loaded. `record` goes through the caches, so that a command that was
-stopped goes on where it was. The format of the file stands in vl2v_ros/words/recording.py.
+After the import, training with the same teacher asks it only for what the file lacks; if it lacks
+nothing, an open_clip model is not even loaded. `record` uses the caches, so the same command
+resumes one that was stopped. vl2v_ros/words/recording.py describes the format of the file.
 """
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,11 +44,11 @@ def record(out: Path, licence: str, teacher: TeacherSource = TeacherSource(),
     Ask a teacher, and write its answers.
 
     :param out: the recording to write (*.safetensors).
-    :param licence: of the answers, and who made them.
+    :param licence: licence of the answers, and who made them.
     :param images: folder of images, at any depth; they are resized as on the robot.
-    :param prompts: text file with a prompt per line, or with prompt, tab and the plain name of
-        what it is about.
-    :param device: as in a recipe.
+    :param prompts: text file with a prompt per line; after a tab, the plain name of the thing
+        that the prompt is about may follow.
+    :param device: device that runs the teacher: auto, cpu or cuda.
     :param batch: images per query.
     :param workers: processes that read images.
     """
@@ -79,17 +79,19 @@ def from_npz(tables: Files, out: Path, identity: str, licence: str, image_size: 
     """
     Make a recording of tables (*.npz) of answers that were computed elsewhere.
 
-    Each has `embeddings` (N, D), and either `prompts` (N,), with or without `names` (N,), or
-    `files` (N,), the images they were computed from. Only such images help: the answers are
-    found by the content of the files, which must look as the teacher was shown them.
+    Each table has `embeddings` (N, D), and either `prompts` (N,), with or without `names` (N,), or
+    `files` (N,), the images that were embedded. Training finds an answer by the content of its
+    image file, so the files must be those that the teacher has embedded.
 
-    :param tables: one or several.
+    :param tables: one or several tables (*.npz).
     :param out: the recording to write (*.safetensors).
-    :param identity: the teacher's, as `record` would write it, such as ViT-L-14-quickgelu/openai.
-    :param licence: of the answers, and who made them.
-    :param image_size: side of the images the teacher was shown [px]; not needed without images.
-    :param root: folder that `files` start from; by default that of their table.
-    :param without: leave out files that begin so, such as images/blurred.
+    :param identity: identity of the teacher, as `record` would write it, such as
+        ViT-L-14-quickgelu/openai.
+    :param licence: licence of the answers, and who made them.
+    :param image_size: side of the images that the teacher embedded [px]; not needed without
+        images.
+    :param root: folder that `files` are relative to; by default that of their table.
+    :param without: leave out files whose path starts with one of these, such as images/blurred.
     """
     prompts: list[str] = []
     names: list[str] = []
@@ -120,11 +122,11 @@ def from_npz(tables: Files, out: Path, identity: str, licence: str, image_size: 
 
 def import_files(files: Files, images: Path | None = None, teacher: str = '') -> None:
     """
-    Put recordings into the caches of training; what is there already stays.
+    Import recordings into the caches of training; answers that are cached already stay.
 
     :param files: recordings (*.safetensors).
-    :param images: a folder of which to say how many images, at any depth, have an answer.
-    :param teacher: identity that is expected; by default any.
+    :param images: folder of images, at any depth: print how many of them have an answer.
+    :param teacher: expected identity of the teacher; by default any.
     """
     if not files:
         raise ValueError('expected at least one recording (*.safetensors), got none')

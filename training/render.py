@@ -2,6 +2,8 @@
 Render labelled images of textured meshes: `single` (one object each) and `clutter` (heaps).
 
 python training/render.py --meshes MESHES --out DATASET
+
+The same command resumes a dataset that was stopped.
 """
 import argparse
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +31,7 @@ from training.rendering.meshes import find_meshes, Mesh  # noqa: E402
 from training.rendering.scene import why_unusable  # noqa: E402
 from training.rendering.single import SingleScene  # noqa: E402
 
-CHUNK = 20  # pictures per domain between two points at which a run can go on
+CHUNK = 20  # pictures of an object per domain that are rendered as one piece of work
 QUALITY = 92  # of JPEG files
 
 
@@ -214,23 +216,27 @@ def check_graphics() -> None:
 
 
 def main() -> None:
-    """Render a dataset, or go on with one."""
+    """Render a dataset, or resume one."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--meshes', type=Path, required=True, help='folder of <class>/*.obj')
-    parser.add_argument('--out', type=Path, required=True, help='folder of the dataset')
+    parser.add_argument('--meshes', type=Path, required=True,
+                        help='folder of meshes, <class>/*.obj')
+    parser.add_argument('--out', type=Path, required=True, help='folder of the dataset to write')
     parser.add_argument('--count', type=int, default=20,
                         help='single images per object and domain')
     parser.add_argument('--heaps', type=int, default=4, help='heaps per domain, two images each')
-    parser.add_argument('--domains', nargs='+', choices=DOMAINS, default=list(DOMAINS))
-    parser.add_argument('--objects', nargs='+', help='only these classes')
-    parser.add_argument('--split', type=Path, metavar='FILE', help='only the classes of an object '
-                        'split; every other heap is of its id classes alone')
+    parser.add_argument('--domains', nargs='+', choices=DOMAINS, default=list(DOMAINS),
+                        help='domains to render; by default all')
+    parser.add_argument('--objects', nargs='+', help='classes to render; by default all')
+    parser.add_argument('--split', type=Path, metavar='FILE', help='render only the classes of '
+                        'this object split; every other heap has its id classes alone')
     parser.add_argument('--size', type=int, default=224, help='side of single images [px]')
-    parser.add_argument('--seed', type=int, default=0, help='same seed, same pixels')
-    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes')
+    parser.add_argument('--seed', type=int, default=0,
+                        help='seed of all random numbers; the same seed gives the same pixels')
+    parser.add_argument('--workers', type=int, default=os.cpu_count(),
+                        help='number of processes; by default one per core')
     parser.add_argument('--shards', type=int, default=0, metavar='N',
-                        help='also write WebDataset shards of N images')
+                        help='also write WebDataset shards of N images each')
     options = parser.parse_args()
     settings = Settings(options.seed, options.size, domains=tuple(options.domains))
     try:

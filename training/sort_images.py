@@ -1,13 +1,13 @@
 """
-Sort images by what a teacher calls them, by its recorded answers: images without names get some.
+Sort images without names into folders, by the names that a teacher's recorded answers give them.
 
 python training/sort_images.py photos/clip_vit_b32.safetensors --images photos/recorded \
     --names config/names/coco.yaml --without cifar products --out photos/sorted
 
-Writes <out>/<domain>/<name>/*, the domain being the folder below --images that an image lies in.
-Each image goes to the name whose prompt has the highest cosine to it; names that get few images,
-or all of them in one domain, are left out. So the names are the teacher's opinion, and a student
-is measured by how often it shares it.
+Writes <out>/<domain>/<name>/*; the domain is the folder of the image below --images. Each image
+gets the name whose prompt has the highest cosine to it. Names with few images, or with images of
+one domain only, are left out. The names are the teacher's opinion: the accuracy of a student on
+them says how often it agrees with the teacher.
 """
 from collections import Counter
 from collections.abc import Sequence
@@ -33,13 +33,14 @@ def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, na
     Copy images into folders of domains and names.
 
     :param answers: the recording (*.safetensors).
-    :param images: folder of folders with images; those without an answer are left out.
-    :param names: YAML list of names, whose prompts the recording knows.
-    :param out: the folder to make.
-    :param template: of the prompts.
-    :param least: images that a name needs, over all domains.
-    :param domains: in which a name needs images; 2, so that each domain can be left out.
-    :param without: domains that are left out.
+    :param images: folder of folders with images; images without an answer are left out.
+    :param names: YAML list of names; the recording must have their prompts.
+    :param out: the folder to write; it must not exist.
+    :param template: template of the prompts.
+    :param least: number of images that a name needs, over all domains.
+    :param domains: number of domains in which a name needs images; with 2, each domain can be left
+        out of a training.
+    :param without: domains to leave out.
     :return: name -> number of images, most first.
     :raises ValueError: for a folder that is there already, a prompt that is not known, or images
         of which none has an answer.

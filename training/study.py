@@ -1,11 +1,11 @@
 """
-Run a study: recipes side by side, each with several seeds, and the table of their results.
+Run a study: train several recipes with several seeds each, and write the table of results.
 
 python training/study.py config/studies/ood_ablation.yaml --jobs 2
 
-Each run is one of distill.py's, in a process of its own; a study that was stopped goes on with the
-runs that are missing. The table goes into docs/results.md, below the heading of the study's name,
-what it was made of into docs/results/<study>.json.
+Each run is a process of distill.py. The same command resumes a study that was stopped: it does
+only the runs that are missing. The table goes into docs/results.md, below the heading with the
+study's name; the numbers behind it go into docs/results/<study>.json.
 """
 from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed, ThreadPoolExecutor
@@ -40,18 +40,17 @@ Result = Mapping[str, object]
 @dataclass(frozen=True)
 class Study:
     """
-    What is compared.
+    A comparison of recipes.
 
-    base: the recipe that all runs change, a path from the repository's root.
-    common: what all runs change of it, as in a recipe's file.
-    arms: name -> what this one changes, too.
-    columns: of the table: title -> where in result.json it stands, as [table, row, column],
+    base: path of the recipe that all runs change, from the repository's root.
+    common: changes that all runs make, as in a recipe file.
+    arms: name -> the changes that only this arm makes.
+    columns: column of the table -> its place in result.json: [table, row, column],
     [figures, name] or [photos, set, figure].
-    leave_out: domains, each of which is left out once, or several joined by +, left out together;
-    these are the columns then.
-    always: domains that are trained on all the same.
-    photos: sets of photos that each student names too, as naming.py does.
-    plot: what some arms differ by -> arm -> its number; columns are drawn over it.
+    leave_out: domains to leave out, one per run, or several joined by +; each is a column.
+    always: domains that are trained on in all runs.
+    photos: sets of photos that each student names, as in naming.py.
+    plot: title of a plot -> arm -> its number on the horizontal axis.
     """
 
     name: str
@@ -78,21 +77,23 @@ class Run:
 
 @dataclass(frozen=True)
 class Options:
-    """What is to be done."""
+    """The study to run, and where its results go."""
 
     study: tyro.conf.Positional[Path]
-    """File of the study, of config/studies."""
+    """File of the study, see config/studies."""
     jobs: int = 1
-    """Runs at a time; each gets its part of the cores."""
+    """Number of runs at the same time; they share the cores."""
     out: Path = ROOT / 'runs/studies'
+    """Folder of the runs."""
     results: Path = ROOT / 'docs/results.md'
     """Page with the marks <!-- STUDY --> and <!-- end of STUDY -->; JSON and plots go into the
     folders results and images beside it."""
     device: str = 'auto'
+    """Device to train on: auto, cpu or cuda."""
     sets: Path = ROOT / 'config/photo_sets.yaml'
-    """Sets of photos, see there."""
+    """File of the sets of photos."""
     data: Path = ROOT
-    """The folder that their images lie below."""
+    """Folder that holds the images of the sets of photos."""
 
 
 def read_study(path: Path) -> Study:

@@ -71,7 +71,7 @@ def test_what_is_no_recipe_is_named(tmp_path: Path, text: str, message: str) -> 
     ('stages: [{rate: .inf}]', 'stages: expected'), ('stages: [{rate: .nan}]', 'stages: expected'),
     ('temperature: 0', 'temperature: expected a positive number, got 0.0'),
     ('temperature: .nan', 'temperature: expected'), ('k: 0', 'k: expected at least 1'),
-    ('views: -1', 'views: expected'), ('average: 1.5', 'average: expected a part of 1, got 1.5'),
+    ('views: -1', 'views: expected'), ('average: 1.5', 'average: expected a fraction'),
     ('batch: 1', 'batch: expected at least 2'), ('workers: -1', 'workers: expected'),
     ('save_every: 0', 'save_every: expected'), ('seed: -1', 'seed: expected'),
     ('weight_decay: -1', 'weight_decay: expected'), ('name: a/b', 'name: expected'),

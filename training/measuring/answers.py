@@ -20,16 +20,16 @@ ALIGNED = (2, 3, 5)  # k of M_vlalign, as in the paper
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher(Command):
-    """Compare with a teacher's recorded answers."""
+    """Compare the student with a teacher's recorded answers."""
 
     recording: Path
-    """The recording with the teacher's answers to images."""
+    """Recording with the teacher's answers to images."""
     images: tuple[Path, ...]
-    """Folders of images; each gives a row of the table. A {} in the path of the checkpoint stands
-    for the folder's name, if each was left out of a training in turn."""
+    """Folders of images; each is a row of the table. If each folder has a student that was trained
+    without it, {} in --checkpoint is replaced by the folder's name."""
     together: bool = False
-    """The student was trained on none of the folders; else, on all but the one that is measured.
-    The mean that is taken off is of the answers that were trained on."""
+    """The student was trained on none of the folders; else on all but the one that is measured.
+    Embeddings are centred by the mean answer to the images that were trained on."""
 
 
 def teacher(command: Teacher) -> dict[str, Any]:

@@ -44,19 +44,18 @@ class PhotoSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Sets(Command):
-    """Which photos are measured."""
+    """The photos to measure the student on."""
 
     sets: Path = ROOT / 'config/photo_sets.yaml'
-    """The sets of photos; see there."""
+    """File of the sets of photos."""
     data: Path = Path()
-    """The folder that the sets' images lie below."""
+    """Folder that holds the images of the sets."""
     photos: Path | None = None
-    """Measure these instead of the sets: a folder with photos, at any depth."""
+    """Folder with photos, at any depth, to use instead of the sets."""
     names: Path | None = None
-    """What --photos show: a YAML file that maps their folders to names; by default the folders'
-    own names."""
+    """YAML file that maps the folders of --photos to names; by default the folders' own names."""
     only: tuple[str, ...] = ()
-    """The names of the sets that are measured, in this order; by default all."""
+    """Names of the sets to use, in this order; by default all."""
 
 
 @dataclass(frozen=True, eq=False)

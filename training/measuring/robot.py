@@ -18,16 +18,16 @@ FIVE = 5  # nearest names
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """What is measured, and how."""
+    """The student to measure, and where its results go."""
 
     checkpoint: Path
-    """The student, as distill.py wrote it, and beside it the recording of its text tower."""
+    """The student (*.safetensors), as distill.py writes it; its recording lies beside it."""
     out: Path
-    """The folder for result.json."""
+    """Folder for result.json."""
     templates: tuple[str, ...] = ()
-    """What a name is asked by, such as 'a photo of {a} {label}'; by default the student's own."""
+    """Templates of the prompts, such as 'a photo of {a} {label}'; by default the student's own."""
     device: str = 'cpu'
-    """What the student runs on: cpu, cuda or auto, as on the robot."""
+    """Device that runs the student, as on the robot: cpu, cuda or auto."""
 
 
 class Robot:

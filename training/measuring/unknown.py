@@ -12,22 +12,23 @@ from vl2v_ros.model import checkpoint
 
 @dataclass(frozen=True, kw_only=True)
 class Unknown(Sets):
-    """Tell photos of what is not in the list, for lists of several lengths."""
+    """Measure how well photos are found unknown whose names are not in the list."""
 
     calibrate: bool = False
-    """Write the threshold of the best cosine, and the temperature, into the checkpoint."""
+    """Write unknown threshold and temperature into the checkpoint."""
     keep: float = 0.925
-    """The part of the known photos that a threshold lets pass, at the length of --at."""
+    """Fraction of the known photos that the threshold must not call unknown, at length --at."""
     lengths: tuple[int, ...] = (10, 50, 300)
-    """Numbers of names in a list; a list of all names that are known is measured, too."""
+    """Numbers of names in a list; a list of all known names is measured as well."""
     at: int = 300
-    """The length of lists that threshold and temperature are chosen for."""
+    """Length of the lists that threshold and temperature are chosen for."""
     synonym: float = 0.9
-    """Names whose prototypes have this cosine count as one thing: they are left out together."""
+    """Names whose prototypes have at least this cosine count as synonyms: they are left out of a
+    list together."""
     draws: int = 5
-    """How many lists of each length are drawn."""
+    """Number of lists of each length."""
     seed: int = 0
-    """Of the lists."""
+    """Seed of the random lists."""
 
 
 def unknown(command: Unknown) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """
-vl2v_classify: label images, folders, videos and bags with a list of your own, without ROS.
+vl2v_classify: label images, folders, videos and bags with your own labels, without ROS.
 
-An image named on the command line is explained: each label's similarity, and that of each of its
-prompts, so that one sees which sentence decided. Everything else gets a line per frame, or is
-written as a table (.csv), an annotated video (.mp4, .avi, ...) or a bag (.mcap, or a folder).
+For an image on the command line it prints the similarity of each label and of each of its prompts,
+which shows the sentence that decided. For other inputs it prints a line per frame. With --out it
+writes a table (.csv), an annotated video (.mp4, .avi, ...) or a bag (.mcap, or a folder) instead.
 """
 import argparse
 from collections.abc import Callable, Iterator, Sequence
@@ -58,27 +58,31 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='vl2v_classify', description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add('input', nargs='*', type=Path, help='image, folder of images, video, *.mcap or bag folder')
+    add('input', nargs='*', type=Path,
+        help='image, folder of images, video, bag file (*.mcap, *.db3) or bag folder')
     labels = parser.add_mutually_exclusive_group()
-    labels.add_argument('--labels', help='separated by commas: "mug, banana, apple"')
-    labels.add_argument('--vocabulary', help='*.yaml file; by default everyday things')
-    add('--checkpoint', type=Path, help='student, *.safetensors; by default the one that ships')
-    add('--known', nargs='?', const='', metavar='WORD', help='list the names that the checkpoint '
-        'knows without a network, or those near to a word, and do nothing else')
-    add('--device', default='auto', help='auto (CUDA, else CPU), cpu, cuda or cuda:N')
-    add('--top-k', type=_number(int, 1, 1000), default=5, help='labels per picture')
-    add('--unknown-threshold', type=_number(float, -1, 1),
-        help="cosine below which a picture is unknown; by default the checkpoint's")
-    add('--score-threshold', type=_number(float, 0, 1), default=0.0,
-        help='labels with a lower score are left out of the classification in a bag')
-    add('--topic', action='append', default=[],
-        help='of a bag, can be given several times; by default all topics of images')
-    add('--out', type=Path, help=f'file to write: {", ".join(outputs.ENDINGS)}; without an '
-        'ending the folder of a new bag; without --out a table is printed')
-    add('--rate', type=_number(float, 0.01, 1000),
-        help="of a video that is written [Hz]; by default the input's, "
-        f'{STILL_RATE:g} for still images')
-    add('--plot', type=Path, help=f'PNG that shows why, of at most {MOST_IMAGES} images')
+    labels.add_argument('--labels', help='labels separated by commas: "mug, banana, apple"')
+    labels.add_argument('--vocabulary', help='vocabulary file, *.yaml; by default everyday things')
+    add('--checkpoint', type=Path,
+        help='student to run, *.safetensors; by default the one in the package')
+    add('--known', nargs='?', const='', metavar='WORD', help='only list the names that the '
+        'checkpoint knows without a network: all of them, or those near WORD')
+    add('--device', default='auto',
+        help='device that runs the student: auto (CUDA if present, else CPU), cpu, cuda or cuda:N')
+    add('--top-k', type=_number(int, 1, 1000), default=5,
+        help='number of labels per picture (default: %(default)s)')
+    add('--unknown-threshold', type=_number(float, -1, 1), help='cosine similarity below which a '
+        'picture is unknown; by default the value stored in the checkpoint')
+    add('--score-threshold', type=_number(float, 0, 1), default=0.0, help='score below which a '
+        'label is left out of the classification in a bag (default: %(default)s)')
+    add('--topic', action='append', default=[], help='image topic of a bag to read, may be given '
+        'several times; by default all image topics')
+    add('--out', type=Path, help=f'file to write: {", ".join(outputs.ENDINGS)}; a name without an '
+        'ending makes the folder of a new bag; without --out the labels are printed')
+    add('--rate', type=_number(float, 0.01, 1000), help='frame rate of the video to write [Hz]; '
+        f'by default the rate of the input, {STILL_RATE:g} for still images')
+    add('--plot', type=Path, help='PNG to write: similarities of labels and prompts, for at most '
+        f'{MOST_IMAGES} images')
     options = parser.parse_args(arguments)
     if options.known is None and not options.input:
         parser.error('expected an image, a folder of images, a video or a bag as input, got none')

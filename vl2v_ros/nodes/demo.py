@@ -1,8 +1,8 @@
 """
-vl2v_demo: the classifier and a camera as two processes, without `ros2 launch`.
+vl2v_demo: run the classifier and a camera as two processes, without `ros2 launch`.
 
-It prints the labels as they come, changes the vocabulary half way through the service, and saves
-what a viewer of ~/overlay would have seen, and one page of pictures with their labels.
+It prints the labels as they arrive, and changes the vocabulary by the service after half of the
+time. It saves ~/overlay as a video, a picture per vocabulary, and a page of labelled pictures.
 """
 import argparse
 from collections.abc import Callable, Iterator, Sequence
@@ -214,21 +214,22 @@ def main() -> None:
     share = Path(get_package_share_directory('vl2v_ros'))
     parser = argparse.ArgumentParser(prog='vl2v_demo', description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', type=Path, default=Path('demo'), help='folder for what it makes')
-    parser.add_argument('--seconds', type=float, default=16, help='how long it labels')
-    parser.add_argument('--rate', type=float, default=RATE, help='frames per second [Hz]')
+    parser.add_argument('--out', type=Path, default=Path('demo'), help='folder to write into')
+    parser.add_argument('--seconds', type=float, default=16, help='duration of the demo [s]')
+    parser.add_argument('--rate', type=float, default=RATE,
+                        help='frames published per second [Hz]')
     parser.add_argument('--source', default=share / 'data/photos_sample/sequence.mp4',
-                        help='folder of images, video file or webcam (0); by default photos from '
-                        'shops')
+                        help='images to label: a folder, a video file or a webcam (0); by default '
+                        'a video of photos from shops')
     parser.add_argument('--checkpoint', type=Path, default=share / 'models/student.safetensors',
-                        help='by default the student that ships')
+                        help='student to run, *.safetensors; by default the one in the package')
     parser.add_argument('--vocabulary', default=share / 'config/vocabularies/everyday.yaml',
-                        help='labels of the first half, or a *.yaml file')
-    parser.add_argument('--then', default=OTHER_LABELS, help='labels of the second half')
+                        help='labels of the first half, separated by commas, or a *.yaml file')
+    parser.add_argument('--then', default=OTHER_LABELS,
+                        help='labels of the second half, separated by commas')
     parser.add_argument('--unknown-threshold', type=float, default=0.0,
-                        help='cosine below which a frame is unknown. By default none is: kinds of '
-                        'things are less like a photo than names are, so one threshold does not '
-                        'fit both lists')
+                        help='cosine similarity below which a frame is unknown; by default 0, so '
+                        'none is: the two vocabularies would need different thresholds')
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     os.environ.update(environment())  # for the two nodes, and for what this process receives

@@ -40,8 +40,8 @@ def profile_path(program: str, args: list[str], description: str | None) -> Path
     """Return where the command line wants a profile; exit with 2 if that cannot be."""
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument('--profile', metavar='FILE.json', default='',
-                        help='measure where the time of a frame goes, and write it every 10 s and '
-                        'at the end; at the end also as a picture, FILE.png')
+                        help='measure the time of each step of a frame; write it every 10 s and '
+                        'at the end, and at the end draw it as FILE.png')
     options = parser.parse_args(remove_ros_args(args)[1:])
     path = Path(options.profile).expanduser()
     if options.profile and (path.suffix != '.json' or not path.parent.is_dir()):

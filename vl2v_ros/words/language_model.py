@@ -34,25 +34,17 @@ _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udf
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """
-    Whom to ask, what, and for how long.
-
-    endpoint: base address, such as https://api.openai.com/v1 or http://localhost:11434/v1.
-    model: its name there.
-    question: what is asked, with {cls} in the label's place.
-    key_variable: name of the environment variable with the key; none is sent if that is not set.
-    timeout: of one attempt [s].
-    retries: further attempts after 408, 409, 429, 5xx and broken connections.
-    concurrency: labels asked for at the same time.
-    """
+    """The language model to ask, and how."""
 
     endpoint: str
-    model: str
-    question: str = QUESTION
+    """Base URL, such as https://api.openai.com/v1 or http://localhost:11434/v1."""
+    model: str  # Name of the model at the endpoint.
+    question: str = QUESTION  # Question to ask; {cls} is replaced by the label.
     key_variable: str = KEY_VARIABLE
-    timeout: float = 30.0
-    retries: int = 3
-    concurrency: int = 4
+    """Name of the environment variable that holds the key; no key is sent if it is not set."""
+    timeout: float = 30.0  # Time limit of one attempt [s].
+    retries: int = 3  # Further attempts after 408, 409, 429, 5xx and broken connections.
+    concurrency: int = 4  # Number of labels that are asked for at the same time.
 
     def __post_init__(self) -> None:
         """Raise ValueError for settings that cannot work."""
