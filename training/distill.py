@@ -179,7 +179,7 @@ def learn(recipe: Recipe, fabric: Fabric, trainee: Trainee, teacher: Teacher, ba
 def finish(recipe: Recipe, trainee: Trainee, queries: Queries, result: dict[str, object],
            folder: Path) -> None:
     """Write the student and the results; the state of the run goes."""
-    print(f'asked of the teacher: {queries}')
+    print(f'queries to the teacher: {queries}')
     result['queries'] = queries.plain()
     if not recipe.student.closed_set:
         # In half precision: half the file, and what a GPU computes in anyway.
@@ -251,9 +251,9 @@ def main() -> None:
     except (ValueError, trainer.Stopped) as error:
         sys.exit(f'distill: {error}')
     except OSError as error:
-        sys.exit(f'distill: stopped: {error}; what was saved is whole: the same command goes on')
+        sys.exit(f'distill: stopped: {error}; the same command resumes the run')
     except KeyboardInterrupt:
-        sys.exit('distill: interrupted; what was saved is whole: the same command goes on')
+        sys.exit('distill: interrupted; the same command resumes the run')
     if fabric.is_global_zero:
         if 'table' in result:
             show(result)

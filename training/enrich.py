@@ -73,14 +73,14 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f'enrich: {error}')
     except KeyboardInterrupt:
-        sys.exit('enrich: interrupted; what was answered is kept: the same command goes on')
+        sys.exit('enrich: interrupted; the answers so far are cached: the same command resumes it')
     print(f'{options.out}: {len(answers.descriptions)} descriptions found, '
           f'{len(entries) - len(missing)} there before')
     for label, reason in answers.failures.items():
         print(f'failed: {label}: {reason}', file=sys.stderr)
     if answers.failures:
-        sys.exit(f'enrich: no description of {len(answers.failures)} labels, which the file has '
-                 'without one; the same command asks for them again')
+        sys.exit(f'enrich: {len(answers.failures)} labels have no description; the same command '
+                 'asks for them again')
 
 
 if __name__ == '__main__':

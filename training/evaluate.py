@@ -74,7 +74,7 @@ def run(options: Options) -> dict[str, Any]:
     """Evaluate a checkpoint and write the results; raises ValueError for what does not fit it."""
     done = options.out / 'result.json'
     if done.is_file() and 'checkpoint' not in json.loads(done.read_text()):
-        raise ValueError(f'{done} is of a training; choose another --out')
+        raise ValueError(f'{done} is the result of a training; choose another --out')
     student = checkpoint.load(options.checkpoint)
     runtime = create(student, 'cpu') if options.as_robot else None
     if runtime:

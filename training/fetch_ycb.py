@@ -96,7 +96,7 @@ def main() -> int:
     for name, why in failed.items():
         print(f'failed: {name}: {why}', file=sys.stderr)
     if stopped:
-        print(f'stopped: {stopped}\nWhat is there is whole; the same command goes on.',
+        print(f'stopped: {stopped}\nThe same command resumes the download.',
               file=sys.stderr)
     return 1 if failed or stopped else 0
 
@@ -110,12 +110,12 @@ def fetch_all(options: argparse.Namespace, failed: dict[str, str]) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise Stop(f'another run is at work in {out}') from None
+        raise Stop(f'another download is writing into {out}; wait for its end') from None
     path = out / 'checksums.json'
     try:
         sums = json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:
-        raise Stop(f'{path} is not JSON ({error}); mend or remove it') from error
+        raise Stop(f'{path} is not JSON ({error}); repair or remove it') from error
     if not (out / 'credit.json').exists():
         write_json(out / 'credit.json', CREDIT)
     for name in tqdm(dict.fromkeys(options.objects), unit='object', disable=None):
@@ -145,7 +145,7 @@ def state(folder: Path, entry: Mapping[str, Any] | None) -> str:
              if not (folder / file).is_file() or sha256(folder / file) != digest]
     if wrong:
         tqdm.write(f'{folder.name}: {", ".join(wrong)} is missing or has another sha256 than when '
-                   'it was downloaded; fetched again')
+                   'it was downloaded; it is downloaded again')
     return 'to fetch' if wrong else 'already there'
 
 
@@ -235,7 +235,7 @@ def get(url: str, path: Path) -> Message:
         elif not headers.get('Content-Range', '').startswith(f'bytes {have}-') or (
                 tag and headers.get('ETag', tag) != tag):
             path.unlink()
-            raise ConnectionError('the server sent another part than asked for')
+            raise ConnectionError('the server sent a wrong part of the file')
         total = have + int(headers['Content-Length']) if headers['Content-Length'] else None
         with path.open('ab' if have else 'wb', buffering=0) as file, tqdm(
                 total=total, initial=have, desc=path.stem, unit='B', unit_scale=True,

@@ -111,8 +111,9 @@ def run(name: str, parameters: Sequence[nn.Parameter], rate: float, steps: int, 
                 group['lr'] = rate_at(rate, step, steps)
             loss = loss_at(step)
             if not torch.isfinite(loss):
-                raise ValueError(f'{name}: the loss is {loss.item()} at step {step + 1}; lower '
-                                 f'the rate. The last good point is kept in {state_path}')
+                raise ValueError(f'{name}: expected a finite loss, got {loss.item()} at step '
+                                 f'{step + 1}; lower the rate. The last good state is kept in '
+                                 f'{state_path}')
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -261,8 +262,8 @@ def main() -> None:
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f'pretrain_teacher: {error}')
     except KeyboardInterrupt:
-        sys.exit('pretrain_teacher: interrupted; the same command goes on from the point that was '
-                 'saved last')
+        sys.exit('pretrain_teacher: interrupted; the same command resumes from the last saved '
+                 'state')
     with torch.no_grad():
         model.logit_scale.fill_(np.log(IMAGE_SCALE))
     with replacing(options.out) as temporary:

@@ -71,7 +71,7 @@ def record(out: Path, licence: str, teacher: TeacherSource = TeacherSource(),
                           workers=workers, queries=queries)[:, 0]
     write(Recording(source.identity, source.image_size if files else 0, licence, tuple(said),
                     tuple(said.values()), half(texts.rows), digests_of(files), half(rows)), out)
-    print(f'asked of the teacher: {queries}')
+    print(f'queries to the teacher: {queries}')
 
 
 def from_npz(tables: Files, out: Path, identity: str, licence: str, image_size: int = 0,
@@ -219,7 +219,8 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f'recordings: {error}')
     except KeyboardInterrupt:
-        sys.exit('recordings: interrupted; what was answered is kept: the same command goes on')
+        sys.exit('recordings: interrupted; the answers so far are cached: the same command '
+                 'resumes it')
 
 
 if __name__ == '__main__':

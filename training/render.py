@@ -201,7 +201,7 @@ def check_settings(settings: Settings, out: Path) -> None:
         changed = [f'{name} {found.get(name)} instead of {wanted[name]}' for name in wanted
                    if found.get(name) != wanted[name]]
         if changed:
-            raise ValueError(f'{out} holds pictures made with {", ".join(changed)}; '
+            raise ValueError(f'{out} holds pictures that were made with {", ".join(changed)}; '
                              'choose another folder or the same settings')
     dataset_files.write(path, json.dumps(wanted).encode())
 
@@ -211,8 +211,9 @@ def check_graphics() -> None:
     try:
         mujoco.GLContext(16, 16).free()
     except Exception as error:  # noqa: BLE001 each platform has its own
-        raise ValueError(f'no OpenGL without a screen ({error}): apt-get install -y libegl1 '
-                         'libgl1 libgl1-mesa-dri, or libosmesa6 and MUJOCO_GL=osmesa') from error
+        raise ValueError(f'expected OpenGL without a screen, found none ({error}); apt-get '
+                         'install -y libegl1 libgl1 libgl1-mesa-dri, or install libosmesa6 and '
+                         'set MUJOCO_GL=osmesa') from error
 
 
 def main() -> None:
@@ -263,7 +264,7 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f'render: {error}')
     except OSError as error:
-        sys.exit(f'render: stopped: {error}; what was written is whole, run it again to go on')
+        sys.exit(f'render: stopped: {error}; the same command resumes the dataset')
     print(f'{sum(card["counts"].values())} images in {options.out}')
     for name, reason in outcome.skipped.items():
         print(f'skipped {name}: {reason}')

@@ -46,7 +46,7 @@ def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, na
         of which none has an answer.
     """
     if out.exists():
-        raise ValueError(f'--out: expected a new folder, but {out} is there; delete it or choose '
+        raise ValueError(f'--out: expected a new folder, but {out} exists; delete it or choose '
                          'another')
     found, words = recording.read(answers), read_classes(names)
     prototypes = prompt_rows(found, words, template)
@@ -56,8 +56,8 @@ def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, na
     known = {file: rows[digest] for file, digest in zip(files, file_digests(files), strict=True)
              if digest in rows}
     if not known:
-        raise ValueError(f'--images: expected some that {answers} has an answer to, found none in '
-                         f'{images}; answers are found by the content of files')
+        raise ValueError(f'--images: expected images with an answer in {answers}, found none in '
+                         f'{images}; answers are found by the content of the files')
     best = (np.array(list(known.values()), np.float32) @ prototypes.T).argmax(1)
     called = {file.relative_to(images): words[number]
               for file, number in zip(known, best, strict=True)}
@@ -67,8 +67,8 @@ def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, na
             if count >= least and spread[name] >= domains}
     if not used:
         most = ', '.join(f'{name} ({count})' for name, count in counts.most_common(3))
-        raise ValueError(f'--least: no name has {least} images, in {domains} domains; most have '
-                         f'{most}')
+        raise ValueError(f'--least: expected a name with {least} images in {domains} domains, '
+                         f'found none; the names with most images are {most}')
     partial = out.with_name(f'{out.name}.part')
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was stopped
     for file, name in called.items():

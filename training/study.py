@@ -274,9 +274,9 @@ def main() -> None:
                 bar.update()
         print(write(study, options, runs))
     except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f'study: {error}; what is done is kept: the same command goes on')
+        sys.exit(f'study: {error}; the same command resumes the study')
     except KeyboardInterrupt:
-        sys.exit('study: interrupted; what is done is kept: the same command goes on')
+        sys.exit('study: interrupted; the same command resumes the study')
 
 
 if __name__ == '__main__':

@@ -55,7 +55,7 @@ class SqliteTable:
                     if row is not None:
                         found[key] = row
         except (OSError, sqlite3.Error) as error:
-            logger.warning('%s %s is not used: %s; delete it if it is damaged', self._what,
+            logger.warning('%s %s cannot be read: %s; delete it if it is damaged', self._what,
                            self._path, error)
         return found
 
@@ -65,4 +65,4 @@ class SqliteTable:
             with self._open() as connection, connection:
                 connection.executemany(self._insert, rows)
         except (OSError, sqlite3.Error) as error:
-            logger.warning('%s %s is not written: %s', self._what, self._path, error)
+            logger.warning('%s %s cannot be written: %s', self._what, self._path, error)

@@ -80,4 +80,4 @@ def test_a_profile_that_cannot_be_written_is_refused_at_once(ros: Ros, tmp_path:
     node = ros.run(sys.executable, '-m', 'vl2v_ros.nodes.classifier_node', '--profile',
                    tmp_path / name)
     assert node.wait() == 2
-    assert 'expected a file that ends in .json, in a folder that is there' in node.output
+    assert 'expected a file that ends in .json, in a folder that exists' in node.output

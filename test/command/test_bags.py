@@ -114,7 +114,7 @@ def test_a_bag_of_images_that_are_none_is_refused(tmp_path: Path, changes: dict[
                                                   reason: str) -> None:
     path = image_bags.write(tmp_path / 'bag', [
         (FRONT, START, image_bags.raw(noise(0), START, **changes))])
-    with pytest.raises(ValueError, match='got 1 messages of which none can be read; the first: '
+    with pytest.raises(ValueError, match='got 1 messages that cannot be read; the first: '
                        ) as error:
         list(open_bag(path, (), print).pictures)
     assert reason in str(error.value)
@@ -134,7 +134,8 @@ def test_a_folder_that_lacks_its_metadata_is_refused_with_what_to_do(tmp_path: P
 def test_a_file_that_is_no_bag_is_refused(tmp_path: Path, ending: str, content: bytes) -> None:
     path = tmp_path / f'x{ending}'
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f'x{ending}: expected a bag of ROS 2, which is damaged'):
+    with pytest.raises(ValueError, match=f'x{ending}: expected a bag of ROS 2, got one '
+                                         'that is damaged'):
         open_bag(path, (), print)
 
 

@@ -97,7 +97,7 @@ def test_descriptions_without_effect_are_said_in_one_line(path: Path, tmp_path: 
     done = run(path, BANANA, '--vocabulary', tmp_path / 'words.yaml')
     assert done.returncode == 0
     line, = done.stderr.splitlines()
-    assert line.startswith('vl2v_classify: 2 of 2 labels do without a part of their prompts')
+    assert line.startswith('vl2v_classify: 2 of 2 labels lack a part of their prompts')
     assert line.endswith("used are 'a photo of a mug', 'a photo of an orange'")
     assert 'a photo of a mug\n' in done.stdout and 'handle' not in done.stdout
 

@@ -105,7 +105,7 @@ def test_captions_depend_on_the_draws_alone(shipped: list[Facts]) -> None:
 
 
 @pytest.mark.parametrize(('content', 'message'), [
-    ({}, 'has nothing on the class 025_mug; add an entry for it'),
+    ({}, 'expected an entry for the class 025_mug, found none; add one'),
     (['025_mug'], r"expected entries by class name, got \['025_mug'\]"),
     ({'025_mug': None}, 'expected the lists .*got None'),
     ({'025_mug': {**ENTRY, 'sounds': ['none']}}, r"expected the lists .*, got \[.*'sounds'"),

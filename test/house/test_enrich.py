@@ -87,7 +87,7 @@ def test_what_failed_is_named_and_the_rest_is_written(command: Command) -> None:
     assert not done
     assert 'failed: mug: expected a sentence' in said
     assert 'failed: cup: 400 unknown key ***' in said
-    assert 'no description of 2 labels' in said
+    assert '2 labels have no description' in said
     entries = parse(str(command.out)).entries
     assert entries == {'mug': Entry(), 'cup': Entry(), 'bowl': Entry((SAID.format('bowl'),))}
     assert command.run()[0]
@@ -111,7 +111,7 @@ def test_interrupted_it_goes_on_where_it_was(command: Command, number: int) -> N
     assert process.returncode != 0
     assert 'Traceback' not in said
     if number == signal.SIGINT:
-        assert 'interrupted; what was answered is kept' in said
+        assert 'interrupted; the answers so far are cached' in said
     assert parse(str(command.out)).entries == {'older': Entry()}
     asked = len(set(command.server.asked))
     command.server.reset()

@@ -306,7 +306,7 @@ def test_interrupted_run_goes_on_with_the_same_teacher_only(
     os.kill(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode not in (0, -signal.SIGINT) and 'Traceback' not in said, said
-    assert 'distill: ' in said and 'the same command goes on' in said
+    assert 'distill: ' in said and 'the same command resumes' in said
     assert not (folder / 'result.json').exists() and not list(folder.glob('.*'))
     saved = torch.load(folder / 'state.pt', weights_only=True)['progress']['step']
     assert 0 < saved < 120
@@ -331,7 +331,7 @@ def test_full_disk_stops_with_what_was_saved(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     done = command('--config', recipe, limit=300_000)  # smaller than the weights
     assert done.returncode == 1 and 'Traceback' not in done.stderr, done.stderr
-    assert 'distill: stopped: ' in done.stderr and 'the same command goes on' in done.stderr
+    assert 'distill: stopped: ' in done.stderr and 'the same command resumes' in done.stderr
     folder = tmp_path / 'runs/tiny_seed0'
     assert not list(folder.glob('.*')) and not (folder / 'result.json').exists()
     again(tmp_path)

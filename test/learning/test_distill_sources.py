@@ -179,7 +179,7 @@ def test_a_black_box_takes_its_recorded_prompts_along(tmp_path: Path, cache_dir:
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (('--data.shards',), 'data.sources: expected no data.shards'),
-    (('--batch', 2), 'batch: expected an image of each of 3 sources'),
+    (('--batch', 2), 'batch: expected at least one image of each of 3 sources'),
     (('--data.sources.1.teacher', 'known'), 'the caches have no answer of sha256:.*named'),
     (('--teacher.recording', 'none.safetensors'), 'recording: expected a file, found none at')])
 def test_what_does_not_fit_says_what_to_do(tmp_path: Path, arguments: tuple[object, ...],

@@ -65,10 +65,10 @@ def test_shares(parts: tuple[float, ...], batch: int, expected: list[int]) -> No
 
 def test_a_batch_smaller_than_its_sources_is_refused(recipe: Recipe, known: list[Known]) -> None:
     for batch in (2, 3):
-        with pytest.raises(ValueError, match='batch: expected an image of each of 4 sources in '
-                                             'it, got room for . by parts of 2'):
+        with pytest.raises(ValueError, match='batch: expected at least one image of each of 4 '
+                                             'sources, got a batch of . with the parts 2'):
             mixture_batches(Place(), replace(recipe, batch=batch), known, torch.eye(2, 4))
-    with pytest.raises(ValueError, match='batch: expected an image of each of 2 sources'):
+    with pytest.raises(ValueError, match='batch: expected at least one image of each of 2'):
         shares([100, 1], 10)
     with pytest.raises(ValueError, match='batch: expected a multiple of the 3 processes'):
         mixture_batches(Place(world_size=3), recipe, known, torch.eye(2, 4))

@@ -103,5 +103,5 @@ def test_a_class_without_words_is_named(folder: Path, tmp_path: Path) -> None:
     done = subprocess.run(command(folder, tmp_path / 'x.safetensors', '--captions',
                                   str(tmp_path / 'facts.yaml')), capture_output=True, text=True)
     assert done.returncode == 1
-    assert 'has nothing on the class blue ball' in done.stderr
+    assert 'expected an entry for the class blue ball' in done.stderr
     assert 'Traceback' not in done.stderr

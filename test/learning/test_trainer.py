@@ -334,7 +334,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
     recipe = replace(RECIPE, workers=1, save_every=100)
     assert run(data=data, out=tmp_path, recipe=recipe, at=5, number=number) == [1]
     assert (tmp_path / 'said0').read_text() == (
-        f'interrupted in stage 2 at step 2 of 6; saved in {tmp_path}: the same command goes on')
+        f'interrupted in stage 2 at step 2 of 6; saved in {tmp_path}: the same command resumes it')
     assert run(data=data, out=tmp_path, recipe=recipe) == [0]
     assert weights(tmp_path) == weights(whole)
 
@@ -367,7 +367,7 @@ def test_a_loader_that_dies_is_said(data: Path, tmp_path: Path, whole: Path) -> 
                        lambda: signal_loaders(signal.SIGKILL))
     # torch says "killed" or "exited unexpectedly", whichever it notices first.
     with pytest.raises(trainer.Stopped, match='stage 2, step .: a process that loads images ended'
-                                              '.*worker.*the same command goes on'):
+                                              '.*worker.*the same command resumes'):
         trainer.train(fabric, new_trainee(), recipe, batches, tmp_path)
     assert run(data=data, out=tmp_path, recipe=recipe) == [0]
     assert weights(tmp_path) == weights(whole)
@@ -390,7 +390,7 @@ def test_the_state_of_another_recipe_is_refused(data: Path, tmp_path: Path, whol
         learn(more, out, RECIPE)
     assert (out / trainer.STATE).read_bytes() == before
     (out / trainer.STATE).write_bytes(before[:len(before) // 2])
-    with pytest.raises(ValueError, match=r'state\.pt: damaged .*delete it to begin again'):
+    with pytest.raises(ValueError, match=r'state\.pt: damaged .*delete it to start again'):
         learn(data, out, RECIPE)
 
 
@@ -399,8 +399,9 @@ def test_the_state_of_another_recipe_is_refused(data: Path, tmp_path: Path, whol
 def test_a_loss_that_is_not_finite_stops_at_the_last_good_point(
         data: Path, tmp_path: Path, whole: Path) -> None:
     row = int(rows_of_epoch(12, 4, 0, 0)[2, 1])
-    with pytest.raises(trainer.Stopped, match='stage 1, step 3: the loss is not finite: im_cst; '
-                                              'the last good point is kept in .*Lower the rate'):
+    with pytest.raises(trainer.Stopped, match='step 3: expected a finite loss, got im_cst that is '
+                                              'not finite; the last good state is kept in '
+                                              '.*Lower the rate'):
         learn(data, tmp_path, RECIPE, broken=row)
     saved = state(tmp_path)
     assert (saved['progress']['stage'], saved['progress']['step']) == (0, 2)
@@ -477,7 +478,7 @@ def test_two_processes_stop_in_the_same_step(data: Path, tmp_path: Path) -> None
     arguments |= {'recipe': recipe, 'out': tmp_path / 'broken', 'broken': row}
     assert run(2, **arguments) == [1, 1]
     for rank in range(2):
-        assert 'stage 1, step 2: the loss is not finite: mse' in (
+        assert 'stage 1, step 2: expected a finite loss, got mse' in (
             tmp_path / 'broken' / f'said{rank}').read_text()
 
 

@@ -302,7 +302,7 @@ def test_another_teacher_than_the_checkpoints_is_refused(written: Path) -> None:
 def test_results_of_a_training_are_not_written_over(written: Path) -> None:
     (written / 'out').mkdir()
     (written / 'out/result.json').write_text('{"recipe": {}}')
-    with pytest.raises(ValueError, match='is of a training; choose another --out'):
+    with pytest.raises(ValueError, match='is the result of a training; choose another --out'):
         run(options_of(written))
     shutil.rmtree(written / 'out')
     for _ in range(2):  # its own are

@@ -273,4 +273,4 @@ def test_what_cannot_be_encoded_offline_is_left_out(
     assert 'ycb' not in numbers['vocabularies']
     assert any(reason.startswith("ycb: cannot encode label 'master chef can'")
                for reason in numbers['left_out'])
-    assert f'Left out: household, {DESCRIBED}: 181 of 181 labels do without' in said
+    assert f'Left out: household, {DESCRIBED}: 181 of 181 labels lack a part' in said

@@ -69,7 +69,7 @@ def jpeg(ros: Ros, process: Process) -> Camera:
 
 
 @pytest.mark.parametrize(('data', 'reason'), [
-    (b'', 'got 0 bytes that are none'),
+    (b'', 'got 0 bytes of another format'),
     (b'\xff\xd8\xff\xe0 no picture', 'expected a JPEG, PNG, TIFF or WebP image'),
     (encoded('.jpg')[:200], 'expected a'),
     (encoded('.jpg')[:-20], 'without an end mark'),
@@ -133,7 +133,7 @@ def test_a_bad_vocabulary_is_refused_with_a_reason_and_the_old_one_stays(
     reply = change(ros, **fields)
     assert not reply.success
     assert reason in reply.message
-    assert reply.message.endswith('the vocabulary stays as it was')
+    assert reply.message.endswith('the vocabulary is unchanged')
     assert tuple(reply.labels) == LABELS
     answer = camera.show()
     assert answer.labels == before.labels
@@ -174,7 +174,7 @@ def test_the_labels_whose_prompt_was_cut_are_named(ros: Ros) -> None:
     long = '\u860b\u679c' * 60  # each character is several tokens
     reply = change(ros, labels=['mug', long, 'cup'], descriptions=['', '', 'w ' * 100])
     assert reply.success
-    assert '3 labels in force; cut, because their prompt is longer' in reply.message
+    assert 'now has 3 label(s); these prompts were cut, because they are longer' in reply.message
     assert reply.message.endswith(f': {long}, cup')
 
 

@@ -218,8 +218,8 @@ def test_a_webcam_is_opened_by_its_number_or_its_device(tmp_path: Path,
 
 
 @pytest.mark.parametrize(('number', 'mode', 'reasons'), [
-    ('1', 0o600, ['there is nothing', 'cameras of this machine: {folder}/video0', '--device']),
-    ('0', 0o600, ['gives no frame', 'another program']),
+    ('1', 0o600, ['found none', 'cameras of this machine: {folder}/video0', '--device']),
+    ('0', 0o600, ['expected frames', 'other programs']),
     ('0', 0o000, ['usermod -aG video']),
 ])
 def test_a_webcam_that_gives_nothing_is_explained(number: str, mode: int, reasons: list[str],

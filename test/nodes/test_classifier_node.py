@@ -171,7 +171,7 @@ def test_the_transport_follows_the_camera(ros: Ros, settings: dict[str, object],
     with ros.classifier(settings, '-r', '__node:=second', '-r', 'image:=picture') as process:
         answers = ros.subscribe(LabelArray, 'second/labels')
         answered('picture/compressed', 'jpeg')
-        assert 'images come on /picture/compressed' in process.output
+        assert 'receives images on /picture/compressed' in process.output
         assert ros.node.count_subscribers('picture') == 0
         answered('picture', 'rgb8')  # the camera has been started anew, with the other transport
         wait_until(lambda: not ros.node.count_subscribers('picture/compressed'), 'one transport')

@@ -169,7 +169,7 @@ def test_frames_are_labelled_at_full_rate_while_a_request_is_open(
         reply = change(ros, asked, enrich=True)
         assert reply.success, reply.message
         assert reply.labels == asked
-        assert '2 labels in force; descriptions of 2 labels are asked for' in reply.message
+        assert '2 label(s); the language model is asked for descriptions of 2' in reply.message
         wait_until(lambda: server.seen, 'a request')
         begun = len(labels.messages)
         labels.wait_for(lambda _: len(labels.messages) > begun + RATE)
@@ -216,8 +216,8 @@ def check_failure(reply: SetVocabulary.Response, vocabularies: Received[Vocabula
     """Find the plain list in force, and the reason."""
     said = wait_for_diagnosis(diagnostics, reason, '0 of 2 found')
     assert said.level == DiagnosticStatus.WARN
-    assert f"no description of 2 labels, such as '{reply.labels[0]}'" in said.message \
-        or f"no description of 2 labels, such as '{reply.labels[1]}'" in said.message
+    assert f"no description was found for 2 labels, such as '{reply.labels[0]}'" in said.message \
+        or f"no description was found for 2 labels, such as '{reply.labels[1]}'" in said.message
     assert KEY not in said.message
     in_force = vocabularies.messages[-1]
     assert (in_force.version, list(in_force.labels)) == (reply.version, list(reply.labels))
@@ -246,8 +246,8 @@ def test_what_is_answered_is_used_where_some_answers_fail(
     enriched = vocabularies.wait_for(lambda message: message.version > reply.version)
     missing, = (label for label, said in zip(enriched.labels, enriched.descriptions, strict=True)
                 if not said)
-    said = wait_for_diagnosis(diagnostics, f'no description of 1 labels, such as {missing!r}: '
-                                           '400 too rude', '2 of 3 found')
+    said = wait_for_diagnosis(diagnostics, f'no description was found for 1 labels, such as '
+                                           f'{missing!r}: 400 too rude', '2 of 3 found')
     assert said.level == DiagnosticStatus.WARN
     assert enriched.descriptions[3] == 'It has a handle.'
     # Asked again, only the one that failed is asked for.
@@ -257,7 +257,7 @@ def test_what_is_answered_is_used_where_some_answers_fail(
     assert all(whole.descriptions)
     assert len(server.seen) == 1
     reply = change(ros, operation=Request.ADD, enrich=True)
-    assert 'every label has a description already' in reply.message
+    assert 'every label already has a description' in reply.message
 
 
 @pytest.mark.usefixtures('node')
@@ -271,7 +271,7 @@ def test_a_change_meanwhile_counts_more_than_the_answers(
     assert not refused.success
     wait_for_diagnosis(diagnostics, '2 labels', '0 of 2 answered')
     reply = change(ros, ['mug', 'cup'])
-    assert 'the descriptions asked for before are not waited for any more' in reply.message
+    assert 'the request for descriptions before it was cancelled' in reply.message
     asked_server.open.set()
     again = change(ros, ['bowl'], enrich=True)  # the node's next request is answered
     last = vocabularies.wait_for(lambda message: message.version > again.version)
@@ -346,7 +346,7 @@ def test_it_ends_at_once_while_a_request_is_open(ros: Ros, settings: dict[str, o
         asked_server.open.clear()
         asked_server.seen.clear()
         reply = ros.call(SetVocabulary, 'other/set_vocabulary', labels=new_labels(), enrich=True)
-        assert 'are asked for' in reply.message
+        assert 'is asked for' in reply.message
         wait_until(lambda: asked_server.seen, 'a request')
     # The requests would be open for ten minutes.
     with start(ros, settings | {'llm_timeout': 600.0}, '-r', '__node:=other') as process:

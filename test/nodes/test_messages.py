@@ -152,7 +152,7 @@ def test_padding_behind_a_jpeg_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(('data', 'reason'), [
-    (b'', 'got 0 bytes that are none'),
+    (b'', 'got 0 bytes of another format'),
     (b'no image at all', 'expected a JPEG, PNG, TIFF or WebP image, got 15 bytes'),
     (encoded('.jpg')[:-20], 'without an end mark'),
     (encoded('.png')[:-30], 'PNG image, got .* bytes that do not decode'),

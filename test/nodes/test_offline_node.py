@@ -54,13 +54,13 @@ def prompts_said(ros: Ros) -> str:
 def test_words_that_are_not_known_are_refused_and_the_list_stays(
         ros: Ros, process: Process) -> None:
     before = change(ros, 'mug', 'alarm clock')
-    assert before.success and before.message == '2 labels in force'
+    assert before.success and before.message == 'the vocabulary now has 2 label(s)'
     for fields in ({}, {'operation': Request.ADD}):
         reply = change(ros, 'orange', 'red mug', 'xyzzy', **fields)
         assert not reply.success
         assert reply.message.startswith("cannot encode label 'red mug' (known: mug, coffee mug), "
                                         f"label 'xyzzy'; {REASON}")
-        assert reply.message.endswith('; the vocabulary stays as it was')
+        assert reply.message.endswith('; the vocabulary is unchanged')
         assert (reply.version, list(reply.labels)) == (before.version, ['mug', 'alarm clock'])
     assert in_force(ros) == ['mug', 'alarm clock']
     assert 'set_vocabulary: cannot encode label' in process.output
@@ -70,7 +70,7 @@ def test_known_words_are_put_in_force(ros: Ros, process: Process) -> None:
     reply = change(ros, 'orange', 'calculator', 'light bulb')
     assert reply.success and in_force(ros) == ['orange', 'calculator', 'light bulb']
     # The template of this student is not known of this one name, but another is.
-    assert '1 of 3 labels do without' in reply.message
+    assert '1 of 3 labels lack a part' in reply.message
     assert "used are 'a calculator'" in reply.message
     assert change(ros, 'orange', 'calculator', operation=Request.REMOVE).success
     assert change(ros, operation=Request.RESET).labels == ['mug', 'alarm clock']
@@ -80,12 +80,12 @@ def test_descriptions_without_effect_are_said(ros: Ros, process: Process) -> Non
     assert prompts_said(ros) == 'all 2 are in use'
     reply = change(ros, 'mug', 'orange', descriptions=['It has a handle.', ''])
     assert reply.success
-    note = f'1 of 2 labels do without a part of their prompts, as {REASON}'
+    note = f'1 of 2 labels lack a part of their prompts, because {REASON}'
     assert note in reply.message and "used are 'a photo of a mug'" in reply.message
     assert prompts_said(ros).startswith(note)
     process.wait_for_output(f'vocabulary: {note}')
     process.wait_for_output("prompts in use: 'a photo of a mug', 'a photo of an orange'")
-    assert change(ros, 'mug').message == '1 labels in force'
+    assert change(ros, 'mug').message == 'the vocabulary now has 1 label(s)'
     assert prompts_said(ros) == 'all 1 are in use'
 
 
@@ -108,5 +108,5 @@ def test_a_start_goes_on_with_the_kept_list_or_the_configured_one(
     with start(ros, folder, 'orange', persist=kept) as process:
         process.wait_for_output('labels images of')
         assert "cannot encode label 'xyzzy'" in process.output
-        assert 'the configured vocabulary is used instead' in process.output
+        assert 'the parameter vocabulary is used instead' in process.output
     assert kept.read_text() == 'labels: [xyzzy]'

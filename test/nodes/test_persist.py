@@ -68,7 +68,7 @@ def test_a_list_survives_a_restart_with_all_that_was_said_and_reset_forgets_it(
     assert parse(str(path)) == kept
     with ros.classifier(parameters) as process:
         assert in_force(ros) == ('mug', 'no')
-        assert f'goes on with the vocabulary kept in {path}' in process.output
+        assert f'restored the vocabulary saved in {path}' in process.output
         assert parse(str(path)) == kept
         assert change(ros, ['no'], operation=Request.REMOVE).success
         assert list(parse(str(path)).entries) == ['mug']
@@ -91,10 +91,10 @@ def test_a_damaged_file_is_said_and_gone_without(ros: Ros, settings: dict[str, o
     assert keeper.current.labels == LABELS
     reason = keeper.problems['persist']
     assert str(path) in reason
-    assert 'the configured vocabulary is used instead' in reason
+    assert 'the parameter vocabulary is used instead' in reason
     assert reason in capfd.readouterr().err
     assert path.read_bytes() == content
-    assert keeper.change(Request(labels=['mug'])) == '1 labels in force'
+    assert keeper.change(Request(labels=['mug'])) == 'the vocabulary now has 1 label(s)'
     assert list(parse(str(path)).entries) == ['mug']
     assert keeper.problems == {}
     node.trigger_cleanup()
@@ -107,11 +107,11 @@ def test_a_file_that_cannot_be_written_is_said_and_the_change_holds(
     node = in_this_process(ros, settings | {'persist': tmp_path / 'file' / 'kept.yaml'})
     node.trigger_configure()
     keeper = node._loaded.keeper
-    assert 'not kept for the next start' in keeper.change(Request(labels=['mug']))
+    assert 'the vocabulary cannot be saved' in keeper.change(Request(labels=['mug']))
     assert keeper.current.labels == ('mug',)
     status = vocabulary_status('classifier', keeper)
     assert status.level == DiagnosticStatus.WARN
-    assert 'not kept for the next start' in status.message
+    assert 'the vocabulary cannot be saved' in status.message
     node.trigger_cleanup()
     node.destroy_node()
 

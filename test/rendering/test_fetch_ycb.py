@@ -342,7 +342,7 @@ def test_kill_and_run_again(server: Server, expected: dict[str, bytes], tmp_path
         assert time.monotonic() < deadline
         time.sleep(0.01)
     other = fetch(server, out)
-    assert f'another run is at work in {out}' in other.stderr
+    assert f'another download is writing into {out}' in other.stderr
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (out / BANANA).is_dir()

@@ -116,7 +116,7 @@ def test_changed_image_is_embedded_again_and_said(
     teacher = black_box()
     rows = embedding_cache.embeddings(index, teacher, folder)
     assert teacher.queries == 1
-    assert f'1 of {COUNT} images are new or have changed: embedded now, by quarters' in (
+    assert f'1 of {COUNT} images are new or have changed; quarters embeds them now' in (
         capsys.readouterr()[0])
     np.testing.assert_allclose(rows, plain(index), atol=1e-3)
     assert [row for row in range(COUNT) if (rows[row] != before[row]).any()] == [3]

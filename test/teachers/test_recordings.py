@@ -162,7 +162,7 @@ def test_student_is_distilled_from_recorded_answers_alone(tmp_path: Path) -> Non
     found = made_up(tmp_path / 'images')
     command('import', write(tmp_path / 'it.safetensors', found))
     said = process('distill.py', '--config', recipe)
-    assert ('asked of the teacher: images 40 asked, 40 from cache, 0 missing; '
+    assert ('queries to the teacher: images 40 asked, 40 from cache, 0 missing; '
             'prompts 4 asked, 4 from cache, 0 missing') in said
     result = json.loads((tmp_path / 'runs/tiny_seed0/result.json').read_text())
     assert result['queries']['images'] == {'asked': 40, 'from cache': 40, 'missing': 0}

@@ -361,8 +361,8 @@ def test_unusable_cache_is_warned_of_and_done_without(
         warnings = [record.getMessage() for record in caplog.records
                     if record.levelno == logging.WARNING]
         assert len(warnings) == 2
-        assert f'{cache_dir / "prompts.sqlite"} is not used' in warnings[0]
-        assert 'is not written' in warnings[1]
+        assert f'{cache_dir / "prompts.sqlite"} cannot be read' in warnings[0]
+        assert 'cannot be written' in warnings[1]
 
 
 # The encoder is a stand-in so that the two processes meet in the cache, not in the tower.

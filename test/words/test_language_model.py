@@ -95,7 +95,7 @@ def test_what_may_pass_is_asked_again(server: ChatServer, tmp_path: Path, failur
     (Answer(500, '{"error": {"message": "database down"}}'),
      'no answer in 2 attempts, at last: 500 .*database down', 2),
     (Answer(400, 'no such field'), '400', 1),
-    (Answer(404, '{"error": "model not found"}'), '404.*mostly ends in /v1', 1),
+    (Answer(404, '{"error": "model not found"}'), '404.*most end in /v1', 1),
     (Answer(200, '<html>'), "expected the JSON of a chat completion.*<html>'", 1),
     (Answer(200, '{"choices": []}'), 'expected the JSON of a chat completion.*IndexError', 1),
     (Answer(200, '[' * 100_000), 'expected the JSON of a chat completion', 1),

@@ -80,7 +80,7 @@ def test_descriptions_fall_back_to_the_plain_prompt(encoder: CachedText) -> None
     assert built.prompts == ('a photo of a mug', 'a photo of an orange')
     assert built.descriptions == (('It has a handle.', 'It is round.'), ())
     np.testing.assert_allclose(built.prototypes[0], row(encoder, 'a photo of a mug'), atol=1e-6)
-    assert built.note.startswith('1 of 2 labels do without')
+    assert built.note.startswith('1 of 2 labels lack a part')
     assert built.note.endswith("used are 'a photo of a mug'")
 
 
@@ -156,7 +156,7 @@ def test_a_recording_of_no_use_is_warned_of_and_done_without(
         with pytest.raises(ValueError, match="cannot encode label 'mug'; the text tower"):
             words(encoder, ['mug'])
     warning, = (record.getMessage() for record in caplog.records)  # once
-    assert message in warning and warning.endswith('it is not used')
+    assert message in warning and warning.endswith('the recording is not used')
     assert encoder.names == ()
 
 

@@ -72,7 +72,7 @@ NAN[1, 2] = np.nan
     ({'image_rows': np.full((2, 4), np.inf, np.float16)}, 'image_rows: .*row 0 of length inf'),
     ({'prompt_rows': ROWS[0]}, r'prompt_rows: expected a table of rows, got \(4,\)'),
     ({'prompts': ('a cup', 'a mug', 'a cup')},
-     r"prompt 'a cup' has two different embeddings \(rows 0 and 2\); keep the right one"),
+     r"prompt 'a cup' has two different embeddings \(rows 0 and 2\); remove the wrong one"),
     ({'image_digests': DIGESTS[[0, 0]]}, "image digest '000102.* has two different embeddings"),
 ])
 def test_what_cannot_be_true_is_refused(fields: dict[str, Any], message: str) -> None:

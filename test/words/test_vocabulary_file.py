@@ -127,14 +127,16 @@ KEYS = 'expected one of labels, template, templates, background, got'
     ('labels:\n  cup:\n  - It: is hot.\n', 'line 3: expected a text, got a mapping; put the text'),
     ('labels:\n  cup:\n    dog: c\n', "line 3: expected one of descriptions, synonyms, got 'dog'"),
     ('labels:\n  cup:\n    synonyms: {a: b}\n', 'line 3: expected a text, got a mapping'),
-    ('labels:\n  cup:\n    synonyms: a\n    synonyms: b\n', 'line 4: synonyms is there already'),
-    ('labels:\n  cup:\n    synonyms: [mug, Mug]', "line 2, synonym 2: 'Mug' is there already"),
+    ('labels:\n  cup:\n    synonyms: a\n    synonyms: b\n',
+     'line 4: expected each key once, got synonyms twice'),
+    ('labels:\n  cup:\n    synonyms: [mug, Mug]',
+     "line 2, synonym 2: expected different texts, got 'Mug' twice"),
     ('labels:\n  cup:\n    synonyms: mug\n  mug:', "line 2: the synonym 'mug' is a label too"),
     ('labels: &all\n  cup: *all\n', "line 2: expected one of descriptions, synonyms, got 'cup'"),
     # The rest
     ('labels: [cup]\nlabel: [dog]', f"line 2: {KEYS} 'label'"),
     ('# ROS parameters\n/**:\n  ros__parameters: {}', rf"line 2: {KEYS} '/\*\*'"),
-    ('labels: [cup]\nlabels: [dog]', 'line 2: labels is there already'),
+    ('labels: [cup]\nlabels: [dog]', 'line 2: expected each key once, got labels twice'),
     ('template: "{label}"\nlabels: [cup]\ntemplates: "{label}"', 'line 3: .* template or templat'),
     ('labels: [cup]\ntemplates: a photo', 'line 2, template 1: expected the place {label} .* got'),
     ('labels: [cup]\ntemplates:', 'line 2, template: expected at least one, got none'),
@@ -160,7 +162,7 @@ KEYS = 'expected one of labels, template, templates, background, got'
     ('labels: [cup, *mug]', 'line 1: not YAML: found undefined alias'),
     ('labels:\n- Löffel\n- cup\x1b', r"line 3: not YAML: it holds the control character '\\x1b'"),
     ('labels:\n- cup\0', r"line 2: not YAML: it holds the control character '\\x00'"),
-    ('labels: ' + '[\n' * 200_000, 'line 4: nested too deeply for a vocabulary')])
+    ('labels: ' + '[\n' * 200_000, 'line 4: expected a nesting of at most 4 levels')])
 def test_bad_yaml_is_refused_with_file_and_line(
         write: Callable[[str], str], content: str, message: str) -> None:
     path = write(content)

@@ -51,7 +51,8 @@ def read_facts(path: Path, class_names: Sequence[str], described: Entries) -> li
     facts = []
     for name in class_names:
         if name not in content:
-            raise ValueError(f'{path}: has nothing on the class {name}; add an entry for it')
+            raise ValueError(f'{path}: expected an entry for the class {name}, found none; add '
+                             'one')
         entry = content[name]
         expected = {'names', *FACETS, 'looks'}
         if not isinstance(entry, dict) or set(entry) != expected:

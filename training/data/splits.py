@@ -149,7 +149,7 @@ def _need_two_classes(index: Index) -> None:
                else np.flatnonzero(index.labels.any(0)))
     if len(present) < 2:
         raise ValueError(f'expected images of at least 2 classes; {index.root} has '
-                         f'{_listed(index.class_names, present)}; there is nothing to tell apart')
+                         f'{_listed(index.class_names, present)}; add another class')
 
 
 def _listed(names: Sequence[str], numbers: np.ndarray) -> str:

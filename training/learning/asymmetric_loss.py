@@ -21,7 +21,7 @@ def asymmetric_loss(scores: Tensor, truth: Tensor, gamma_neg: float = 2, gamma_p
         if not (gamma == 0 or 1 <= gamma < math.inf):
             raise ValueError(f'{name}: expected 0 or at least 1, got {gamma!r}')
     if not 0 <= clip < 1:
-        raise ValueError(f'clip: expected a part of 1, got {clip!r}')
+        raise ValueError(f'clip: expected a fraction in [0, 1), got {clip!r}')
     assert scores.shape == truth.shape, (scores.shape, truth.shape)
     scores = scores.float()  # (B, C)
     least = torch.finfo(torch.float32).tiny  # whose logarithm is finite

@@ -88,8 +88,8 @@ def read_classifier(path: Path, features: int, classes: int) -> tuple[torch.Tens
     if not found or found[0][0].shape != (classes, features):
         raise ValueError(f'student.classes: expected a classifier of {classes} classes over '
                          f'{features} features in {path}, found '
-                         f'{tuple(found[0][0].shape) if found else "none"}; take the whole '
-                         'weights file, and the list of classes that belongs to it')
+                         f'{tuple(found[0][0].shape) if found else "none"}; use the complete '
+                         'weights file, and its list of classes')
     return found[0]
 
 

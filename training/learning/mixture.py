@@ -130,9 +130,9 @@ def shares(parts: Sequence[float], batch: int) -> list[int]:
     ends = np.round(np.cumsum(parts) / sum(parts) * batch).astype(int)
     counts = np.diff(ends, prepend=0)
     if counts.min() < 1:
-        raise ValueError(f'batch: expected an image of each of {len(parts)} sources in it, got '
-                         f'room for {batch} by parts of {", ".join(map(str, parts))}; raise it, '
-                         'or the smallest part')
+        raise ValueError(f'batch: expected at least one image of each of {len(parts)} sources, '
+                         f'got a batch of {batch} with the parts {", ".join(map(str, parts))}; '
+                         'raise it, or the smallest part')
     return counts.tolist()
 
 

@@ -95,12 +95,12 @@ def load(fabric: Fabric, folder: Path, shared: Mapping[str, object], trainee: Tr
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f'{path}: damaged ({error}); delete it to begin again') from error
+        raise ValueError(f'{path}: damaged ({error}); delete it to start again') from error
     then = state['shared']
     if differ := [f'{name} {shared.get(name)!r} instead of {then.get(name)!r}'
                   for name in {**then, **shared} if shared.get(name) != then.get(name)]:
-        raise ValueError(f'{path}: expected the state of this recipe, but it is of another, which '
-                         f'this one would go on with {", ".join(differ)}; choose another --out or '
+        raise ValueError(f'{path}: expected the state of this recipe, got that of another one, '
+                         f'which this one changes: {", ".join(differ)}; choose another --out or '
                          '--name, or delete the folder')
     trainee.load_state_dict(state['model'])
     fabric.strategy.precision.load_state_dict(state['precision'])

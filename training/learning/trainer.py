@@ -104,8 +104,8 @@ def train(fabric: Fabric, trainee: Trainee, recipe: Recipe, batches: Batches, fo
                 except FloatingPointError as error:
                     raise Stopped(
                         f'stage {progress.stage + 1}, step {progress.step + 1}: {error}; the last '
-                        f'good point is kept in {folder}. Lower the rate of the stage, or look at '
-                        'its images') from error
+                        f'good state is kept in {folder}. Lower the rate of the stage, or check '
+                        'the images') from error
     finally:
         if log:
             log.close()
@@ -160,8 +160,8 @@ def _stage(run: Run, kept: dict[str, object] | None) -> None:
         if 'DataLoader worker' not in str(error):
             raise
         raise Stopped(f'stage {progress.stage + 1}, step {progress.step + 1}: a process that '
-                      f'loads images ended: {error}; the same command goes on from the last '
-                      f'saved point in {run.folder}') from error
+                      f'loads images ended: {error}; the same command resumes from the last '
+                      f'saved state in {run.folder}') from error
     if progress.averaged:
         run.trainee.load_state_dict({
             name: value / progress.averaged if value.is_floating_point() else value
@@ -195,7 +195,7 @@ def _steps(run: Run, stage: Stage, before: int, model: torch.nn.Module,
             if stop:
                 raise Stopped(f'interrupted in stage {progress.stage + 1} at step '
                               f'{progress.step} of {steps}; saved in {run.folder}: the same '
-                              'command goes on')
+                              'command resumes it')
     finally:
         source.close()
 
@@ -227,7 +227,8 @@ def _step(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
     stop, *values = reduced.tolist()
     named = dict(zip(('loss', *terms), values, strict=True))
     if broken := [name for name, value in named.items() if not math.isfinite(value)]:
-        raise FloatingPointError(f'the loss is not finite: {", ".join(broken[1:] or broken)}')
+        raise FloatingPointError(f'expected a finite loss, got {", ".join(broken[1:] or broken)} '
+                                 'that is not finite')
     optimizer.zero_grad()
     run.fabric.backward(loss)
     optimizer.step()

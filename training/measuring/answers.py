@@ -72,8 +72,8 @@ def answered(folder: Path, index: Index, answers: Mapping[str, int]) -> list[int
     numbers = [answers.get(digest, -1)
                for digest in file_digests([index.root / file for file in index.files])]
     if max(numbers) < 0:
-        raise ValueError(f'--images: expected some that the recording has an answer to, found '
-                         f'none in {folder}; answers are found by the content of files')
+        raise ValueError('--images: expected images with an answer in the recording, found none '
+                         f'in {folder}; answers are found by the content of the files')
     return numbers
 
 

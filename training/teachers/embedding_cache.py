@@ -164,8 +164,8 @@ def _embed(sets: Sequence[Images], keys: Sequence[bytes], teacher: Teacher, stor
         return 0
     missing, items = list(numbers), [divmod(number, len(sets)) for number in numbers.values()]
     changed = len({row for row, _ in items})
-    tqdm.write(f'{changed} of {len(sets[0])} images are new or have changed: embedded now, by '
-               f'{teacher.identity}')
+    tqdm.write(f'{changed} of {len(sets[0])} images are new or have changed; {teacher.identity} '
+               'embeds them now')
     loader = DataLoader(_Views(sets, items), batch, num_workers=workers)
     done = 0
     with tqdm(total=len(items), desc='embedding', unit='view', disable=None) as progress:

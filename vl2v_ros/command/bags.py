@@ -57,13 +57,13 @@ def _opened(path: Path) -> Iterator[Reader]:
         with Reader(path) as reader:
             yield reader
     except FileNotFoundError as error:
-        raise ValueError(f'{path}: expected metadata.yaml in the folder of a bag, found none; a '
-                         'recording that was cut off lacks it: `ros2 bag reindex` writes it, or '
-                         'name the .mcap or .db3 file itself') from error
+        raise ValueError(f'{path}: expected metadata.yaml in the folder of a bag, found none, as '
+                         'after an aborted `ros2 bag record`; write it with `ros2 bag reindex`, '
+                         'or name the .mcap or .db3 file itself') from error
     except Exception as error:  # damaged data lead the library into errors of any kind
-        raise ValueError(f'{path}: expected a bag of ROS 2, which is damaged or of another kind '
-                         f'({type(error).__name__}: {error}); `ros2 bag reindex` or `mcap '
-                         'recover` may save what is in it') from error
+        raise ValueError(f'{path}: expected a bag of ROS 2, got one that is damaged or of another '
+                         f'kind ({type(error).__name__}: {error}); `ros2 bag reindex` or `mcap '
+                         'recover` may repair it') from error
 
 
 def open_bag(path: Path, topics: Sequence[str], skip: Skip) -> Source:
@@ -117,8 +117,8 @@ def _pictures(path: Path, topics: Sequence[str], skip: Skip) -> Iterator[Picture
         if count > NAMED:
             skip(f'{path}, {topic}: {count} messages in all')
     if not shown:
-        raise ValueError(f'{path}: expected images, got {sum(failed.values())} messages of which '
-                         f'none can be read; the first: {reason}')
+        raise ValueError(f'{path}: expected images, got {sum(failed.values())} messages that '
+                         f'cannot be read; the first: {reason}')
 
 
 def _messages(path: Path, topics: Sequence[str]) -> Iterator[tuple[str, str, int, bytes]]:
@@ -132,7 +132,7 @@ def _picture(path: Path, topic: str, kind: str, recorded: int, data: bytes) -> P
     try:
         message: Any = message_types().deserialize_cdr(data, kind)
     except Exception as error:  # as in _opened
-        raise ValueError(f'expected a {kind}, got {len(data)} bytes that are none ({error})'
+        raise ValueError(f'expected a {kind}, got {len(data)} bytes that are not one ({error})'
                          ) from error
     frame: Frame = view(message) if kind == IMAGE else decode(
         bytes(message.data), note=f' (format field: {message.format!r})')

@@ -36,8 +36,8 @@ def open_input(path: Path, topics: Sequence[str], skip: sources.Skip) -> Source:
     :raises ValueError: for what is none, with what was expected.
     """
     if not path.exists():
-        raise ValueError(f'{path}: expected an image, a video, a bag or a folder, found nothing '
-                         'of this name')
+        raise ValueError(f'{path}: expected an image, a video, a bag or a folder, found none of '
+                         'this name')
     if bags.is_bag(path):
         return bags.open_bag(path, topics, skip)
     if path.is_dir():
@@ -111,8 +111,8 @@ def check(options: argparse.Namespace, inputs: Sequence[Source]) -> None:
         if any(path.exists() and path.samefile(given) for given in options.input):
             raise ValueError(f'{path} is an input and would be replaced; choose another name')
         if path.is_dir():
-            raise ValueError(f'{path}: expected a name for what is written, got a folder that is '
-                             'there already; remove it, or choose another name')
+            raise ValueError(f'{path}: expected the name of a new file, got a folder that exists; '
+                             'remove it, or choose another name')
     if options.out:
         outputs.check_ending(options.out)
         topics = sorted({topic for source in inputs for topic in source.topics})
@@ -122,7 +122,7 @@ def check(options: argparse.Namespace, inputs: Sequence[Source]) -> None:
     if options.plot:
         count = sum(source.count for source in inputs)
         if options.plot.suffix.lower() != '.png':
-            raise ValueError(f'--plot {options.plot}: expected a file that ends with .png')
+            raise ValueError(f'--plot: expected a file that ends with .png, got {options.plot}')
         if not all(source.still for source in inputs):
             raise ValueError('--plot: expected images or folders of images, got a video or a bag')
         if count > MOST_IMAGES:
@@ -132,8 +132,8 @@ def check(options: argparse.Namespace, inputs: Sequence[Source]) -> None:
 def print_known(word: str, encoder: CachedText) -> None:
     """Print the names that need no network, or those near a word; raises ValueError for none."""
     if not encoder.names:
-        raise ValueError('--known: expected a checkpoint with recorded prompts, but this one has '
-                         'none; each word goes to its text tower')
+        raise ValueError('--known: expected a checkpoint with recorded prompts, got one without; '
+                         'it encodes every word by its text tower')
     found = offline.nearest(word, encoder.names) if word else encoder.names
     if not found:
         raise ValueError(f'--known: none of the {len(encoder.names)} known names is near '

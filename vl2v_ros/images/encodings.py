@@ -97,7 +97,7 @@ def decode(data: bytes, formats: dict[str, str] = COMPRESSED, note: str = '') ->
     except OSError as error:  # of another format, or cut within its header
         *others, last = formats.values()
         raise ValueError(f'expected a {", ".join(others)} or {last} image, got {len(data)} bytes '
-                         f'that are none{note}: {error}') from error
+                         f'of another format{note}: {error}') from error
     except PillowImage.DecompressionBombError as error:
         raise ValueError(f'expected at most {MAX_PIXELS} px: {error}') from error
     # A cut JPEG would decode to a picture with grey rows; cameras may pad behind its end mark.

@@ -65,8 +65,8 @@ def read_image(path: Path) -> Frame:
     try:
         return decode(path.read_bytes(), FILES)
     except OSError as error:
-        raise ValueError(f'expected an image file, which cannot be read: {error.strerror}'
-                         ) from error
+        raise ValueError('expected an image file, got a file that cannot be read: '
+                         f'{error.strerror}') from error
 
 
 def open_image(path: Path) -> Source:
@@ -101,8 +101,8 @@ def open_folder(folder: Path, skip: Skip) -> Source:
             shown += 1
             yield Picture(frame, path)
         if not shown:
-            raise ValueError(f'{folder}: expected images, got {len(paths)} files that are named '
-                             'so, of which none can be read')
+            raise ValueError(f'{folder}: expected images, got {len(paths)} image files that '
+                             'cannot be read')
     return Source(pictures(), len(paths), still=True)
 
 
@@ -115,8 +115,8 @@ def open_video(path: Path, skip: Skip) -> Source:
     """
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
-        raise ValueError(f'{path}: expected a video, got a file that cannot be opened as one; it '
-                         'may be damaged, cut, or of a codec that OpenCV lacks')
+        raise ValueError(f'{path}: expected a video, got a file that OpenCV cannot open; it may '
+                         'be damaged, cut, or of an unknown codec')
     count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
     rate = capture.get(cv2.CAP_PROP_FPS)
 
@@ -134,5 +134,5 @@ def open_video(path: Path, skip: Skip) -> Source:
             raise ValueError(f'{path}: expected a video, got a file without a frame that can be '
                              'read')
         if shown < 0.9 * count:  # headers count a few too many at times
-            skip(f'{path}: its last {count - shown} of {count} frames, which cannot be read')
+            skip(f'{path}: the last {count - shown} of {count} frames cannot be read')
     return Source(pictures(), count, rate if rate > 0 else None)

@@ -51,7 +51,7 @@ def read_folder(folder: Path, loop: bool) -> Iterator[np.ndarray]:
             yield pixels
         if not shown:
             raise ValueError(f'expected images ({", ".join(IMAGES)}) in {folder}, found none that '
-                             'can be read')
+                             'can be read; correct the parameter source')
         if not loop:
             return
 
@@ -90,19 +90,18 @@ def read_webcam(source: str, devices: Path = Path('/dev')) -> Iterator[np.ndarra
     device = devices / f'video{source}' if source.isdigit() else Path(source)
     if not device.exists():
         there = ', '.join(sorted(map(str, devices.glob('video*')))) or 'none'
-        raise ValueError(f'expected a webcam at {device}, there is nothing; cameras of this '
-                         f'machine: {there}; in a container, it has to be passed in '
-                         f'(docker run --device {device})')
+        raise ValueError(f'expected a webcam at {device}, found none; cameras of this machine: '
+                         f'{there}; start a container with docker run --device {device}')
     if not os.access(device, os.R_OK | os.W_OK):
-        raise ValueError(f'expected a webcam at {device} that this user may open; as a member of '
-                         'its group you may: sudo usermod -aG video $USER, then log in again')
+        raise ValueError(f'expected a webcam at {device} that this user may open, but permission '
+                         'is denied; join its group (sudo usermod -aG video $USER) and log in '
+                         'again')
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     capture.set(cv2.CAP_PROP_BUFFERSIZE, WEBCAM_BUFFER)
     good, pixels = capture.read()
     if not good:
-        raise ValueError(f'expected a webcam at {device}, it gives no frame; another program may '
-                         'be using it, or it is not the device of the pictures: try the next '
-                         'number')
+        raise ValueError(f'expected frames of the webcam {device}, got none; close other programs '
+                         'that use it, or try the next number')
     while good:
         yield pixels
         good, pixels = capture.read()

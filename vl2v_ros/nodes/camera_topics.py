@@ -168,7 +168,7 @@ class CameraTopics:
             if transport == 'compressed' and self._node.count_publishers(self.topics['raw']):
                 return
             self._listen(transport)
-            self._node.get_logger().info(f'images come on {self.topics[transport]}')
+            self._node.get_logger().info(f'receives images on {self.topics[transport]}')
         now = self._now()
         frame_profile.receive(_seconds(message.header.stamp), now)
         self._count(transport, info.get('publication_sequence_number', UNNUMBERED))

@@ -211,7 +211,7 @@ class ClassifierNode(LifecycleNode):
             response.message = loaded.keeper.change(request)
             response.success = True
         except ValueError as error:
-            response.message = f'{error}; the vocabulary stays as it was'
+            response.message = f'{error}; the vocabulary is unchanged'
             self.get_logger().warning(f'set_vocabulary: {response.message}')
         if loaded:
             response.version = loaded.keeper.current.version

@@ -191,7 +191,8 @@ def spin(viewer: Viewer, processes: Sequence[subprocess.Popen[bytes]], seconds: 
                 sys.exit(f'vl2v_demo: {command[2]} ended with {process.returncode}; '
                          'see its message above')
     if until and not until():
-        sys.exit(f'vl2v_demo: no {what} in {seconds:.0f} s')
+        sys.exit(f'vl2v_demo: expected a {what} within {seconds:.0f} s, got none; see the '
+                 'messages above')
 
 
 def play(viewer: Viewer, arguments: argparse.Namespace, half: float) -> None:

@@ -45,7 +45,7 @@ def profile_path(program: str, args: list[str], description: str | None) -> Path
     options = parser.parse_args(remove_ros_args(args)[1:])
     path = Path(options.profile).expanduser()
     if options.profile and (path.suffix != '.json' or not path.parent.is_dir()):
-        parser.error('--profile: expected a file that ends in .json, in a folder that is there, '
+        parser.error('--profile: expected a file that ends in .json, in a folder that exists, '
                      f'got {options.profile}')
     return path if options.profile else None
 

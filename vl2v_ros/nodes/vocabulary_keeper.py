@@ -96,11 +96,11 @@ class VocabularyKeeper:
             try:
                 self._file = parse(str(self.persist))
                 vocabulary = self._build(self._file)
-                self._logger.info(f'goes on with the vocabulary kept in {self.persist}')
+                self._logger.info(f'restored the vocabulary saved in {self.persist}')
                 self._tell(vocabulary)
                 return vocabulary
             except ValueError as error:
-                self._warn('persist', f'{error}; the configured vocabulary is used instead')
+                self._warn('persist', f'{error}; the parameter vocabulary is used instead')
         self._file = parse(self._parameters().vocabulary)
         vocabulary = self._build(self._file)
         self._tell(vocabulary)
@@ -141,15 +141,15 @@ class VocabularyKeeper:
             file = self._requested(request)
             vocabulary = self._build(file)
             if self._closed:
-                raise ValueError('the node was cleaned up meanwhile')
-            said = [f'{len(file.entries)} labels in force']
+                raise ValueError('the node was cleaned up during the request')
+            said = [f'the vocabulary now has {len(file.entries)} label(s)']
             if vocabulary.truncated:
-                said.append('cut, because their prompt is longer than the text tower reads: '
-                            + ', '.join(vocabulary.truncated))
+                said.append('these prompts were cut, because they are longer than the text tower '
+                            'reads: ' + ', '.join(vocabulary.truncated))
             if vocabulary.note:
                 said.append(vocabulary.note)
             if self._drop_enrichment():
-                said.append('the descriptions asked for before are not waited for any more')
+                said.append('the request for descriptions before it was cancelled')
             self.problems.clear()
             self.enrichment_said = 'not asked for'
             self._adopt(file, vocabulary, keep=request.operation != Request.RESET)
@@ -183,13 +183,13 @@ class VocabularyKeeper:
             else:  # so that the next start follows the parameter again
                 self.persist.unlink(missing_ok=True)
         except OSError as error:
-            self._warn('persist', f'not kept for the next start: {error}')
+            self._warn('persist', f'the vocabulary cannot be saved in {self.persist}: {error}')
 
     def _enrich(self) -> str:
         """Begin to ask for the descriptions that labels lack, and say so or why not."""
         labels = [label for label, entry in self._file.entries.items() if not entry.descriptions]
         if not labels:
-            return 'every label has a description already'
+            return 'every label already has a description'
         parameters = self._parameters()
         try:
             if not parameters.llm_endpoint or not parameters.llm_model:
@@ -204,8 +204,8 @@ class VocabularyKeeper:
         enrichment = self._enrichment = Enrichment(labels)
         threading.Thread(target=self._ask, args=(enrichment, self._file, model), daemon=True,
                          name='enrichment').start()
-        return (f'descriptions of {len(labels)} labels are asked for; ~/vocabulary and '
-                '/diagnostics tell what becomes of them')
+        return (f'the language model is asked for descriptions of {len(labels)} labels; '
+                '~/vocabulary and /diagnostics show the result')
 
     def _ask(self, enrichment: Enrichment, file: VocabularyFile, model: LanguageModel) -> None:
         """Ask for descriptions, and put them in force if nothing else came meanwhile."""
@@ -232,11 +232,11 @@ class VocabularyKeeper:
                                          for label, sentence in found.items()})
             enriched = replace(file, entries=entries)
             self._adopt(enriched, self._build(enriched))
-            self._logger.info(f'vocabulary: {len(found)} descriptions are in force')
+            self._logger.info(f'vocabulary: {len(found)} descriptions were added')
         if failures:
             label, reason = next(iter(failures.items()))
-            self._warn('enrichment', f'no description of {len(failures)} labels, such as '
-                                     f'{label!r}: {reason}')
+            self._warn('enrichment', f'no description was found for {len(failures)} labels, such '
+                                     f'as {label!r}: {reason}')
 
     def _drop_enrichment(self) -> bool:
         """End a request that is under way; return whether there was one."""

@@ -110,7 +110,7 @@ class CachedText:
                     f'{found.width}')
             return found
         except ValueError as error:
-            logger.warning('%s; it is not used', error)
+            logger.warning('%s; the recording is not used', error)
             return None
 
     def _kept(self, prompts: Sequence[str]) -> dict[str, tuple[np.ndarray, bool]]:

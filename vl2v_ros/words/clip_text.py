@@ -36,8 +36,8 @@ class ClipText:
             self._tokenizer = open_clip.get_tokenizer(name)
         except Exception as error:  # as in _load_hub; some tokenizers also need transformers
             raise ValueError(f'text tower {tower.model}: its tokenizer could not be loaded '
-                             f'({type(error).__name__}: {error}); install what it needs, and '
-                             'connect once to the network') from error
+                             f'({type(error).__name__}: {error}); install the package that it '
+                             'needs, and connect once to the network') from error
         self.width = open_clip.get_model_config(name)['embed_dim']
         if model is None:
             del self._model.visual
@@ -91,8 +91,8 @@ def _load_hub(tower: TextTower) -> object:
         return open_clip_models.create(model, pretrained=str(file), force_preprocess_cfg=images)
     except Exception as error:  # of torch, safetensors or open_clip: what is in the file is open
         raise ValueError(f'text tower {model.identity}: its weights {file} could not be loaded '
-                         f'({type(error).__name__}: {error}); delete them, so that they are '
-                         'fetched again') from error
+                         f'({type(error).__name__}: {error}); delete the file, so that it is '
+                         'downloaded again') from error
 
 
 def _load_local(tower: TextTower, folder: Path, images: bool) -> object:

@@ -56,7 +56,7 @@ def find(model: OpenClipModel) -> Path:
         if isinstance(kept, str):
             return Path(kept)
     _check_network(model.identity)
-    logger.warning('the weights of the text tower %s are fetched; this happens once, and may take '
+    logger.warning('downloading the weights of the text tower %s; this happens once, and may take '
                    'minutes', model.identity)
     try:
         for file in files[:-1]:

@@ -64,7 +64,7 @@ def check_entries(entries: Sequence[tuple[str, Entry]],
         label = _check_text(label, where(number), 'a name')
         if label.casefold() in seen:
             raise ValueError(f'{where(number)}: {label!r} repeats {seen[label.casefold()]!r}; '
-                             'labels must differ in more than case and spaces')
+                             'labels must differ by more than case and spaces')
         seen[label.casefold()] = label
         checked[label] = Entry(
             check_texts(entry.descriptions, f'{where(number)}, description', 'a sentence'),
@@ -113,7 +113,7 @@ def check_texts(texts: Sequence[str], what: str, kind: str) -> tuple[str, ...]:
     for number, text in enumerate(texts, 1):
         text = _check_text(text, f'{what} {number}', kind)
         if text.casefold() in checked:
-            raise ValueError(f'{what} {number}: {text!r:.80} is there already')
+            raise ValueError(f'{what} {number}: expected different texts, got {text!r:.80} twice')
         checked[text.casefold()] = text
     return tuple(checked.values())
 
@@ -161,11 +161,12 @@ def remove(entries: Entries, labels: Sequence[str]) -> dict[str, Entry]:
     for label in labels:
         folded = _one_spelling(label).casefold()
         if folded not in present:
-            raise ValueError(f'expected a label of the vocabulary in force, got {label!r}; '
+            raise ValueError(f'expected a label of the current vocabulary, got {label!r}; '
                              'nothing was removed')
         result.pop(present[folded], None)
     if not result:
-        raise ValueError('expected at least one label to stay; use REPLACE to exchange all')
+        raise ValueError('expected at least one label to stay, got a request to remove all; use '
+                         'REPLACE to exchange all labels')
     return result
 
 

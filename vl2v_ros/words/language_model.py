@@ -215,14 +215,14 @@ def _ask(client: Any, label: str, model: LanguageModel, key: str, ended: threadi
                             f'environment variable {model.key_variable or KEY_VARIABLE}')
             reason = _shown(f'{code} {error.body or ""}', key)
             if code == 404:
-                reason += '; are the address (it mostly ends in /v1) and the model right?'
+                reason += '; check the address (most end in /v1) and the name of the model'
             if code not in {408, 409, 429} and code < 500:
                 return '', reason
             again = _seconds(error.response.headers.get('retry-after', ''))
         except Exception as error:  # noqa: BLE001 the client's, or its HTTP library's, of its kind
             reason = _shown(f'{error} {error.__cause__ or ""} ({type(error).__name__})', key)
         if attempt < model.retries:
-            logger.info('%s: %s; asked again', label, reason)
+            logger.info('%s: %s; the language model is asked again', label, reason)
             if ended.wait(min(max(pause, again), MAX_PAUSE)):
                 break
             pause *= 2

@@ -60,8 +60,8 @@ def fall_back(wordings: Sequence[Wording], labels: Sequence[str], background: Se
         wording.label for wording in set(wordings) ^ set(used)}
     instead = list(dict.fromkeys(prompt for wording in used if wording.label in affected
                                  for prompt in wording.prompts))
-    return list(used), (f'{len(affected)} of {len(labels)} labels do without a part of their '
-                        f'prompts, as {error.reason}; used are {_few(instead)}')
+    return list(used), (f'{len(affected)} of {len(labels)} labels lack a part of their prompts, '
+                        f'because {error.reason}; these prompts are used: {_few(instead)}')
 
 
 def _few(texts: Sequence[str]) -> str:

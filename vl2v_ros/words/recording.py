@@ -95,7 +95,7 @@ class Recording:
             before = first.setdefault(key, number)
             if before != number and np.abs(rows[before] - rows[number]).max() > SAME:
                 raise ValueError(f'{what} {key!r:.80} has two different embeddings (rows {before} '
-                                 f'and {number}); keep the right one')
+                                 f'and {number}); remove the wrong one')
 
     @property
     def width(self) -> int:

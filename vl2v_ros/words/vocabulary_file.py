@@ -50,7 +50,7 @@ def parse(text: str) -> VocabularyFile:
         return VocabularyFile(check_labels([label for label in text.split(',') if label.strip()]))
     path = Path(text).expanduser()
     if not path.is_file():
-        raise ValueError(f'vocabulary: expected a file, found none at {path}')
+        raise ValueError(f'vocabulary: expected a file, found none at {path}; correct the path')
     try:
         return _read(_compose(path.read_bytes()))
     except (OSError, ValueError) as error:
@@ -104,8 +104,8 @@ def _check_depth(text: str) -> None:
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > DEPTH:
             assert event.start_mark, event
-            raise ValueError(f'line {event.start_mark.line + 1}: nested too deeply for a '
-                             'vocabulary')
+            raise ValueError(f'line {event.start_mark.line + 1}: expected a nesting of at most '
+                             f'{DEPTH} levels, got a deeper one')
 
 
 def _read(root: yaml.Node | None) -> VocabularyFile:
@@ -150,7 +150,7 @@ def _fields(node: yaml.MappingNode, known: Sequence[str]) -> dict[str, yaml.Node
         if name not in known:
             raise ValueError(f'{_at(key)}: expected one of {", ".join(known)}, got {name!r:.80}')
         if name in found:
-            raise ValueError(f'{_at(key)}: {name} is there already')
+            raise ValueError(f'{_at(key)}: expected each key once, got {name} twice')
         found[name] = value
     return found
 

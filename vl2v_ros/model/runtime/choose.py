@@ -41,7 +41,7 @@ def create(student: 'Student | StoredStudent', device: str = 'auto', half: bool 
         raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
     count = torch.cuda.device_count()
     if int(asked[1] or 0) >= count:
-        raise ValueError(f'device: {device!r} was asked for, but torch {torch.__version__} finds '
+        raise ValueError(f'device: expected {device!r}, but torch {torch.__version__} finds '
                          f"{count} CUDA devices; use 'auto' or 'cpu', or repair the driver")
     return _on_cuda(student, device, half, 'asked for')
 

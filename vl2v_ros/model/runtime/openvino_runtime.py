@@ -85,7 +85,8 @@ def _model(student: 'Student | StoredStudent') -> openvino.Model:
         for old in by_age[:-MOST_GRAPHS]:
             old.unlink(missing_ok=True)
     except OSError as error:
-        logger.warning('%s cannot be written (%s); each start converts the student', kept, error)
+        logger.warning('%s cannot be written (%s), so every start converts the student again',
+                       kept, error)
     return read(graph, student.spec)  # what the next start will read, to the last bit
 
 
