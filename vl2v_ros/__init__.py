@@ -13,7 +13,7 @@ __all__ = ['Labeller']
 
 
 def __getattr__(name: str) -> object:
-    """Load the front door only when it is used: messages and nodes need less."""
+    """Import Labeller only when it is used: messages and nodes need less."""
     if name != 'Labeller':
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     from vl2v_ros.labeller import Labeller

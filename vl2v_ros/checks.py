@@ -1,14 +1,14 @@
-"""Ranges of what users give, checked with one sentence for all of them."""
+"""One check of value ranges, with one form of error message for all of them."""
 from collections.abc import Iterable
 from operator import attrgetter
 
 
 def check_ranges(holder: object, rules: Iterable[tuple[str, object, str]]) -> None:
     """
-    Refuse the first value of a dataclass that is not good.
+    Refuse the first invalid value of a dataclass.
 
-    :param rules: of each field its name (dots lead into fields of fields), whether its value is
-        good, and what is expected.
+    :param rules: per field its name (a dot leads into a nested dataclass), whether its value is
+        valid, and what is expected.
     :raises ValueError: 'NAME: expected EXPECTED, got VALUE'.
     """
     for name, good, expected in rules:

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all; and where those that come with this package lie."""
+"""Write files completely or not at all; find the files that come with this package."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 import os
@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """
-    Yield a path of the same name that takes the place of `path` only if the block succeeds.
+    Yield a temporary path; what the block writes there replaces `path` if the block succeeds.
 
-    It lies in a hidden folder beside `path`, and may become a file or a folder.
+    It has the same name, in a hidden folder beside `path`, and may become a file or a folder.
 
-    :raises OSError: if it cannot be written; `path` is then what it was.
+    :raises OSError: if it cannot be written; `path` is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:
@@ -27,9 +27,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def share() -> Path:
     """
-    Return the folder that holds them: the checkout, or share/vl2v_ros of where this is installed.
+    Return the folder of the package's files: the checkout, or share/vl2v_ros of an installation.
 
-    :raises ValueError: if the installation lacks it.
+    :raises ValueError: if there is no such folder.
     """
     package = Path(__file__).resolve().parent
     folders = [package.parent, *(above / 'share' / package.name for above in package.parents)]

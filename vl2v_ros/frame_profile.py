@@ -1,8 +1,8 @@
 """
-Where the time of a frame goes, stage by stage; measured only while a recorder is set.
+The time of each step of a frame, here called stage; measured only while a recorder is set.
 
 The thread that runs the model calls `begin`, and `mark` at the end of each stage. Without a
-recorder a mark does nothing, so they stay in the frame path.
+recorder these calls do nothing, so they stay in the code.
 """
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -13,49 +13,49 @@ from typing import Any
 
 from vl2v_ros.files import replacing
 
-# In the order of the frame path. `receive` is from the image's stamp to the callback, and `wait`
-# from there to the start of work; `upload` is nothing on a CPU, `overlay` only if somebody looks.
+# In the order of the frame path. `receive` lasts from the image's stamp to the callback, `wait`
+# from there to the start of work. A CPU has no `upload`; `overlay` needs a subscriber.
 STAGES = ('receive', 'wait', 'view', 'resize', 'upload', 'model', 'match', 'message', 'publish',
           'overlay')
 MEANINGS = {'view': 'view or decode', 'match': 'similarity and top-k'}
-KEPT = 100_000  # newest times of a stage that percentiles are taken of
+KEPT = 100_000  # percentiles are those of this many newest times of a stage
 
 
 class Recorder:
     """Collects the times of one process."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start without times."""
         self._times: dict[str, deque[int]] = {stage: deque(maxlen=KEPT) for stage in STAGES}
         self._totals = dict.fromkeys(STAGES, 0)
         self._last = 0  # before the first `begin`, a warm-up is no frame
         self.frames = 0
 
     def begin(self, received: Sequence[int]) -> None:
-        """Begin work on frames that came at these times."""
+        """Begin work on frames that were received at these times [ns]."""
         self._last = time.perf_counter_ns()
         self.frames += len(received)
         for moment in received:
             self.add('wait', self._last - moment)
 
     def mark(self, stage: str) -> None:
-        """End a stage: it took since the last mark."""
+        """End a stage, which began at the last mark."""
         if self._last:
             now = time.perf_counter_ns()
             self.add(stage, now - self._last)
             self._last = now
 
     def add(self, stage: str, nanoseconds: int) -> None:
-        """Note the time of a stage that was measured otherwise."""
+        """Add the time of a stage that was measured elsewhere [ns]."""
         self._times[stage].append(nanoseconds)
         self._totals[stage] += nanoseconds
 
     def summary(self) -> dict[str, Any]:
         """
-        Return what was measured, as JSON can hold it.
+        Return the measured times as values for JSON.
 
-        Per stage: `mean`, per frame, and `p50` and `p99` of single times; in microseconds. Frames
-        of several cameras share one pass through the model, so there a mean is below the median.
+        Per stage: `mean` per frame, and `p50` and `p99` of single times, in microseconds. Frames
+        of several cameras share one pass through the model, so a mean can be below the median.
         """
         found = {}
         for stage, times in self._times.items():
@@ -69,33 +69,33 @@ class Recorder:
 
 
 recorder: Recorder | None = None
-"""Set it before the first frame, or leave it."""
+"""Set it before the first frame to measure; None: nothing is measured."""
 
 
 def receive(stamp: float, now: float) -> None:
-    """Note how long an image was under way, if somebody measures; both by the wall clock [s]."""
+    """Add the time from the stamp of an image to its callback, both by the wall clock [s]."""
     if recorder:
         recorder.add('receive', round(1e9 * (now - stamp)))
 
 
 def begin(received: Sequence[int]) -> None:
     """
-    Begin work on some frames, if somebody measures.
+    Begin work on some frames.
 
-    :param received: when each came, by `time.perf_counter_ns`.
+    :param received: when each was received, by `time.perf_counter_ns`.
     """
     if recorder:
         recorder.begin(received)
 
 
 def mark(stage: str) -> None:
-    """End a stage, if somebody measures."""
+    """End a stage, which began at the last mark."""
     if recorder:
         recorder.mark(stage)
 
 
 def save(path: Path, picture: bool = False) -> None:
-    """Write what was measured so far as JSON, and beside it as a PNG if a picture is wanted."""
+    """Write the times measured so far as JSON, and with `picture` also as a PNG beside it."""
     assert recorder, 'expected a recorder, which is to be set first'
     summary = recorder.summary()
     with replacing(path) as temporary:

@@ -1,4 +1,4 @@
-"""Labeller: a student with its words, the front door to all of this without ROS."""
+"""Labeller: a student with its text tower; the way to use this package without ROS."""
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,18 +20,18 @@ Image = Frame | np.ndarray | Path | str
 
 class Labeller:
     """
-    Names what images show, in words that may change from one image to the next.
+    Labels images; the labels may change from one image to the next.
 
-    The student is loaded with the first image, its text tower with the first word that is neither
-    recorded beside the checkpoint nor in the cache. Not thread-safe, as runtimes are not.
+    The student is loaded with the first image. The text tower is loaded with the first prompt
+    that is neither recorded beside the checkpoint nor cached. It is not thread-safe.
 
-    spec: what the checkpoint says of the student.
-    encoder: its text tower, with the prompts that need none.
+    spec: the student's specification in the checkpoint.
+    encoder: the text tower, with its recording and cache of prompts.
     """
 
     def __init__(self, student: checkpoint.StoredStudent, encoder: CachedText,
                  device: str = 'auto', half: bool = True) -> None:
-        """Remember what is used; see `open` for the usual way."""
+        """Store the parts; use `open` to make a Labeller."""
         self.spec, self.encoder = student.spec, encoder
         self._student, self._device, self._half = student, device, half
         self._named: tuple[object, Vocabulary] | None = None
@@ -42,10 +42,10 @@ class Labeller:
         """
         Read a checkpoint's header.
 
-        :param path: student, *.safetensors; by default the one that ships.
-        :param device: 'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'.
+        :param path: student, *.safetensors; by default the one in the package.
+        :param device: 'auto' (CUDA if present, else CPU), 'cpu', 'cuda' or 'cuda:N'.
         :param half: compute in half precision where that is faster.
-        :param cache_dir: of prompts and converted students; by default that of this user.
+        :param cache_dir: cache of prompts and converted students; by default that of this user.
         :raises ValueError: for a file that is no student.
         """
         path = share() / 'models/student.safetensors' if path is None else Path(path)
@@ -63,8 +63,8 @@ class Labeller:
         """
         Encode labels.
 
-        :param words: labels; or a *.yaml file of them, or its content.
-        :raises ValueError: for words that are of no use, or that cannot be encoded here.
+        :param words: labels; or the path of a vocabulary file (*.yaml), or its parsed content.
+        :raises ValueError: for invalid labels, or labels that cannot be encoded here.
         """
         if isinstance(words, (str, Path)):
             words = parse(str(words))
@@ -75,16 +75,16 @@ class Labeller:
     def label(self, image: Image, words: Vocabulary | Sequence[str] | Path | str, top_k: int = 5
               ) -> Prediction:
         """
-        Name what one image shows.
+        Label one image.
 
         :param image: a file, or (H, W, 3) uint8 RGB pixels.
-        :param words: labels, a *.yaml file of them, or what `vocabulary` returned.
+        :param words: labels, a vocabulary file (*.yaml), or what `vocabulary` returned.
         :raises ValueError: for an image that cannot be read, or as `vocabulary` does.
         """
         return self.classifier.classify([_frame(image)], self._known(words), top_k)[0]
 
     def embed(self, images: Sequence[Image]) -> np.ndarray:
-        """Return (B, D) float32 unit rows, in the same space as `encoder`'s; raises ValueError."""
+        """Return (B, D) float32 unit rows, in the space of the prompts; raises ValueError."""
         return self.classifier.embed([_frame(image) for image in images])
 
     def _known(self, words: Vocabulary | Sequence[str] | Path | str) -> Vocabulary:

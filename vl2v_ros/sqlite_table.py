@@ -1,4 +1,4 @@
-"""A table on disk that all processes share, and that is done without where it cannot be used."""
+"""A table in a file that all processes share; without the file the program still works."""
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 import logging
@@ -12,19 +12,19 @@ Row = tuple[Any, ...]
 
 class SqliteTable:
     """
-    Rows found by their key, in an SQLite file; whole ones only, whenever the process ends.
+    Rows in an SQLite file, found by their key; a process that is killed leaves no partial rows.
 
-    When the file cannot be used, a warning says so; then nothing is found and nothing is kept.
+    If the file cannot be used, a warning says so, and nothing is found or stored.
     """
 
     def __init__(self, path: Path, what: str, name: str, key: Sequence[str],
                  values: Sequence[str]) -> None:
         """
-        Remember where the table is; nothing is read or written yet.
+        Store the description of the table; nothing is read or written yet.
 
-        :param what: names the file in warnings, such as 'prompt cache'.
-        :param name: of the table.
-        :param key: columns with their SQLite types, such as 'label TEXT'; a row is found by them.
+        :param what: name of the file in warnings, such as 'prompt cache'.
+        :param name: name of the table.
+        :param key: key columns with their SQLite types, such as 'label TEXT'.
         :param values: the other columns, in the same form.
         """
         self._path, self._what = path, what
@@ -46,7 +46,7 @@ class SqliteTable:
             connection.close()
 
     def read(self, keys: Sequence[Row]) -> dict[Row, Row]:
-        """Return key -> values, in the order of the keys, for those that have a row."""
+        """Return key -> values for the keys that have a row, in their order."""
         found: dict[Row, Row] = {}
         try:
             with self._open() as connection:
@@ -60,7 +60,7 @@ class SqliteTable:
         return found
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Keep rows, key first; those with the same key are replaced. All of them, or none."""
+        """Store rows (key columns first) in place of those with the same key; all or none."""
         try:
             with self._open() as connection, connection:
                 connection.executemany(self._insert, rows)

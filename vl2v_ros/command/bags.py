@@ -1,7 +1,7 @@
 """
 Bags of ROS 2, read and written without ROS: MCAP files and rosbag2 folders.
 
-What a bag itself says about its message types is not used, so nothing in a bag can become code.
+The message definitions inside a bag are not used, so nothing in a bag can become code.
 """
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,11 +23,11 @@ from vl2v_ros.model.prediction import Prediction
 BAGS = ('.mcap', '.db3')
 IMAGE, COMPRESSED_IMAGE = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 LABELS, CLASSIFICATION = 'vl2v_msgs/msg/LabelArray', 'vision_msgs/msg/Classification'
-# Where the definitions of the latter lie, in the checkout and below share/vl2v_ros alike.
+# Folders of the definitions of these packages, in the checkout and in share/vl2v_ros.
 DEFINITIONS = {'vl2v_msgs': 'vl2v_msgs/msg', 'vision_msgs': 'tools/vision_msgs/msg'}
-NAMED = 5  # messages of a topic that cannot be read are named up to this number
+NAMED = 5  # at most this many unreadable messages of a topic are named
 SECOND = 10 ** 9  # [ns]
-FILE_TOPIC = '/image'  # stands for the topic of pictures that come from no bag
+FILE_TOPIC = '/image'  # topic of pictures that come from no bag
 
 
 @lru_cache(maxsize=1)
@@ -44,7 +44,7 @@ def message_types() -> Typestore:
 
 
 def is_bag(path: Path) -> bool:
-    """Return whether a path is meant as a bag: a file's ending, or a folder with metadata."""
+    """Return whether a path is a bag: by the ending of a file, or the metadata in a folder."""
     if path.is_dir():
         return any(file.suffix in BAGS or file.name == 'metadata.yaml' for file in path.iterdir())
     return path.suffix in BAGS
@@ -52,7 +52,7 @@ def is_bag(path: Path) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Reader]:
-    """Open a bag; whatever the library meets in it while the block runs is a ValueError."""
+    """Open a bag; an error of the library while the block runs becomes a ValueError."""
     try:
         with Reader(path) as reader:
             yield reader
@@ -68,12 +68,12 @@ def _opened(path: Path) -> Iterator[Reader]:
 
 def open_bag(path: Path, topics: Sequence[str], skip: Skip) -> Source:
     """
-    Offer the images of a bag in the order of their recording.
+    Open a bag; its pictures come in the order of recording.
 
-    :param topics: to read; none: all topics of images.
-    :param skip: is told of messages that cannot be read.
-    :raises ValueError: for a damaged bag, one without images or without these topics, and by the
-        pictures if none of them can be read.
+    :param topics: image topics to read; empty: all image topics.
+    :param skip: receives a text for each message that cannot be read.
+    :raises ValueError: for a damaged bag, a bag without images, or a topic that is not in it; the
+        iterator of pictures raises it if no message can be read.
     """
     with _opened(path) as reader:
         found = {connection.topic: connection.msgtype for connection in reader.connections}
@@ -152,13 +152,13 @@ def writing(folder: Path, unknown_threshold: float, rate: float, score_threshold
     """
     Write a new bag with the labels and the classification of each picture.
 
-    Their topics are named after the image's: `<topic>/labels` and `<topic>/classification`; their
-    headers are the image's own, and they count as recorded when it was.
+    The topics are `<image topic>/labels` and `<image topic>/classification`. The messages have
+    the header and the recording time of their image.
 
-    :param folder: to make; it holds metadata.yaml and `<its name>.mcap`.
+    :param folder: the folder to make; it holds metadata.yaml and `<its name>.mcap`.
     :param unknown_threshold: cosine below which the classification leaves a label out.
-    :param rate: of still images, which have no time [Hz].
-    :param score_threshold: score below which it leaves a label out.
+    :param rate: frame rate that gives still images a time [Hz].
+    :param score_threshold: score below which the classification leaves a label out.
     """
     store, connections, number = message_types(), {}, 0
     # The older of the versions that the library writes, so that older ROS 2 reads it too.

@@ -31,9 +31,9 @@ STILL_RATE = 2.0  # of images that become a video [Hz]
 
 def open_input(path: Path, topics: Sequence[str], skip: sources.Skip) -> Source:
     """
-    Offer the pictures of an input, whatever it is.
+    Open an input: an image, a folder, a video or a bag.
 
-    :raises ValueError: for what is none, with what was expected.
+    :raises ValueError: for a path that is none of these.
     """
     if not path.exists():
         raise ValueError(f'{path}: expected an image, a video, a bag or a folder, found none of '
@@ -54,7 +54,7 @@ def open_input(path: Path, topics: Sequence[str], skip: sources.Skip) -> Source:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; what can be checked without a model is checked here."""
+    """Read the command line, and check what needs no model."""
     parser = argparse.ArgumentParser(prog='vl2v_classify', description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -104,7 +104,7 @@ def _number(kind: type, low: float, high: float) -> Callable[[str], float]:
 
 
 def check(options: argparse.Namespace, inputs: Sequence[Source]) -> None:
-    """Raise ValueError for options that do not suit the inputs or each other."""
+    """Raise ValueError for options that do not fit the inputs or each other."""
     if options.topic and not any(source.topics for source in inputs):
         raise ValueError('--topic: expected a bag among the inputs, got none')
     for path in filter(None, (options.out, options.plot)):
@@ -162,7 +162,7 @@ def run(options: argparse.Namespace) -> None:
         return
     inputs = [open_input(path, options.topic, skip) for path in options.input]
     check(options, inputs)
-    # Words come first: what is wrong with them is said before anything is waited for.
+    # The vocabulary comes first: its errors are reported before the slow steps.
     words, classifier = read_words(options, labeller), labeller.classifier
     threshold = options.unknown_threshold
     if threshold is None:
@@ -196,7 +196,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def best(prediction: Prediction) -> str:
-    """Say what a picture shows, in a few words."""
+    """Return the best label of a picture, or that it is unknown."""
     label = prediction.labels[0]
     return f'unknown (nearest: {label})' if prediction.unknown else label
 
@@ -232,7 +232,7 @@ def _table(prediction: Prediction, why: Sequence[Reason]) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exit with 1 and one line if it cannot be done."""
-    # So that files that are not whole are removed, as after Ctrl-C; and `| head` ends it quietly.
+    # SIGTERM removes incomplete files, as Ctrl-C does; `| head` ends the command quietly.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     options = parse(arguments)

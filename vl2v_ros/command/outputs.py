@@ -21,7 +21,7 @@ ENDINGS = ('.csv', '.mcap', *CODECS)
 
 
 def check_ending(path: Path) -> None:
-    """Raise ValueError for an ending that nothing can be written as."""
+    """Raise ValueError for an ending without an output format."""
     if path.suffix.lower() not in ('', *ENDINGS):
         raise ValueError(f'--out {path}: expected a file that ends with {", ".join(ENDINGS)}, or '
                          f'a folder without an ending for a bag, got {path.suffix!r}')
@@ -31,10 +31,12 @@ def check_ending(path: Path) -> None:
 def writing(path: Path, unknown_threshold: float, rate: float, score_threshold: float = 0.0
             ) -> Iterator[Write]:
     """
-    Write what the block is given, by the ending of the path; all of it or nothing.
+    Write the pictures that the block passes on; the ending of the path is the format.
+
+    The file appears only if the block succeeds.
 
     :param unknown_threshold: cosine below which a bag's classification leaves a label out.
-    :param rate: of a video, and of still images in a bag [Hz].
+    :param rate: frame rate of a video, and of still images in a bag [Hz].
     :param score_threshold: score below which a bag's classification leaves a label out.
     """
     check_ending(path)
@@ -91,7 +93,7 @@ def _video(path: Path, codec: str, rate: float) -> Iterator[Write]:
     finally:
         if video is not None:
             video.release()
-    # OpenCV tells of no error while it writes.
+    # OpenCV reports no errors while it writes.
     if video is not None and not cv2.VideoCapture(str(path)).read()[0]:
         raise ValueError(f'a video *{path.suffix} ({codec}) of {size[0]} x {size[1]} px at '
                          f'{rate:g} Hz cannot be written by OpenCV; try .avi or another --rate')

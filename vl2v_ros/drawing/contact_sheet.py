@@ -1,4 +1,4 @@
-"""Put pictures and what they were labelled on one page, for people."""
+"""Draw one page of pictures with their labels."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,14 +29,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures that were labelled with the same list, below a heading that tells which."""
+    """Pictures that were labelled with one vocabulary, and the heading above them."""
 
     heading: str
     tiles: Sequence[Tile]
 
 
 def draw(parts: Sequence[Part], columns: int = 4) -> np.ndarray:
-    """Return the page as (H, W, 3) uint8 RGB; all pictures are of the first one's proportions."""
+    """Return the page as (H, W, 3) uint8 RGB; all pictures get the proportions of the first."""
     height, width = next(tile.rgb for part in parts for tile in part.tiles).shape[:2]
     size = WIDTH, round(WIDTH * height / width)
     step = size[1] + CAPTION + GAP
@@ -72,7 +72,7 @@ def _draw_tile(page: Image.Image, canvas: ImageDraw.ImageDraw, tile: Tile, corne
 
 
 def _fit(text: str, width: int) -> str:
-    """Return what of a line fits into a width [px]."""
+    """Cut a line so that it fits into a width [px]."""
     if font(LETTERS).getlength(text) <= width:
         return text
     while text and font(LETTERS).getlength(text + '…') > width:

@@ -1,4 +1,4 @@
-"""Draw why: images, and beside each how similar it is to its labels and to their prompts."""
+"""Draw images, and beside each its similarities to labels and their prompts."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Explanation:
-    """One image, what it was taken for and why: `reasons` are those of the prediction's labels."""
+    """One image, its prediction, and the similarities of all prompts of the predicted labels."""
 
     title: str
     frame: Frame
@@ -37,10 +37,10 @@ def plot(explanations: Sequence[Explanation], threshold: float, path: Path) -> N
     """
     Write a PNG: a bar for each label, as long as its similarity, with a mark for each prompt.
 
-    Below a bar stands the prompt that is nearest to the image.
+    The text below a bar is the prompt that is nearest to the image.
 
     :param explanations: 1 to MOST_IMAGES.
-    :param threshold: cosine below which an image is unknown; a dashed line.
+    :param threshold: cosine below which an image is unknown, drawn as a dashed line.
     """
     assert 1 <= len(explanations) <= MOST_IMAGES, len(explanations)
     heights = [max(2.2, 0.7 + 0.48 * len(_groups(one))) for one in explanations]  # [inch]
@@ -57,7 +57,7 @@ def plot(explanations: Sequence[Explanation], threshold: float, path: Path) -> N
 
 
 def _groups(explanation: Explanation) -> list[tuple[str, float, Sequence[Reason]]]:
-    """Return name, similarity and prompts of each bar; the background's is its best prompt's."""
+    """Return name, similarity and prompts of each bar; for the background its best similarity."""
     prediction = explanation.prediction
     groups: list[tuple[str, float, Sequence[Reason]]] = [
         (label, similarity, [reason for reason in explanation.reasons if reason.label == label])

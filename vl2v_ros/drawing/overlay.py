@@ -1,4 +1,4 @@
-"""Draw predictions onto frames, for people."""
+"""Draw predictions onto frames."""
 from functools import lru_cache
 
 import numpy as np

@@ -1,10 +1,9 @@
 """
-Raw images whose pixels are no view of their bytes -> RGB: Bayer, YUV, more than 8 bits.
+Convert raw images whose bytes are not RGB or grey pixels of 8 bits: Bayer, YUV, 16 bits, depth.
 
-Colours are converted by OpenCV, as cv_bridge does where it knows an encoding: YUV is BT.601 of
-limited range, 16 bits are divided by 257. What is no picture (16UC1, 32FC1: depth, heat) is
-stretched from the least of its values to the largest; without a value (0 of 16UC1, what is not
-finite of 32FC1) a pixel is black.
+OpenCV converts the colours, as in cv_bridge: YUV is BT.601 of limited range, 16 bits are divided
+by 257. Depth and heat images (16UC1, 32FC1) become grey, from their smallest value (black) to
+their largest (white); pixels without a value (0 in 16UC1, not finite in 32FC1) are black.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ class Conversion:
     How the bytes of an encoding become (H, W, 3) RGB or (H, W, 1) grey, uint8.
 
     row: bytes per pixel of a row of the message.
-    convert: is given contiguous rows, as (H, W, C) of `values`, all bytes being used.
-    values: type of the values.
+    convert: receives contiguous rows without padding, as (H, W, C) of the type `values`.
+    values: numpy type of the values.
     channels: C.
-    planes: rows of the message per row of the image, as brightness and colours follow each other.
-    even: what must be even, of 'width' and 'height'.
+    planes: rows of the message per row of the image; colours may follow the brightness.
+    even: which of 'width' and 'height' must be even.
     """
 
     row: int
@@ -51,7 +50,7 @@ def _colours_of(order: tuple[int, int, int]) -> Callable[[np.ndarray], np.ndarra
 
 
 def _stretched(pixels: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Return values as grey, from their least, 0, to their largest, 255; (H, W, 1)."""
+    """Return (H, W, 1) uint8: values from their smallest, 0, to their largest, 255."""
     if not there.any():
         return np.zeros(pixels.shape, np.uint8)
     known = pixels[there].astype(np.float64)

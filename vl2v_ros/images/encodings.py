@@ -9,7 +9,7 @@ from PIL import Image as PillowImage
 from vl2v_ros.images.conversions import Conversion, CONVERSIONS
 from vl2v_ros.images.frame import CHANNELS, check_size, Frame, MAX_PIXELS
 
-# Encodings that are a numpy view of the message; 8UC3 and 8UC4 mean OpenCV's order.
+# Encodings whose bytes are the pixels: a numpy view is enough. 8UC3 and 8UC4 have OpenCV's order.
 VIEWS = {'rgb8': 'rgb', 'bgr8': 'bgr', 'rgba8': 'rgba', 'bgra8': 'bgra', 'mono8': 'mono',
          '8UC1': 'mono', '8UC3': 'bgr', '8UC4': 'bgra'}
 COMPRESSED = {'JPEG': 'JPEG', 'PNG': 'PNG', 'TIFF': 'TIFF', 'WEBP': 'WebP'}  # by Pillow's name
@@ -17,7 +17,7 @@ FILES = {'BMP': 'BMP', **COMPRESSED}
 
 
 class RawImage(Protocol):
-    """The fields of a sensor_msgs/Image, of rclpy's class or of another library's."""
+    """The fields of a sensor_msgs/Image: rclpy's class, or that of another library."""
 
     height: int
     width: int
@@ -29,9 +29,9 @@ class RawImage(Protocol):
 
 def view(image: RawImage) -> Frame:
     """
-    View an uncompressed image's pixels; convert those that are no view, see conversions.py.
+    Return the pixels of an uncompressed image: a view, or converted as in conversions.py.
 
-    :raises ValueError: for sizes, steps, data or encodings that are no image.
+    :raises ValueError: for an invalid size, step, encoding or amount of data.
     """
     check_size(image.width, image.height)
     if image.encoding in VIEWS:
@@ -86,9 +86,9 @@ def decode(data: bytes, formats: dict[str, str] = COMPRESSED, note: str = '') ->
     """
     Decode a compressed image.
 
-    :param formats: that are accepted, COMPRESSED or FILES.
-    :param note: told in the error about data that are no image.
-    :raises ValueError: for what is none of the formats, cut, damaged or too large.
+    :param formats: accepted formats, COMPRESSED or FILES.
+    :param note: text for the error about data of another format.
+    :raises ValueError: for data of another format, cut, damaged or too large.
     """
     try:
         with PillowImage.open(io.BytesIO(data), formats=list(formats)) as header:  # no pixels yet

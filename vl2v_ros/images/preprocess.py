@@ -1,13 +1,13 @@
 """
-Frames -> (B, 3, S, S) in [0, 1]: the only resize, for running, evaluation and training alike.
+Frames -> (B, 3, S, S) in [0, 1]: the one resize of the robot, of evaluation and of training.
 
-A frame is cropped to its centred square ('shortest', as CLIP does) or kept whole and stretched
-('squash'). What is at least twice as large as S is halved, by the mean of 2 x 2 pixels, until it
-is not; the rest of the way is bilinear, as between the levels of an image pyramid. What was not
-halved is reduced by the mean over each target pixel's area, or enlarged bilinearly. (The mean over
-areas would do for all, but takes OpenCV several times as long for a camera's image.)
+A frame is cropped to its centred square ('shortest', as in CLIP), or kept whole and stretched
+('squash'). A frame of at least twice the size S is halved, by the mean of 2 x 2 pixels, until it
+is less than twice S; the last step to S is bilinear, as between the levels of an image pyramid. A
+frame that was not halved is reduced by the mean over the area of each target pixel, or enlarged
+bilinearly. (The mean over areas would suit all frames, but takes OpenCV several times as long.)
 
-This is the way of the CPU, on uint8; runtime/device_resize.py does the same on a GPU.
+This module works on the CPU, on uint8; runtime/device_resize.py does the same on a GPU.
 """
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ def crop(pixels: np.ndarray, resize_mode: str) -> np.ndarray:
 
 
 def plan(height: int, width: int, size: int) -> tuple[int, bool]:
-    """Return how often pixels are halved, and whether the rest of the way is by areas."""
+    """Return how often pixels are halved, and whether the last step is a mean over areas."""
     count = 0
     while min(height, width) >= 2 * size and height % 2 == width % 2 == 0:
         height, width, count = height // 2, width // 2, count + 1
@@ -48,9 +48,9 @@ def plan(height: int, width: int, size: int) -> tuple[int, bool]:
 def resize_on_cpu(frames: Sequence[Frame], size: int, resize_mode: str,
                   batch: np.ndarray | None = None) -> np.ndarray:
     """
-    Resize frames to one (B, S, S, 3) uint8 RGB batch, without a copy of full size.
+    Resize frames to one (B, S, S, 3) uint8 RGB batch, without a copy at full size.
 
-    :param batch: where to put it, instead of new memory.
+    :param batch: memory for the result; None: new memory.
     """
     if batch is None:
         batch = np.empty((len(frames), size, size, 3), np.uint8)

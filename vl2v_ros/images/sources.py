@@ -1,4 +1,4 @@
-"""Pictures out of files: images, folders of images and videos; those out of bags: `bags.py`."""
+"""Read pictures from files: images, folders of images and videos (`bags.py` reads bags)."""
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +10,18 @@ from vl2v_ros.images.frame import Frame
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 
-Skip = Callable[[str], None]  # is told what was left out, and why
+Skip = Callable[[str], None]  # receives a text: what was skipped, and why
 
 
 @dataclass(frozen=True)
 class Picture:
     """
-    One frame and where it comes from.
+    One frame and its source.
 
-    file: that holds it.
-    stamp: time in the video, or of the message's header [ns]; None: a still image.
+    file: the file that holds it.
+    stamp: time in the video, or in the header of the message [ns]; None: a still image.
     recorded: when the message was recorded [ns]; for a video the stamp.
-    topic, frame_id: of the message; empty for what comes from no bag.
+    topic, frame_id: those of the message; empty if the source is no bag.
     """
 
     frame: Frame
@@ -35,13 +35,13 @@ class Picture:
 @dataclass(frozen=True)
 class Source:
     """
-    What a file or folder has to show.
+    The pictures of a file or a folder.
 
-    pictures: read one by one; raises ValueError if there is none in the end.
-    count: how many there should be, as its header says; 0 if unknown.
+    pictures: iterator that reads one by one; raises ValueError if none can be read.
+    count: number of pictures by the header; 0 if unknown.
     rate: pictures per second [Hz]; None for still images.
-    still: whether these are images, each for itself.
-    topics: of a bag.
+    still: whether these are still images.
+    topics: image topics of a bag.
     """
 
     pictures: Iterator[Picture]
@@ -52,7 +52,7 @@ class Source:
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """Return the files of a folder that are named as images, in the order of their names."""
+    """Return the files of a folder with the ending of an image, sorted by name."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
 
 
@@ -60,7 +60,7 @@ def read_image(path: Path) -> Frame:
     """
     Decode an image file.
 
-    :raises ValueError: if it is none, damaged or too large; it does not name the file.
+    :raises ValueError: for another format, a damaged or too large image; without the file's name.
     """
     try:
         return decode(path.read_bytes(), FILES)
@@ -70,7 +70,7 @@ def read_image(path: Path) -> Frame:
 
 
 def open_image(path: Path) -> Source:
-    """Offer one image; its errors name the file."""
+    """Open one image; its errors name the file."""
     def pictures() -> Iterator[Picture]:
         try:
             yield Picture(read_image(path), path)
@@ -81,10 +81,11 @@ def open_image(path: Path) -> Source:
 
 def open_folder(folder: Path, skip: Skip) -> Source:
     """
-    Offer the images that lie in a folder, not in folders below it.
+    Open the images in a folder, without those in folders below it.
 
-    :param skip: is told of each file that is no image in spite of its name.
-    :raises ValueError: if no file is named as an image, and by the pictures if none can be read.
+    :param skip: receives a text for each image that cannot be read.
+    :raises ValueError: if there is no image file; the iterator of pictures raises it if none can
+        be read.
     """
     paths = image_paths(folder)
     if not paths:
@@ -108,10 +109,11 @@ def open_folder(folder: Path, skip: Skip) -> Source:
 
 def open_video(path: Path, skip: Skip) -> Source:
     """
-    Offer the frames of a video file.
+    Open a video file.
 
-    :param skip: is told of the end of a video that is cut.
-    :raises ValueError: if it cannot be opened, and by the pictures if it has none.
+    :param skip: receives a text if the end of the video cannot be read.
+    :raises ValueError: if it cannot be opened; the iterator of pictures raises it if there is
+        no frame.
     """
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
@@ -133,6 +135,6 @@ def open_video(path: Path, skip: Skip) -> Source:
         if not shown:
             raise ValueError(f'{path}: expected a video, got a file without a frame that can be '
                              'read')
-        if shown < 0.9 * count:  # headers count a few too many at times
+        if shown < 0.9 * count:  # the count of a header can be a few too high
             skip(f'{path}: the last {count - shown} of {count} frames cannot be read')
     return Source(pictures(), count, rate if rate > 0 else None)

@@ -1,7 +1,8 @@
 """
-One safetensors file per student, the only contract with training: weights and JSON spec.
+Checkpoints: one safetensors file per student, with its weights and its specification as JSON.
 
-Beside them it may hold the student in 8 bits, as the bytes of an OpenVINO model.
+It may also hold the student in 8 bits, as the bytes of an OpenVINO model. This file is all that
+training passes to the robot.
 """
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +29,8 @@ def save(student: 'Student', path: Path, int8: Graph | None = None) -> None:
     """
     Write the student atomically.
 
-    :param int8: made from these very weights. It has to be given: the `student.int8` of a file
-        that was loaded is of no use to whoever trained the student since.
+    :param int8: the student in 8 bits, made from exactly these weights. `student.int8` is not
+        used, because it is invalid once the student was trained further.
     """
     from safetensors.torch import save as to_bytes
     import torch
@@ -39,7 +40,7 @@ def save(student: 'Student', path: Path, int8: Graph | None = None) -> None:
         weights |= {INT8[name]: torch.frombuffer(bytearray(part), dtype=torch.uint8)
                     for name, part in int8._asdict().items()}
     with replacing(path) as temporary:
-        # Not save_file: what it writes can be read by its owner alone.
+        # Not save_file: only the owner may read what it writes.
         temporary.write_bytes(to_bytes(weights, {FORMAT: json.dumps(spec)}))
 
 
@@ -48,8 +49,8 @@ class StoredStudent:
     """
     A student in a file, of which only the header was read.
 
-    has_int8: whether the file holds the student in 8 bits, too.
-    graphs: folder in which what a CPU runs is kept, so that the next start needs no torch.
+    has_int8: whether the file also holds the student in 8 bits.
+    graphs: folder that caches the graph a CPU runs, so that the next start needs no torch.
     """
 
     path: Path
@@ -58,7 +59,7 @@ class StoredStudent:
     graphs: Path
 
     def load(self) -> 'Student':
-        """Read all of it; raises ValueError as `load` does."""
+        """Read the whole student; raises ValueError as `load` does."""
         return load(self.path)
 
 
@@ -66,14 +67,14 @@ def open_stored(path: Path, graphs: Path) -> StoredStudent:
     """
     Read a checkpoint's header, which needs no torch.
 
-    :raises ValueError: as `load` does, but for its weights.
+    :raises ValueError: as `load` does, except for errors in the weights.
     """
     with _opened(path, 'np') as (file, spec):
         return StoredStudent(path, spec, not set(INT8.values()).isdisjoint(file.keys()), graphs)
 
 
 def is_student(path: Path) -> bool:
-    """Return whether a file is a student, and not other weights or no file that can be read."""
+    """Return whether a file is a student; False for other weights and unreadable files."""
     try:
         with safe_open(path, 'np') as file:
             return FORMAT in (file.metadata() or {})
@@ -85,8 +86,8 @@ def load(path: Path) -> 'Student':
     """
     Read a student, in evaluation mode, in float32, on the CPU.
 
-    :raises ValueError: when the file is missing, damaged, of another format, or its weights do
-        not fit its spec. Whether OpenVINO can read `int8` shows when it is run.
+    :raises ValueError: if the file is missing, damaged, of another format, or its weights do not
+        fit its spec. An `int8` that OpenVINO cannot read is found only when it is run.
     """
     from vl2v_ros.model.student import Student  # with torch and timm: seconds of a start
     with _opened(path, 'pt') as (file, spec):
@@ -123,7 +124,7 @@ def _opened(path: Path, framework: str) -> Iterator[tuple[safe_open, StudentSpec
 
 
 def _take_int8(tensors: dict[str, 'torch.Tensor'], path: Path) -> Graph | None:
-    """Take the student in 8 bits out of a file's tensors; None if they have none of it."""
+    """Remove the student in 8 bits from a file's tensors and return it; None if there is none."""
     parts = {part: tensors.pop(name) for part, name in INT8.items() if name in tensors}
     if not parts:
         return None

@@ -24,18 +24,16 @@ class Classifier:
         self.runtime = create(student, device, half)
 
     def embed(self, frames: Sequence[Frame]) -> np.ndarray:
-        """Return (B, D) float32 unit rows, for what needs more of frames than their labels."""
+        """Return the (B, D) float32 unit embeddings of B frames."""
         return self.runtime.embed(frames)
 
     def classify(self, frames: Sequence[Frame], vocabulary: Vocabulary, top_k: int = 5,
                  unknown_threshold: float | None = None) -> list[Prediction]:
         """
-        Name what frames show, as one batch.
+        Label frames as one batch: the most similar prototype wins (as in VL2V-ADiP).
 
-        The predict stage of VL2V-ADiP: the most similar text prototype wins.
-
-        :param top_k: how many labels a prediction holds, at least 1.
-        :param unknown_threshold: cosine in [-1, 1]; by default the student's own.
+        :param top_k: number of labels in a prediction, at least 1.
+        :param unknown_threshold: cosine in [-1, 1]; by default that of the checkpoint.
         """
         if unknown_threshold is None:
             unknown_threshold = self.spec.unknown_threshold
@@ -43,7 +41,7 @@ class Classifier:
         matches = self.runtime.match(frames, vocabulary.prototypes, vocabulary.background_rows,
                                      top_k, temperature)
         scores = np.exp(matches.similarities / temperature - matches.log_partition[:, None])
-        # What the best label has to reach; float64, which holds the threshold as it is.
+        # Similarity that the best label has to reach; float64 holds the threshold exactly.
         needed = np.maximum(matches.background.astype(np.float64), unknown_threshold)
         lacking = needed - matches.similarities[:, 0]
         # The logistic function, written so that nothing overflows far from its middle. Against a

@@ -1,4 +1,4 @@
-"""Prediction: what one frame shows; a leaf that needs neither torch nor numpy."""
+"""Prediction: what one frame shows; this module imports neither torch nor numpy."""
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ class Prediction:
     """
     What one frame shows.
 
-    labels: the k most similar, best first.
+    labels: the k most similar labels, best first.
     similarities: their cosines to the frame, in [-1, 1].
-    scores: their probabilities in [0, 1]; all labels and background prompts together give 1.
-    unknown: whether no label is meant: the best similarity is below the threshold or below that
-    of a background prompt.
+    scores: their probabilities in [0, 1]; those of all labels and background prompts add up to 1.
+    unknown: whether no label fits: the best similarity is below the threshold or below that of a
+    background prompt.
     unknown_score: in [0, 1]; at least 0.5 if unknown, at most 0.5 if not.
-    vocabulary_version: of the vocabulary all of this was made with.
+    vocabulary_version: version of the vocabulary that was used.
     """
 
     labels: tuple[str, ...]
@@ -27,7 +27,7 @@ class Prediction:
     def reported(self, unknown_threshold: float, score_threshold: float
                  ) -> Iterator[tuple[str, float]]:
         """
-        Yield label and score of what a classification reports; nothing if it is unknown.
+        Yield label and score of the labels that reach both thresholds; none if unknown.
 
         :param unknown_threshold: cosine in [-1, 1] that each label needs.
         :param score_threshold: score in [0, 1] that each label needs.

@@ -1,4 +1,4 @@
-"""StudentSpec: what a checkpoint says of its student; read without torch."""
+"""StudentSpec: the specification of a student in its checkpoint; read without torch."""
 from dataclasses import dataclass
 import math
 from typing import NamedTuple
@@ -15,19 +15,19 @@ PROJECTORS = ('linear', 'mlp')
 @dataclass(frozen=True)
 class StudentSpec:
     """
-    All that is needed to rebuild and use a student beside its weights.
+    All that is needed to build and use a student, except its weights.
 
     backbone: timm model name.
-    width: D, of the embeddings; equals the text tower's.
+    width: D of the embeddings, equal to that of the text tower.
     image_size: side S of the input [px].
     mean, std: per RGB channel, of pixels in [0, 1].
     projector: 'linear', or 'mlp' with one hidden layer.
     resize_mode: 'shortest' crops the centred square, 'squash' keeps the whole frame.
     temperature: score = softmax(similarity / temperature) over the labels.
-    unknown_threshold: best cosine similarity below which a frame shows none of the labels.
-    text_tower: what made the prototypes this student was trained towards.
-    templates: of vocabularies that bring none of their own, see vocabulary.build.
-    teacher, trained_on: for people.
+    unknown_threshold: cosine similarity of the best label below which a frame is unknown.
+    text_tower: the text tower in whose embedding space the student was trained.
+    templates: for vocabularies without templates of their own, see vocabulary.build.
+    teacher, trained_on: information for people.
     """
 
     backbone: str
@@ -72,7 +72,7 @@ class Graph(NamedTuple):
     """
     A student as OpenVINO's two files: (B, S, S, 3) uint8 RGB in, (B, D) float32 unit rows out.
 
-    It belongs to the weights it was made from.
+    It is valid only for the weights from which it was made.
     """
 
     xml: bytes

@@ -20,7 +20,7 @@ class Student(nn.Module):
         """Build with random weights; raises ValueError for a backbone that timm lacks."""
         super().__init__()
         self.spec = spec
-        self.int8: Graph | None = None  # what a CPU runs instead, if there is one
+        self.int8: Graph | None = None  # the student in 8 bits, which a CPU runs instead
         self.backbone = _backbone(spec)
         width = self.backbone.num_features
         self.num_features: int = getattr(self.backbone, 'head_hidden_size', width) or width

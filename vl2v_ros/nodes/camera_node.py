@@ -1,4 +1,4 @@
-"""A camera made of files: a folder of images, a video or a webcam, for trying things."""
+"""Publish a folder of images, a video or a webcam as a camera, for trials and tests."""
 from collections.abc import Iterator
 import itertools
 import os
@@ -21,18 +21,18 @@ from vl2v_ros.nodes.messages import byte_array, to_image
 from vl2v_ros.nodes.parameters import CameraParameters, declare
 from vl2v_ros.nodes.program import refusing, until_stopped
 
-KEPT = 32  # a folder of at most so many images is decoded once, a larger one as it is shown
-WEBCAM_BUFFER = 2  # frames in the driver; with more, what is read is old; one halves some rates
+KEPT = 32  # a folder of at most this many images is kept in memory, a larger one decoded each turn
+WEBCAM_BUFFER = 2  # frames in the driver: more would be old, a single one halves some rates
 _FROM_BGR = {'rgb8': cv2.COLOR_BGR2RGB, 'mono8': cv2.COLOR_BGR2GRAY}
 
 
 def read_folder(folder: Path, loop: bool) -> Iterator[np.ndarray]:
     """
-    Yield the images of a folder in the order of their names as (H, W, 3) uint8 BGR.
+    Yield the images of a folder, sorted by name, as (H, W, 3) uint8 BGR.
 
-    A file that does not decode is skipped, and named on standard error.
+    A file that cannot be decoded is skipped, and named on standard error.
 
-    :raises ValueError: if no file of the folder is an image.
+    :raises ValueError: if the folder has no image that can be read.
     """
     paths = image_paths(folder)
     kept: dict[Path, np.ndarray] = {}
@@ -60,7 +60,7 @@ def read_video(path: str, loop: bool) -> Iterator[np.ndarray]:
     """
     Yield the frames of a video file as (H, W, 3) uint8 BGR.
 
-    :raises ValueError: if it cannot be opened or gives no frame.
+    :raises ValueError: if the file cannot be opened or has no frame.
     """
     while True:
         capture = cv2.VideoCapture(path)
@@ -77,15 +77,15 @@ def read_video(path: str, loop: bool) -> Iterator[np.ndarray]:
 
 
 def is_webcam(source: str) -> bool:
-    """Whether a source is a webcam: its number, or its device."""
+    """Return whether a source is a webcam: a number or a device."""
     return source.isdigit() or source.startswith('/dev/')
 
 
 def read_webcam(source: str, devices: Path = Path('/dev')) -> Iterator[np.ndarray]:
     """
-    Yield the frames of a webcam as (H, W, 3) uint8 BGR until it gives no more.
+    Yield the frames of a webcam as (H, W, 3) uint8 BGR, as long as it delivers.
 
-    :raises ValueError: if it gives none; the message tells what could be the matter.
+    :raises ValueError: if it delivers no frame; the message names the likely reason.
     """
     device = devices / f'video{source}' if source.isdigit() else Path(source)
     if not device.exists():
@@ -109,7 +109,7 @@ def read_webcam(source: str, devices: Path = Path('/dev')) -> Iterator[np.ndarra
 
 
 def open_source(source: str, loop: bool) -> Iterator[np.ndarray]:
-    """Return the frames of a folder of images, a webcam or a video file; raises ValueError."""
+    """Return the frames of a folder of images, a video file or a webcam; raises ValueError."""
     if not source:
         raise ValueError("expected a source: set the parameter source to a folder of images, a "
                          "video file or a webcam ('0', in quotes, or /dev/video0)")
@@ -125,13 +125,13 @@ class CameraNode(Node):
         """
         Open the source.
 
-        :raises ValueError: if it gives no frame, or for a parameter outside of its choices.
+        :raises ValueError: if the source has no frame, or for an invalid parameter.
         """
         super().__init__('camera', **kwargs)
         self._settings = declare(self, CameraParameters)
         source = os.path.expanduser(self._settings.source)
         frames = open_source(source, self._settings.loop)
-        first = next(frames)  # says now if there is none
+        first = next(frames)  # raises ValueError now if there is none
         self._frames = itertools.chain([first], frames)
         self._waits = not is_webcam(source)
         base = self.resolve_topic_name('image')
@@ -141,7 +141,7 @@ class CameraNode(Node):
             f'{base}/compressed' if compressed else base,
             QoSProfile(depth=5),  # reliable, so that subscribers of either kind match
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
-        # By a clock that never stands still, as simulated time may: then nothing would end it.
+        # By the steady clock: simulated time may stand still, and then the node could not end.
         self.create_timer(1 / self._settings.rate, self._publish,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
         height, width = self._scaled(first).shape[:2]
@@ -157,7 +157,7 @@ class CameraNode(Node):
             self.get_logger().info('the source has ended')
             self.context.try_shutdown()
             return
-        # The stamp is that of a frame just taken, also where a webcam made us wait for it.
+        # The stamp is taken after the frame, as reading a webcam may wait.
         header = Header(stamp=self.get_clock().now().to_msg(),
                         frame_id=self._settings.frame_id)
         self._topic.publish(self._message(self._scaled(pixels), header))
@@ -181,7 +181,7 @@ class CameraNode(Node):
 
 
 def main(args: list[str] | None = None) -> None:
-    """Publish until told to stop, or until the source ends; exit with 1 if it cannot be read."""
+    """Publish until the source ends or a signal comes; exit with 1 if it cannot be read."""
     rclpy.init(args=args)
     with until_stopped(), refusing('camera_node', ParameterException, ValueError):
         rclpy.spin(CameraNode())

@@ -1,4 +1,4 @@
-"""One camera of the classifier: its subscriptions, its result topics and what it counts."""
+"""One camera of the classifier: its subscriptions, its result topics and its counts."""
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,12 +27,12 @@ from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.transport import shortage
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
-SILENCE = 2.0  # without an image for so long [s], something is wrong
-LATEST = 60.0  # a stamp that is older is of another clock, or there is none [s]
+SILENCE = 2.0  # time without an image after which a warning is given [s]
+LATEST = 60.0  # an older stamp is from another clock, or not set [s]
 TRANSPORT_SETTINGS = ('the transport settings of the launch file '
                       '(FASTDDS_DEFAULT_PROFILES_FILE) on both sides')
 AUTO = 'auto'
-UNNUMBERED = 2 ** 64 - 1  # what a middleware that does not number messages says
+UNNUMBERED = 2 ** 64 - 1  # number of a message from a middleware that does not count
 RELIABILITIES = {'reliable': ReliabilityPolicy.RELIABLE,
                  'best_effort': ReliabilityPolicy.BEST_EFFORT}
 
@@ -40,12 +40,12 @@ RELIABILITIES = {'reliable': ReliabilityPolicy.RELIABLE,
 @dataclass
 class Counts:
     """
-    What happened since the node became active.
+    Counts of images since the node became active.
 
-    lost: images that were sent in between, but did not arrive, as far as their numbers tell;
-    only while one and the same publisher sends, as the numbers of several say nothing.
-    last_received: by time.monotonic [s].
-    latencies: of the last answers [s]; None for images whose stamp is of no use.
+    lost: images that were sent but did not arrive, by their sequence numbers; counted only while
+    one and the same publisher sends.
+    last_received: time of the last image by time.monotonic [s].
+    latencies: latencies of the last answers [s]; None for images with an invalid stamp.
     """
 
     received: int = 0
@@ -61,17 +61,17 @@ class CameraTopics:
     """
     The topics of one camera.
 
-    A camera named 'front' is heard on front/image and front/image/compressed and answered on
-    ~/front/labels and so on; the unnamed one on image, image/compressed and ~/labels.
-    It listens as reliably as all who publish the images offer it: best effort loses most of the
-    larger ones that are not sent through shared memory.
+    A camera 'front' is received on front/image and front/image/compressed and answered on
+    ~/front/labels and so on; the camera without a name on image, image/compressed and ~/labels.
+    The subscription is reliable if all publishers are: best effort loses most of the larger
+    images that are not sent through shared memory.
     """
 
     def __init__(self, node: Node, name: str, transport: str, overlay: bool) -> None:
         """
-        Offer the result topics; listen only after `open`.
+        Create the result topics; the subscriptions follow in `open`.
 
-        :raises ValueError: for a reliability that is none.
+        :raises ValueError: for an invalid reliability.
         """
         self.name, self._node, self._transport = name, node, transport
         self._executor: ImageExecutor | None = None
@@ -87,30 +87,30 @@ class CameraTopics:
         self._reliabilities = {transport: _declare_reliability(node, topic)
                                for transport, topic in self.topics.items()}
         self._subscriptions: dict[str, Subscription] = {}
-        self._numbers: dict[str, int] = {}  # of each transport's last image, by its publisher
-        self._gaps, self._gaps_before = 0, 0  # images missing between numbers; a second ago
-        self._publishers: list[list[int]] = []  # a second ago
+        self._numbers: dict[str, int] = {}  # sequence number of each transport's last image
+        self._gaps, self._gaps_before = 0, 0  # missing sequence numbers, now and a second ago
+        self._publishers: list[list[int]] = []  # those of a second ago
         self._judged_before = 0, 0
-        self.lately = 0, 0  # answered and refused, in the last second in which any image was
-        # The thread of images drops a transport, that of diagnostics may bring it back.
+        self.lately = 0, 0  # answered and refused images of the last second with an image
+        # The image thread may drop a transport, the diagnostics thread may add it again.
         self._listening = threading.RLock()
         self._on_message: Callable[[Any], None] = _ignore
         self.counts = Counts()
 
     def open(self, on_message: Callable[[Any], None], executor: ImageExecutor) -> None:
-        """Begin to listen; the executor calls `on_message`."""
+        """Subscribe to the images; the executor calls `on_message`."""
         self._on_message, self._executor = on_message, executor
         self.counts = Counts(last_received=time.monotonic())
         self._judged_before = self.lately = 0, 0
         self._listen(*(TRANSPORTS if self._transport == 'auto' else [self._transport]))
 
     def close(self) -> None:
-        """Stop listening."""
+        """Unsubscribe from the images."""
         self._listen()
-        self._on_message = _ignore  # lets go of the model behind the other one
+        self._on_message = _ignore  # the other callback would keep the model in memory
 
     def follow(self) -> None:
-        """Listen as the publishers offer now, and sum up what came; to be called once a second."""
+        """Adapt to the reliability of the publishers, and update counts; call it once a second."""
         with self._listening:
             self._listen(*self._subscriptions)
             before, self._publishers = self._publishers, [
@@ -139,7 +139,7 @@ class CameraTopics:
                 self._executor.wake()
 
     def _reliability(self, transport: str) -> ReliabilityPolicy:
-        """Return what was asked for, else what all publishers offer; both match best effort."""
+        """Return the reliability of the parameter, else reliable if all publishers are."""
         if asked_for := self._reliabilities[transport]:
             return asked_for
         offered = {publisher.qos_profile.reliability
@@ -156,15 +156,15 @@ class CameraTopics:
             TRANSPORTS[transport], self.topics[transport],
             lambda message, info: self._receive(message, info, transport),
             QoSProfile(depth=1, reliability=reliability), callback_group=group,
-            # rclpy cannot destroy its event callbacks while another thread waits for them; what
-            # they would log, diagnostics say.
+            # rclpy cannot destroy its event callbacks while another thread waits for them; the
+            # diagnostics report what they would log.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             qos_overriding_options=QoSOverridingOptions(
                 (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)))
 
     def _receive(self, message: Image | CompressedImage, info: Mapping[str, int], transport: str
                  ) -> None:
-        if len(self._subscriptions) > 1:  # auto: the first transport that delivers is kept
+        if len(self._subscriptions) > 1:  # auto: keep the first transport that delivers
             if transport == 'compressed' and self._node.count_publishers(self.topics['raw']):
                 return
             self._listen(transport)
@@ -175,7 +175,7 @@ class CameraTopics:
         self._on_message(message)
 
     def _count(self, transport: str, number: int) -> None:
-        """Count an image, and those that are missing between it and the one before."""
+        """Count an image, and the missing ones between it and the one before."""
         before = self._numbers.get(transport, UNNUMBERED)
         if before < number < UNNUMBERED:
             self._gaps += number - before - 1
@@ -203,16 +203,16 @@ class CameraTopics:
         self.counts.latencies.append(latency if 0 <= latency < LATEST else None)
 
     def refuse(self, reason: str) -> None:
-        """Count a message that is no usable image, and say why."""
+        """Count an image that cannot be used, and log the reason."""
         self.counts.refused += 1
         self.counts.refusal = reason
         if not self._node.context.ok():
-            return  # told to stop in the middle of an answer: nothing is wrong with the image
+            return  # the node is stopping: nothing is wrong with the image
         self._node.get_logger().warning(f'{self.topics["raw"]}: image refused: {reason}',
                                         throttle_duration_sec=5.0)
 
     def silence(self) -> str:
-        """Say why no image came for 2 s, '' if one came; look again at both transports."""
+        """Return why no image came for 2 s, '' if one came; subscribe to both transports again."""
         quiet = time.monotonic() - self.counts.last_received
         if quiet < SILENCE:
             return ''
@@ -225,7 +225,7 @@ class CameraTopics:
         return reason
 
     def why_lost(self) -> str:
-        """Say how it listens, and what images need that do not arrive."""
+        """Return the reliability of the subscriptions, and advice for images that get lost."""
         heard = ', '.join(subscription.qos_profile.reliability.name.lower().replace('_', ' ')
                           for subscription in list(self._subscriptions.values()))
         return f'({heard}); large images need {TRANSPORT_SETTINGS}{shortage()}'
@@ -266,7 +266,7 @@ def _ignore(message: Image | CompressedImage) -> None:
 
 
 def _declare_reliability(node: Node, topic: str) -> ReliabilityPolicy | None:
-    """Declare the parameter of a topic's reliability, and return it; None for auto."""
+    """Declare the parameter for the reliability of a topic; return its value, None for auto."""
     name = f'qos_overrides.{topic}.subscription.reliability'
     value: str = node.declare_parameter(name, AUTO, ParameterDescriptor(
         read_only=True, description='Reliability of the subscription: auto (what the publishers '

@@ -40,26 +40,27 @@ from vl2v_ros.nodes.worker import Job, Worker
 from vl2v_ros.words import explain
 from vl2v_ros.words.vocabulary import Vocabulary
 
-# One thread each for changes of the vocabulary, requests that wait for their answer, and the rest.
+# One thread for changes of the vocabulary, one for ~/classify, and one for everything else.
 THREADS = 3
-REFUSALS = ParameterException, NameValidationException, ValueError  # of the node that is made
+REFUSALS = ParameterException, NameValidationException, ValueError  # raised by ClassifierNode()
 
 
 class ClassifierNode(LifecycleNode):
     """
-    Labels the newest image of every camera, and lets its vocabulary be changed meanwhile.
+    Labels the newest image of every camera; its vocabulary can be changed while it runs.
 
-    One thread only stores images, the executor's build vocabularies, the worker's runs the model;
-    one more may wait for a language model. They share nothing but references that are
-    replaced as a whole.
+    The image thread only stores images, the threads of the executor build vocabularies, and the
+    worker's thread runs the model. One more may wait for a language model. They share only
+    references that are replaced as a whole.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         """
-        Declare parameters, offer topics and services; load nothing yet.
+        Declare parameters, create topics and services; load nothing yet.
 
-        :raises ValueError: for a parameter outside of its choices.
-        :raises rclpy.exceptions.NameValidationException: for a camera no topic can be named after.
+        :raises ValueError: for an invalid parameter.
+        :raises rclpy.exceptions.NameValidationException: for a camera whose name is invalid in a
+            topic.
         """
         super().__init__('classifier', **kwargs)
         self._settings = declare(self, ClassifierParameters)
@@ -71,10 +72,10 @@ class ClassifierNode(LifecycleNode):
                                       self._settings.overlay) for name in names]
         self._loaded: Loaded | None = None
         self._running: Running | None = None
-        self._versions = itertools.count(1)  # of vocabularies; no number stands for two
+        self._versions = itertools.count(1)  # numbers of vocabularies, each used once
         self._rates = Rates()
-        self._problem = ''  # of the last attempt to configure it
-        self._changing = threading.RLock()  # so that diagnostics see no half-made state
+        self._problem = ''  # error of the last attempt to configure the node
+        self._changing = threading.RLock()  # so that diagnostics see no incomplete state
         self.failed = False
         self.add_on_set_parameters_callback(self._on_parameters)
         self._offer()
@@ -82,18 +83,18 @@ class ClassifierNode(LifecycleNode):
     def _offer(self) -> None:
         self._topics = VocabularyTopics(self)
         self._diagnostics_topic = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        # A group each, so that neither holds up the images or the other.
+        # A callback group each, so that they block neither each other nor the images.
         self.create_service(SetVocabulary, '~/set_vocabulary', self._on_set_vocabulary,
                             callback_group=MutuallyExclusiveCallbackGroup())
         self.create_service(ClassifyImage, '~/classify', self._on_classify,
                             callback_group=MutuallyExclusiveCallbackGroup())
-        # By a clock that never stands still, as simulated time may, and in a group that waits for
-        # nothing: once a second, the executor looks around, whatever wake-up it has missed.
+        # By the steady clock, as simulated time may stand still, and in a group of its own: once a
+        # second the executor looks at all callbacks, even if it has missed a wake-up.
         self.create_timer(1.0, self._on_diagnostics, MutuallyExclusiveCallbackGroup(),
                           Clock(clock_type=ClockType.STEADY_TIME))
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the student and the vocabulary and warm up."""
+        """Load the student and the vocabulary, and warm up."""
         self._problem = ''
         try:
             self._configure()
@@ -103,8 +104,8 @@ class ClassifierNode(LifecycleNode):
             self.release()
             return TransitionCallbackReturn.FAILURE
         except Exception:
-            if self.context.ok():  # else the node was told to stop while it starts
-                self.get_logger().fatal(traceback.format_exc())  # rclpy would say nothing
+            if self.context.ok():  # else the node was stopped during its start
+                self.get_logger().fatal(traceback.format_exc())  # rclpy would log nothing
             raise
         return super().on_configure(state)
 
@@ -117,7 +118,7 @@ class ClassifierNode(LifecycleNode):
                             self.get_logger())
 
     def release(self) -> None:
-        """Let go of the model and of the vocabulary, and of what is asked for that."""
+        """Free the model and the vocabulary, and cancel a request for descriptions."""
         with self._changing:
             if self._loaded:
                 self._loaded.keeper.close()
@@ -126,7 +127,7 @@ class ClassifierNode(LifecycleNode):
         free_memory()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Listen to the cameras and label what they show."""
+        """Subscribe to the cameras and label their images."""
         loaded = self._loaded
         assert loaded, 'ROS activates only what is configured'
         with self._changing:
@@ -140,12 +141,12 @@ class ClassifierNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening and wait for the frames in work."""
+        """Unsubscribe from the cameras and wait for the current batch."""
         self.stop()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Give back the memory of the model, on the GPU too."""
+        """Free the memory of the model, on the GPU too."""
         self.release()
         return super().on_cleanup(state)
 
@@ -156,7 +157,7 @@ class ClassifierNode(LifecycleNode):
         return super().on_shutdown(state)
 
     def stop(self) -> None:
-        """Stop listening, and wait for the frames in work."""
+        """Unsubscribe from the cameras and wait for the current batch."""
         with self._changing:
             running, self._running = self._running, None
             if running:
@@ -167,7 +168,7 @@ class ClassifierNode(LifecycleNode):
                 running.worker.close()
 
     def _on_failure(self, error: Exception) -> None:
-        if self.context.ok():  # else the node is just being stopped
+        if self.context.ok():  # else the node is stopping
             self.failed = True
             self.get_logger().fatal(''.join(traceback.format_exception(error)))
             self.context.try_shutdown()
@@ -244,12 +245,12 @@ class ClassifierNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the node until it is told to stop; exit with 1 if it cannot start or fails."""
+    """Run the node until it is stopped; exit with 1 if it cannot start or fails."""
     profile = profile_path('classifier_node', sys.argv if args is None else args, __doc__)
     node, starting = None, True
 
     def on_signal(*_: object) -> None:
-        if starting:  # later, rclpy's own handler ends `spin`, which leaves no thread half made
+        if starting:  # later, rclpy's own handler ends `spin`
             raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -276,14 +277,14 @@ def main(args: list[str] | None = None) -> None:
 
 
 def start(node: ClassifierNode) -> None:
-    """Configure and activate the node, unless it is to be waited; exit if it cannot be."""
+    """Configure and activate the node if `autostart` is true; exit if that fails."""
     if node.get_parameter('autostart').value:
         for transition in (node.trigger_configure, node.trigger_activate):
             if transition() != TransitionCallbackReturn.SUCCESS:
-                sys.exit(int(rclpy.ok()))  # 0 if it was told to stop meanwhile
+                sys.exit(int(rclpy.ok()))  # 0 if the node was stopped during its start
     else:
         node.get_logger().info('waits to be configured, as autostart is false')
-    # Else a collection, which would walk through all of torch, could hold up frames for 0.2 s.
+    # Otherwise a garbage collection, which visits all of torch, could delay frames by 0.2 s.
     gc.collect()
     gc.freeze()
 

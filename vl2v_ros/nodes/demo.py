@@ -34,12 +34,12 @@ from vl2v_ros.nodes.program import until_stopped
 from vl2v_ros.nodes.transport import environment
 
 NAMESPACE = '/demo'
-START_TIMEOUT = 120.0  # to the first label [s]; a first start encodes prompts and compiles
+START_TIMEOUT = 120.0  # time limit of the first label [s]; a first start encodes and compiles
 RATE = 30.0  # [Hz]
 TILES = 8  # pictures of each vocabulary on the page
-LISTENERS = 2  # of the camera: the classifier and the viewer
+LISTENERS = 2  # subscribers of the camera: the classifier and the viewer
 KEPT = 8  # images that may wait for their labels
-# What it changes to half way: kinds of things, in words that need no network.
+# The labels of the second half: kinds of things, which need no network.
 OTHER_LABELS = 'fruit, vegetable, juice, milk, person, furniture'
 
 
@@ -51,17 +51,17 @@ class Viewer(Node):
         Listen to the classifier in NAMESPACE.
 
         :param out: folder to write into.
-        :param rate: of the video to write [Hz].
-        :param seconds: how long each vocabulary is to be in force.
+        :param rate: frame rate of the video to write [Hz].
+        :param seconds: how long each vocabulary is used [s].
         """
         super().__init__('viewer', namespace=NAMESPACE)
         self._out, self._rate, self._step = out, rate, seconds / TILES
         self._video: cv2.VideoWriter | None = None
         self._shown = ''
         self._start = time.monotonic()
-        self._since: dict[int, float] = {}  # when each version came into force
-        self._tiles: dict[int, dict[int, Tile]] = {}  # of each version, by their steps
-        self._images: dict[tuple[int, int], Image] = {}  # the newest, by their stamps
+        self._since: dict[int, float] = {}  # version -> time of its first labels
+        self._tiles: dict[int, dict[int, Tile]] = {}  # version -> step -> picture
+        self._images: dict[tuple[int, int], Image] = {}  # stamp -> image, the newest ones
         self.latencies: list[float] = []
         self.pictures: dict[int, Image] = {}
         """An overlay of each vocabulary version."""
@@ -99,7 +99,7 @@ class Viewer(Node):
                   f'latency {1000 * self.latencies[-1]:.0f} ms', flush=True)
 
     def _collect(self, message: LabelArray) -> None:
-        """Keep a picture for the page in the middle of each of the steps of a vocabulary."""
+        """Keep a picture for the page in the middle of each step of a vocabulary."""
         since = self._since.setdefault(self.version, time.monotonic())
         tiles = self._tiles.setdefault(self.version, {})
         image = self._images.get((message.header.stamp.sec, message.header.stamp.nanosec))
@@ -114,7 +114,7 @@ class Viewer(Node):
                                           cv2.VideoWriter.fourcc(*'mp4v'), self._rate,
                                           (message.width, message.height))
         self._video.write(to_bgr(message))
-        # The last one is often just after a cut: the picture is that of the page's last tile.
+        # The last overlay often follows a cut, so this is the one of the page's last picture.
         since = self._since.get(self.version, time.monotonic())
         if time.monotonic() < since + (TILES - 0.5) * self._step:
             self.pictures[self.version] = message
@@ -155,7 +155,7 @@ def to_bgr(message: Image) -> np.ndarray:
 
 
 def heading(vocabulary: Vocabulary) -> str:
-    """Return a line that tells what the labels were."""
+    """Return a line with the labels."""
     return f'{len(vocabulary.labels)} labels: {", ".join(vocabulary.labels[:30])}'
 
 
@@ -178,9 +178,10 @@ def running(module: str, parameters: dict[str, object]) -> Iterator[subprocess.P
 def spin(viewer: Viewer, processes: Sequence[subprocess.Popen[bytes]], seconds: float,
          until: Callable[[], object] | None = None, what: str = '') -> None:
     """
-    Let the viewer work for some seconds; stop the demo when a process has ended.
+    Let the viewer work for some seconds; exit if a process has ended.
 
-    :param until: what ends it sooner, and has to come; `what` it is that did not come.
+    :param until: condition that ends it sooner; exit if it is not met in time.
+    :param what: name of what is waited for, for the error.
     """
     end = time.monotonic() + seconds
     while time.monotonic() < end and not (until and until()):
@@ -239,7 +240,7 @@ def main() -> None:
     viewer = Viewer(arguments.out, arguments.rate, half)
     with until_stopped():
         play(viewer, arguments, half)
-    viewer.save()  # what it has seen, also if it was told to stop
+    viewer.save()  # also after a signal
     latencies = sorted(viewer.latencies)
     if latencies:
         print(f'{len(latencies)} frames labelled; from image stamp to label: median '

@@ -1,4 +1,4 @@
-"""What the classifier says about itself on /diagnostics, once a second."""
+"""The status of the classifier on /diagnostics, once a second."""
 from collections import deque
 from collections.abc import Mapping, Sequence
 import time
@@ -9,28 +9,28 @@ from vl2v_ros.nodes.loaded import Loaded, Running
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.vocabulary_keeper import VocabularyKeeper
 
-WINDOW = 6  # calls that `growth` looks back over
-MUCH = 0.1  # part of a camera's images that may get lost or be refused
+WINDOW = 6  # number of calls of `rate` that `growth` covers
+MUCH = 0.1  # part of a camera's images that may be lost or refused without a warning
 
 
 class Rates:
     """Turns growing counts into rates between two calls, and growth over the last ones."""
 
     def __init__(self) -> None:
-        """Begin with no history."""
+        """Start without history."""
         self._seen: dict[str, deque[tuple[float, int]]] = {}
 
     def rate(self, key: str, count: int, now: float) -> float:
         """Return the growth of a count since the last call [1/s]; `now` [s]."""
         seen = self._seen.setdefault(key, deque(maxlen=WINDOW))
         if seen and count < seen[-1][1]:
-            seen.clear()  # counting began anew
+            seen.clear()  # counting started again
         then, before = seen[-1] if seen else (now, count)
         seen.append((now, count))
         return (count - before) / (now - then) if now > then else 0.0
 
     def growth(self, key: str) -> int:
-        """Return by how much a count has grown over the last calls of `rate`."""
+        """Return the growth of a count over the last calls of `rate`."""
         return self._seen[key][-1][1] - self._seen[key][0][1]
 
 
@@ -38,11 +38,11 @@ def statuses(node_name: str, parameters: ClassifierParameters, problem: str,
              loaded: Loaded | None, running: Running | None, cameras: Sequence[CameraTopics],
              rates: Rates) -> list[DiagnosticStatus]:
     """
-    Describe the node, its vocabulary and its cameras, as far as it has them; once a second.
+    Describe the node, its vocabulary and its cameras; call it once a second.
 
-    :param problem: of the last attempt to configure it, or ''.
-    :param loaded: None while it is not configured.
-    :param running: None while it is not active.
+    :param problem: error of the last attempt to configure the node, or ''.
+    :param loaded: None while the node is not configured.
+    :param running: None while the node is not active.
     """
     state = 'active' if running else 'inactive, activate it' if loaded else (
         'unconfigured, configure it')
@@ -63,17 +63,17 @@ def statuses(node_name: str, parameters: ClassifierParameters, problem: str,
 def camera_status(node_name: str, camera: CameraTopics, dropped: int, rates: Rates,
                   facts: Mapping[str, object]) -> DiagnosticStatus:
     """
-    Describe one camera; once a second.
+    Describe one camera; call it once a second.
 
-    :param rates: of all cameras, from one call to the next.
-    :param facts: what holds for the whole node, such as its device.
+    :param rates: rates of all cameras, kept from call to call.
+    :param facts: values of the whole node, such as its device.
     """
     counts, now = camera.counts, time.monotonic()
     rate = {what: rates.rate(f'{camera.name}/{what}', getattr(counts, what), now)
             for what in ('answered', 'received', 'lost')}
     level, message = _judge(camera, rate['answered'], *(
         rates.growth(f'{camera.name}/{what}') for what in ('received', 'lost')))
-    stamps = list(counts.latencies)  # a thread appends
+    stamps = list(counts.latencies)  # another thread appends
     latencies = [1000 * value for value in stamps if value is not None]
     none = 'no usable stamps' if stamps else 'none'
     values = {
@@ -95,10 +95,10 @@ def camera_status(node_name: str, camera: CameraTopics, dropped: int, rates: Rat
 
 def _judge(camera: CameraTopics, rate: float, received: int, lost: int) -> tuple[bytes, str]:
     """
-    Return level and message.
+    Return level and message of a camera.
 
     :param rate: answers per second [Hz].
-    :param received, lost: images of the last seconds.
+    :param received, lost: counts of images in the last seconds.
     """
     answered, refused = camera.lately
     judged, sent = answered + refused, received + lost
@@ -118,9 +118,9 @@ def _judge(camera: CameraTopics, rate: float, received: int, lost: int) -> tuple
 def node_status(node_name: str, state: str, problem: str, parameters: ClassifierParameters
                 ) -> DiagnosticStatus:
     """
-    Describe the node itself, whatever state it is in.
+    Describe the node itself, in any state.
 
-    :param state: with what to do, if it labels nothing.
+    :param state: the lifecycle state, with what to do if the node is not active.
     :param problem: why it could not be configured, '' if it could.
     """
     values = {name: getattr(parameters, name) for name in
@@ -132,7 +132,7 @@ def node_status(node_name: str, state: str, problem: str, parameters: Classifier
 
 
 def vocabulary_status(node_name: str, vocabularies: VocabularyKeeper) -> DiagnosticStatus:
-    """Describe the vocabulary in force, and why it is not what was asked for."""
+    """Describe the current vocabulary, and problems of the last request."""
     vocabulary, problems = vocabularies.current, list(vocabularies.problems.values())
     values = {
         'version': vocabulary.version,

@@ -1,4 +1,4 @@
-"""Launch arguments that count only where they are given; else a parameter file decides."""
+"""Launch arguments that override the parameter file only if they are given."""
 import tempfile
 from typing import Any
 
@@ -12,16 +12,16 @@ class Given(Substitution):
     """
     The path of a new parameter file with the launch arguments that are not empty.
 
-    It is for the last place among the parameters of a node, behind the user's own file.
+    It must be the last of a node's parameters, after the user's own file.
     """
 
     def __init__(self, texts: tuple[str, ...], booleans: tuple[str, ...] = ()) -> None:
-        """Remember the names of the arguments, which are those of the parameters."""
+        """Store the names of the arguments, which are also those of the parameters."""
         super().__init__()
         self._texts, self._booleans = texts, booleans
 
     def describe(self) -> str:
-        """Say what it is, as launch prints it."""
+        """Return a text for launch to print."""
         return f'Given({", ".join((*self._texts, *self._booleans))})'
 
     def perform(self, context: LaunchContext) -> str:
@@ -34,7 +34,7 @@ class Given(Substitution):
             if value.lower() not in BOOLEANS:
                 raise ValueError(f'launch argument {name}: expected true or false, got {value!r}')
             parameters[name] = BOOLEANS[value.lower()]
-        # Left there, as launch leaves the files that it makes of parameters.
+        # The file stays, as the parameter files that launch itself writes.
         with tempfile.NamedTemporaryFile('w', encoding='utf-8', prefix='vl2v_ros_',
                                          suffix='.yaml', delete=False) as file:
             yaml.safe_dump({'/**': {'ros__parameters': parameters}} if parameters else {}, file)

@@ -1,4 +1,4 @@
-"""Images have a thread of their own, which waits for nothing but images."""
+"""An executor for images alone, in a thread of its own."""
 from collections.abc import Callable
 import threading
 from typing import Any
@@ -13,26 +13,26 @@ class ImageGroup(MutuallyExclusiveCallbackGroup):
     """
     Callbacks that only an ImageExecutor's thread may execute.
 
-    rclpy's executors build what they wait for anew, in Python, for every callback, out of all
-    topics, services and timers of a node. For one that a whole camera stream goes through, that
-    is a good part of the time of a frame; this leaves the subscriptions of images alone.
+    For every callback, rclpy's executors build their wait set again, in Python, from all topics,
+    services and timers of a node. For a camera stream that is a large part of the time of a
+    frame. This group has only the image subscriptions.
     """
 
     thread: threading.Thread | None = None
 
     def can_execute(self, entity: Any) -> bool:
-        """Tell whether this thread may execute the entity's callback now."""
+        """Return whether this thread may execute the entity's callback now."""
         return threading.current_thread() is self.thread and super().can_execute(entity)
 
 
 class ImageExecutor(SingleThreadedExecutor):
-    """Executes the callbacks of one group; the rest of the node is left to its own executor."""
+    """Executes the callbacks of one group; the node's own executor does the others."""
 
     def __init__(self, node: Node, on_failure: Callable[[Exception], None]) -> None:
         """
-        Start; `wake` it when the group has a new subscription.
+        Start the thread; call `wake` when the group has a new subscription.
 
-        :param on_failure: told of an error in a callback; the thread has ended then.
+        :param on_failure: receives an error of a callback, which ends the thread.
         """
         super().__init__(context=node.context)
         self._node, self._on_failure = node, on_failure
@@ -43,16 +43,16 @@ class ImageExecutor(SingleThreadedExecutor):
         self._thread.start()
 
     def get_nodes(self) -> list[Node]:
-        """Return the node, which belongs to its own executor all the same."""
+        """Return the node, which also belongs to its own executor."""
         return [self._node]
 
     def can_execute(self, entity: Any) -> bool:
-        """Tell whether this executor may execute the entity's callback now."""
+        """Return whether this executor may execute the entity's callback now."""
         return entity.callback_group is self.group and super().can_execute(entity)
 
     def close(self) -> None:
-        """Stop, and wait for a callback that is under way."""
-        # `shutdown` would destroy what wakes the thread, which may be about to wait for it.
+        """Stop, and wait for the running callback."""
+        # `shutdown` alone would destroy the guard condition that the thread may be waiting for.
         self._closing.set_result(None)
         self._thread.join()
         self.shutdown()

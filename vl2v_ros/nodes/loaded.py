@@ -1,4 +1,4 @@
-"""What a classifier has while it is configured, and what it has while it is active."""
+"""The parts of a configured classifier, and the threads of an active one."""
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +28,14 @@ class Loaded:
 
 @dataclass(frozen=True, eq=False)
 class Running:
-    """The threads that take images in, and that label them."""
+    """The threads that receive images and label them."""
 
     worker: Worker
     images: ImageExecutor
 
 
 def open_student(parameters: ClassifierParameters, logger: RcutilsLogger) -> Labeller:
-    """Read the student that a parameter names, and load it; raises ValueError."""
+    """Load the student of the parameter `checkpoint`; raises ValueError."""
     if not parameters.checkpoint:
         raise ValueError('expected a student: set the parameter checkpoint to a *.safetensors '
                          'file')
@@ -54,10 +54,10 @@ def load(labeller: Labeller, parameters: Callable[[], ClassifierParameters],
     """
     Encode the vocabulary, and warm up.
 
-    :param parameters: gives the current ones.
-    :param versions: numbers of vocabularies; no number stands for two.
+    :param parameters: returns the current parameters.
+    :param versions: numbers of vocabularies, each used once.
     :param announce: receives each vocabulary that becomes the current one.
-    :raises ValueError: for a vocabulary that is of no use.
+    :raises ValueError: for an invalid vocabulary.
     """
     keeper = VocabularyKeeper(parameters, labeller.encoder, labeller.spec.templates, versions,
                               announce, logger)

@@ -14,15 +14,15 @@ from vl2v_ros.images.frame import Frame
 from vl2v_ros.words.explain import Reason
 from vl2v_ros.words.vocabulary import Vocabulary
 
-if TYPE_CHECKING:  # else each program that publishes images would load torch
+if TYPE_CHECKING:  # otherwise each program that publishes images would import torch
     from vl2v_ros.model.prediction import Prediction
 
 
 def to_frame(message: Image | CompressedImage) -> Frame:
     """
-    View or convert (Image) or decode (CompressedImage) a message's pixels.
+    Return the pixels of a message: viewed or converted (Image) or decoded (CompressedImage).
 
-    :raises ValueError: for sizes, steps, data or encodings that are no image.
+    :raises ValueError: for an invalid size, step, encoding or data.
     """
     if isinstance(message, CompressedImage):
         return decode(bytes(message.data), note=f' (format field: {message.format!r})')
@@ -30,7 +30,7 @@ def to_frame(message: Image | CompressedImage) -> Frame:
 
 
 def byte_array(pixels: np.ndarray) -> array.array:
-    """Copy uint8 values into what rclpy takes for `data`; numpy itself is 1000 times slower."""
+    """Copy uint8 values into an array for `data`; with numpy, rclpy is 1000 times slower."""
     data = array.array('B')
     data.frombytes(np.ascontiguousarray(pixels).data.cast('B'))
     return data
@@ -45,7 +45,7 @@ def to_image(pixels: np.ndarray, encoding: str, header: Header) -> Image:
 
 
 def to_label_array(prediction: 'Prediction', header: Header) -> LabelArray:
-    """Give all labels of a prediction, best first."""
+    """Return all labels of a prediction, best first."""
     return LabelArray(
         header=header, vocabulary_version=prediction.vocabulary_version,
         labels=[Label(label=label, similarity=similarity, score=score) for label, similarity, score
@@ -56,35 +56,35 @@ def to_label_array(prediction: 'Prediction', header: Header) -> LabelArray:
 
 def to_classification(prediction: 'Prediction', header: Header, unknown_threshold: float,
                       score_threshold: float) -> Classification:
-    """Give the labels whose similarity and score reach the thresholds; none if it is unknown."""
+    """Return the labels that reach both thresholds, none if the image is unknown."""
     return Classification(header=header, results=[
         ObjectHypothesis(class_id=label, score=score)
         for label, score in prediction.reported(unknown_threshold, score_threshold)])
 
 
 def to_description_matches(reasons: Sequence[Reason]) -> list[DescriptionMatch]:
-    """Give the similarity of each prompt, in the order of the reasons."""
+    """Return the similarity of each prompt, in the order of the reasons."""
     return [DescriptionMatch(label=reason.label, prompt=reason.prompt,
                              similarity=reason.similarity) for reason in reasons]
 
 
 def to_vocabulary(vocabulary: Vocabulary) -> VocabularyMessage:
-    """Give the labels in force with their descriptions."""
+    """Return the labels of a vocabulary with their descriptions."""
     return VocabularyMessage(version=vocabulary.version, labels=list(vocabulary.labels),
                              descriptions=['\n'.join(sentences)
                                            for sentences in vocabulary.descriptions])
 
 
 def to_vision_info(vocabulary: Vocabulary, location: str, header: Header) -> VisionInfo:
-    """Say where the vocabulary is described: the topic `location`."""
+    """Return where the vocabulary is described: the topic `location`."""
     return VisionInfo(header=header, method='vl2v_ros', database_location=location,
                       database_version=vocabulary.version)
 
 
 def to_label_info(threshold: float, header: Header) -> LabelInfo:
     """
-    Give the least score of a result.
+    Return the smallest score of a result.
 
-    The class map, which tells names of numbers, is empty: `class_id` is the name itself.
+    The class map from numbers to names is empty: `class_id` is the name itself.
     """
     return LabelInfo(header=header, threshold=threshold)

@@ -1,4 +1,4 @@
-"""What the programs of the nodes have in common: how they end, and a profile if one is wanted."""
+"""Common parts of the node programs: how they end, and the option --profile."""
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +13,13 @@ from vl2v_ros import frame_profile
 
 @contextmanager
 def until_stopped() -> Iterator[None]:
-    """Run the block until it ends or this process is told to stop; then ROS is shut down."""
+    """Run the block until it ends or a signal stops it; then shut ROS down."""
     try:
         yield
     except KeyboardInterrupt:
         pass
     except Exception:
-        if rclpy.ok():  # else it was told to stop, at a moment when rclpy does not expect it
+        if rclpy.ok():  # else a signal came at a moment when rclpy does not expect it
             raise
     finally:
         rclpy.try_shutdown()
@@ -27,7 +27,7 @@ def until_stopped() -> Iterator[None]:
 
 @contextmanager
 def refusing(program: str, *errors: type[Exception]) -> Iterator[None]:
-    """Exit with 1 and one line for such errors of the block; not if told to stop meanwhile."""
+    """Exit with 1 and one line for these errors of the block, except after a signal."""
     try:
         yield
     except errors as error:
@@ -37,7 +37,7 @@ def refusing(program: str, *errors: type[Exception]) -> Iterator[None]:
 
 
 def profile_path(program: str, args: list[str], description: str | None) -> Path | None:
-    """Return where the command line wants a profile; exit with 2 if that cannot be."""
+    """Return the path of --profile, None without it; exit with 2 for an invalid path."""
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument('--profile', metavar='FILE.json', default='',
                         help='measure the time of each step of a frame; write it every 10 s and '
@@ -51,7 +51,7 @@ def profile_path(program: str, args: list[str], description: str | None) -> Path
 
 
 def save_profile(path: Path, node: Node, picture: bool = False) -> None:
-    """Write what was measured; a warning if it cannot be written."""
+    """Write the profile; log a warning if it cannot be written."""
     try:
         frame_profile.save(path, picture)
     except OSError as error:

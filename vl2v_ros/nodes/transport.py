@@ -1,4 +1,4 @@
-"""Settings of the process environment that let full-size images pass between processes."""
+"""Environment variables with which full-size images pass between processes."""
 from collections.abc import Mapping
 import os
 from pathlib import Path
@@ -6,21 +6,21 @@ import shutil
 
 from ament_index_python.packages import get_package_share_directory
 
-# Freed image buffers stay with the process: page faults of fresh ones were most of the latency.
+# The process keeps freed image buffers: page faults of new ones were most of the latency.
 MALLOC = {'MALLOC_MMAP_THRESHOLD_': '1073741824', 'MALLOC_TRIM_THRESHOLD_': '2147483648',
           'MALLOC_TOP_PAD_': '67108864'}
 PROFILE = 'FASTDDS_DEFAULT_PROFILES_FILE'
 FAST_DDS_2 = ('humble', 'iron', 'jazzy')  # these distributions know the variable by its older name
 OLDER_PROFILE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
-SEGMENT = 68  # shared memory that the profile takes for each process [MiB]
+SEGMENT = 68  # shared memory of each process by the profile [MiB]
 
 
 def environment(current: Mapping[str, str] = os.environ) -> dict[str, str]:
     """
     Return the variables to set for a process that sends or receives images.
 
-    They are read when a process starts, so they are of use only to processes started with them.
-    What the user has set already is left alone.
+    They are read at the start of a process, so they must be set before. Variables that the user
+    has set already are left out.
     """
     wanted = dict(MALLOC)
     if PROFILE not in current and OLDER_PROFILE not in current:
@@ -32,10 +32,10 @@ def environment(current: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 def shortage(folder: str = '/dev/shm') -> str:
     """
-    Say what large images need, too, if shared memory has no room for a process; '' if it has.
+    Return advice for a warning if shared memory has no room for a process, '' if it has.
 
-    Fast DDS then does without, by UDP alone, which loses large images. A container of Docker's
-    has 64 MiB unless it is told otherwise.
+    Fast DDS then uses UDP alone, which loses large images. A Docker container has 64 MiB by
+    default.
     """
     try:
         free = shutil.disk_usage(folder).free // 2 ** 20

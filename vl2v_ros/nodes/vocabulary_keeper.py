@@ -1,4 +1,4 @@
-"""What the node does with vocabularies: it starts with one, changes, enriches and keeps it."""
+"""The current vocabulary of the node: how it starts, changes, is enriched and saved."""
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ Request: TypeAlias = SetVocabulary.Request
 
 
 def check_parameters(parameters: ClassifierParameters) -> None:
-    """Raise ValueError for a setting of the language model that cannot work."""
+    """Raise ValueError for an invalid setting of the language model."""
     if parameters.llm_endpoint:
         check_endpoint(parameters.llm_endpoint)
     check_question(parameters.llm_question)
@@ -36,42 +36,42 @@ def check_parameters(parameters: ClassifierParameters) -> None:
 
 
 def cache_dir(parameters: ClassifierParameters) -> Path:
-    """Return the folder in which prompts and answers are kept."""
+    """Return the folder that caches prompts and answers."""
     return Path(parameters.cache_dir or cached_text.default_cache_dir()).expanduser()
 
 
 @dataclass
 class Enrichment:
-    """A request for descriptions that is under way; `stop` ends it."""
+    """A running request for descriptions; `stop` ends it."""
 
     labels: list[str]
     answered: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
 
     def count(self, label: str) -> None:
-        """Note that a label was answered or has failed."""
+        """Count a label that was answered or has failed."""
         self.answered += 1
 
 
 class VocabularyKeeper:
     """
-    The vocabulary in force of a node that is configured.
+    Keeps the current vocabulary of a configured node.
 
-    Changes come one after the other, from the threads of services and from the one that asks a
-    language model; who reads `in_force` never waits for them.
+    Changes come from the threads of services and of the language model, one after the other;
+    reading `current` never waits for them.
     """
 
     def __init__(self, parameters: Callable[[], ClassifierParameters], encoder: TextEncoder,
                  templates: Sequence[str], versions: Iterator[int],
                  announce: Callable[[Vocabulary], None], logger: RcutilsLogger) -> None:
         """
-        Put the vocabulary in force that the node was kept with, or else configured with.
+        Start with the saved vocabulary, else with that of the parameter `vocabulary`.
 
-        :param parameters: gives those in force.
-        :param templates: the student's, for vocabularies that have none.
-        :param versions: numbers of vocabularies; no number stands for two.
-        :param announce: told of each vocabulary that comes in force.
-        :raises ValueError: if the configured vocabulary is of no use.
+        :param parameters: returns the current parameters.
+        :param templates: the student's templates, for vocabularies without their own.
+        :param versions: numbers of vocabularies, each used once.
+        :param announce: receives each vocabulary that becomes the current one.
+        :raises ValueError: if the vocabulary of the parameter is invalid.
         """
         self._parameters, self._encoder, self._versions = parameters, encoder, versions
         self._templates, self._announce, self._logger = templates, announce, logger
@@ -107,7 +107,7 @@ class VocabularyKeeper:
         return vocabulary
 
     def _tell(self, vocabulary: Vocabulary) -> None:
-        """Announce what comes in force, and log which prompts it does with, if not with all."""
+        """Announce a vocabulary, and log its prompts if some had to be left out."""
         self._announce(vocabulary)
         if vocabulary.note:
             self._logger.warning(f'vocabulary: {vocabulary.note}')
@@ -120,22 +120,22 @@ class VocabularyKeeper:
                      file.templates or self._templates, tuple(background.values()))
 
     def close(self) -> None:
-        """Change nothing any more; what is being asked for is not waited for."""
+        """Refuse further changes, and cancel a request for descriptions."""
         self._closed = True
         self._drop_enrichment()
 
     @property
     def enrichment(self) -> str:
-        """What became of the descriptions that were asked for last."""
+        """State of the last request for descriptions."""
         pending = self._enrichment
         return self.enrichment_said if pending is None else (
             f'{pending.answered} of {len(pending.labels)} answered')
 
     def change(self, request: Request) -> str:
         """
-        Do what a request asks for, and say what was done.
+        Apply a request, and return what was done as text.
 
-        :raises ValueError: if it cannot be done; the vocabulary is then what it was.
+        :raises ValueError: for an invalid request; the vocabulary is then unchanged.
         """
         with self._changing:
             file = self._requested(request)
@@ -180,13 +180,13 @@ class VocabularyKeeper:
             if keep:
                 with replacing(self.persist) as temporary:
                     temporary.write_text(dump(file), encoding='utf-8')
-            else:  # so that the next start follows the parameter again
+            else:  # so that the next start uses the parameter again
                 self.persist.unlink(missing_ok=True)
         except OSError as error:
             self._warn('persist', f'the vocabulary cannot be saved in {self.persist}: {error}')
 
     def _enrich(self) -> str:
-        """Begin to ask for the descriptions that labels lack, and say so or why not."""
+        """Start to ask for missing descriptions; return a text that says so, or why not."""
         labels = [label for label, entry in self._file.entries.items() if not entry.descriptions]
         if not labels:
             return 'every label already has a description'
@@ -200,7 +200,7 @@ class VocabularyKeeper:
                                   parameters.llm_timeout)
         except ValueError as error:
             self._warn('enrichment', f'not enriched: {error}')
-            return 'plain prompts are used'  # why, the problems say
+            return 'plain prompts are used'  # the problems name the reason
         enrichment = self._enrichment = Enrichment(labels)
         threading.Thread(target=self._ask, args=(enrichment, self._file, model), daemon=True,
                          name='enrichment').start()
@@ -208,7 +208,7 @@ class VocabularyKeeper:
                 '~/vocabulary and /diagnostics show the result')
 
     def _ask(self, enrichment: Enrichment, file: VocabularyFile, model: LanguageModel) -> None:
-        """Ask for descriptions, and put them in force if nothing else came meanwhile."""
+        """Ask for descriptions, and add them unless the vocabulary has changed since."""
         try:
             answers = describe(enrichment.labels, model, cache_dir(self._parameters()),
                                enrichment.count, enrichment.stop)
@@ -239,7 +239,7 @@ class VocabularyKeeper:
                                      f'as {label!r}: {reason}')
 
     def _drop_enrichment(self) -> bool:
-        """End a request that is under way; return whether there was one."""
+        """Cancel the running request for descriptions; return whether there was one."""
         enrichment, self._enrichment = self._enrichment, None
         if enrichment:
             enrichment.stop.set()

@@ -1,4 +1,4 @@
-"""The latched topics that tell which vocabulary labels come from."""
+"""The latched topics that describe the current vocabulary."""
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Header
@@ -14,7 +14,7 @@ class VocabularyTopics:
     """~/vocabulary, ~/vision_info and ~/label_info of a node."""
 
     def __init__(self, node: Node) -> None:
-        """Offer the topics; publish nothing yet."""
+        """Create the topics; publish nothing yet."""
         self._node = node
         self._vocabulary = node.create_publisher(VocabularyMessage, '~/vocabulary', LATCHED)
         self._vision_info = node.create_publisher(VisionInfo, '~/vision_info', LATCHED)

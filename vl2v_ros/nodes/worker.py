@@ -16,14 +16,14 @@ from vl2v_ros.words.vocabulary import Vocabulary
 
 T = TypeVar('T')
 
-HEED = 0.02  # at most so long a changed max_rate goes unseen [s]
+HEED = 0.02  # a changed max_rate takes effect within this time [s]
 
 
 class Newest(Generic[T]):
     """
     A box with one place per camera; a newer item replaces one that was not taken.
 
-    Thread-safe. `dropped` counts, per camera, the items that were replaced before they were taken.
+    It is thread-safe. `dropped` counts, per camera, the items that were replaced.
     """
 
     def __init__(self) -> None:
@@ -48,8 +48,8 @@ class Newest(Generic[T]):
         """
         Wait for items and return all of them by camera, leaving the box empty.
 
-        :param timeout: longest wait [s]; None waits for ever.
-        :return: empty when the time is over or the box was closed.
+        :param timeout: longest wait [s]; None: no limit.
+        :return: camera -> item; empty after the timeout, or once the box is closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._closed, timeout)
@@ -57,7 +57,7 @@ class Newest(Generic[T]):
             return {} if self._closed else items
 
     def close(self) -> dict[Hashable, T]:
-        """Wake the worker and return what it did not take; from now on `take` returns nothing."""
+        """Wake the worker and return the items that were not taken; `take` then returns none."""
         with self._changed:
             self._closed = True
             items, self._items = self._items, {}
@@ -68,9 +68,9 @@ class Newest(Generic[T]):
 @dataclass(frozen=True)
 class Job:
     """
-    One image to label, and what to do with the result or with the reason for none.
+    One image to label, and two callbacks: for the result, and for the reason of a refusal.
 
-    `answer` is also given the vocabulary and the parameters that the result was made with.
+    `answer` also receives the vocabulary and the parameters that were used.
     """
 
     message: Image | CompressedImage
@@ -80,7 +80,7 @@ class Job:
 
 
 class Worker:
-    """Labels what lies in its box as one batch, again and again, until closed."""
+    """Labels the items of its box as one batch, again and again, until it is closed."""
 
     def __init__(self, classifier: Classifier,
                  snapshot: Callable[[], tuple[Vocabulary, ClassifierParameters]],
@@ -88,8 +88,8 @@ class Worker:
         """
         Start the thread.
 
-        :param snapshot: gives the vocabulary and the parameters in force, asked once per batch.
-        :param on_failure: told of an error that is nobody's bad input; the thread has ended then.
+        :param snapshot: returns the current vocabulary and parameters; called once per batch.
+        :param on_failure: receives an error that no input has caused; it ends the thread.
         """
         self._classifier, self._snapshot, self._on_failure = classifier, snapshot, on_failure
         self._box: Newest[Job] = Newest()
@@ -98,7 +98,7 @@ class Worker:
         self._thread.start()
 
     def submit(self, key: Hashable, job: Job) -> None:
-        """Put a job in the box; it replaces one of the same key that was not begun."""
+        """Put a job into the box; it replaces a waiting job of the same key."""
         if not self._box.put(key, job):
             job.refuse('the node was deactivated')
 
@@ -107,7 +107,7 @@ class Worker:
         return self._box.dropped.get(key, 0)
 
     def close(self) -> None:
-        """Refuse what was not begun and wait for the batch in work."""
+        """Refuse the waiting jobs and wait for the current batch."""
         self._closing.set()
         for job in self._box.close().values():
             job.refuse('the node was deactivated')
@@ -126,7 +126,7 @@ class Worker:
             self._pause(started, max_rate)
 
     def _pause(self, started: float, max_rate: float) -> None:
-        """Wait until max_rate allows the next batch; heed a change of it meanwhile."""
+        """Wait until max_rate allows the next batch, also if it changes during the wait."""
         while max_rate and (rest := started + 1 / max_rate - time.monotonic()) > 0:
             if self._closing.wait(min(rest, HEED)):
                 return

@@ -1,4 +1,4 @@
-"""Prompts whose embeddings are kept on disk, so that each is encoded once."""
+"""Prompts whose embeddings are cached on disk, so that each is encoded once."""
 from collections.abc import Callable, Sequence
 from functools import cached_property
 import json
@@ -18,37 +18,37 @@ logger = logging.getLogger(__name__)
 
 class NoTower(ValueError):
     """
-    Prompts are not kept, and the tower that could encode them is not at hand.
+    Some prompts are neither recorded nor cached, and the text tower is not available.
 
-    reason, advice: why it is not, and what to do.
-    encoder: tells which prompts are kept.
+    reason, advice: why it is not available, and what to do.
+    encoder: knows which prompts are recorded or cached.
     """
 
     def __init__(self, prompts: Sequence[str], why: hub.NotAtHand, encoder: 'CachedText') -> None:
-        """Remember why; the message names the first prompts."""
+        """Store the reason; the message names the first prompts."""
         super().__init__(f'{", ".join(map(repr, prompts[:3]))} cannot be encoded: {why}')
         self.reason, self.advice, self.encoder = why.reason, why.advice, encoder
 
 
 class CachedText:
     """
-    A text tower that is loaded only for prompts never seen before.
+    A text tower that is loaded only for prompts that were never encoded before.
 
-    First come the prompts of a recording, then those of the cache: one SQLite file, keyed by
-    tower identity and prompt. When one of the two cannot be used, a warning says so and it is
-    done without.
+    Embeddings come from the recording first, then from the cache: one SQLite file, keyed by the
+    identity of the text tower and the prompt. If one of the two cannot be used, a warning says so
+    and the other is used.
     """
 
     def __init__(self, identity: str, width: int, load: Callable[[], TextEncoder],
                  cache_dir: Path, recording: Path | None = None) -> None:
         """
-        Do nothing yet but remember where things are.
+        Store the places of recording and cache; nothing is read yet.
 
-        :param identity: of the tower, see `identify`.
-        :param width: D the embeddings must have.
-        :param load: makes the tower when it is needed.
-        :param cache_dir: folder of the cache, made when first written.
-        :param recording: file of what the tower has answered, see recording.py.
+        :param identity: identity of the text tower, see `identify`.
+        :param width: D that the embeddings must have.
+        :param load: makes the text tower when it is needed.
+        :param cache_dir: folder of the cache, made at the first write.
+        :param recording: recording of the text tower, see recording.py.
         """
         self.identity, self.width = identity, width
         self._load = load
@@ -60,10 +60,10 @@ class CachedText:
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
         """
-        Embed N prompts, from the recording or the cache where they are in it.
+        Embed N prompts: recorded and cached ones are looked up, the text tower encodes the others.
 
-        :raises NoTower: if the others cannot be encoded, as the tower is not at hand.
-        :raises ValueError: if the tower cannot be loaded or has another width.
+        :raises NoTower: if others are needed and the text tower is not available.
+        :raises ValueError: if the text tower cannot be loaded or has another width.
         """
         known = self._kept(prompts)
         missing = list(dict.fromkeys(prompt for prompt in prompts if prompt not in known))
@@ -83,17 +83,17 @@ class CachedText:
         return TextEmbeddings(rows, np.array([known[prompt][1] for prompt in prompts], bool))
 
     def kept(self, prompts: Sequence[str]) -> set[str]:
-        """Return those of the prompts that need no tower."""
+        """Return the prompts that are recorded or cached."""
         return set(self._kept(prompts))
 
     def recorded(self, prompts: Sequence[str]) -> set[str]:
-        """Return those of the prompts that the recording has."""
+        """Return the prompts that are recorded."""
         found = self._recording
         return {prompt for prompt in prompts if found.find(prompt) is not None} if found else set()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The names that the recording knows, each once, sorted."""
+        """The names in the recording, each once, sorted."""
         names = self._recording.names if self._recording else ()
         return tuple(sorted(set(names) - {''}, key=lambda name: (name.casefold(), name)))
 
@@ -141,7 +141,7 @@ class CachedText:
 
 
 def _unit(row: np.ndarray) -> np.ndarray:
-    """Make a row that was kept in half precision a unit row again."""
+    """Return a row that was stored in half precision as a float32 unit row."""
     row = row.astype(np.float32)
     return row / np.linalg.norm(row)
 
@@ -155,8 +155,8 @@ def open_text_tower(tower: TextTower, width: int, folder: Path, cache_dir: Path)
     """
     Return the cached encoder for a student of the given width.
 
-    :param folder: where local files and the recording are looked up.
-    :raises ValueError: at once, if a local config says another width.
+    :param folder: folder of local files and of the recording.
+    :raises ValueError: if a local config has another width.
     """
     if tower.is_local and (folder / tower.model).is_file():
         try:

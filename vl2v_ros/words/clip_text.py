@@ -9,24 +9,23 @@ from typing import Any
 from vl2v_ros.words import hub, open_clip_models
 from vl2v_ros.words.encoder import _local_file, HUB_CONFIG, identify, TextEmbeddings, TextTower
 
-# open_clip is imported only when a tower is really loaded: it costs seconds of a robot's start,
-# and with every prompt cached it is not needed at all.
+# open_clip is imported only when a text tower is loaded: it costs seconds of a robot's start, and
+# is not needed if every prompt is cached.
 
-BATCH = 64  # prompts per pass; what is encoded is stored after each
-PREPROCESSING = ('mean', 'std', 'interpolation', 'resize_mode')  # of images, in a tag's settings
+BATCH = 64  # prompts per pass; each pass is cached at once
+PREPROCESSING = ('mean', 'std', 'interpolation', 'resize_mode')  # image settings of a tag
 
 
 class ClipText:
-    """The text tower of an open_clip model; on the CPU, and the image tower is let go."""
+    """The text tower of an open_clip model, on the CPU, without the image tower."""
 
     def __init__(self, tower: TextTower, folder: Path = Path('.'), model: Any = None) -> None:
         """
-        Load the tower.
+        Load the text tower.
 
-        :param folder: where local files are looked up.
-        :param model: what `load_clip` returned for them, used as it is and where it is; None:
-            loaded here.
-        :raises hub.NotAtHand: if the weights would have to be fetched, and cannot be.
+        :param folder: folder of local files.
+        :param model: the model that `load_clip` returned, used on its device; None: load it.
+        :raises hub.NotAtHand: if the weights must be downloaded and cannot be.
         :raises ValueError: for names, files or weights that do not fit.
         """
         import open_clip
@@ -43,7 +42,7 @@ class ClipText:
             del self._model.visual
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
-        """Embed N prompts; what exceeds the tower's context (77 tokens in CLIP) is cut."""
+        """Embed N prompts; those longer than the context (77 tokens in CLIP) are cut."""
         import torch
         context = self._tokenizer.context_length
         # One more place than the context holds: it is used only by prompts that are too long.
@@ -62,15 +61,15 @@ def load_clip(tower: TextTower, folder: Path, images: bool = False) -> Any:
     """
     Load a whole open_clip model, in evaluation mode, in float32, on the CPU.
 
-    :param folder: where local files are looked up.
-    :param images: whether its image tower is needed; else a weights file may do without it.
+    :param folder: folder of local files.
+    :param images: whether the image tower is needed; if not, the weights file may lack it.
     :raises ValueError: as ClipText does.
     """
     return _load_local(tower, folder, images) if tower.is_local else _load_hub(tower)
 
 
 def _open_clip_name(tower: TextTower, folder: Path) -> str:
-    """Return what open_clip calls a model; a local config must have been added."""
+    """Return open_clip's name of a model; a local config must have been added before."""
     if not tower.is_local:
         return tower.model
     path = folder / tower.model

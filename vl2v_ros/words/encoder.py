@@ -1,4 +1,4 @@
-"""Text towers: where they come from, and what everything that encodes text offers."""
+"""Text towers: where they are loaded from, and the protocol of all text encoders."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 import hashlib
@@ -8,20 +8,21 @@ from typing import Protocol
 import numpy as np
 from vl2v_ros.words import open_clip_models
 
-HUB_CONFIG = 'open_clip_config.json'  # as open_clip's models lie in a folder of their hub
+HUB_CONFIG = 'open_clip_config.json'  # name of the config in open_clip's folders on the hub
 
 
 @dataclass(frozen=True)
 class TextTower:
     """
-    Where a text tower comes from, as written into a checkpoint.
+    The source of a text tower, as written into a checkpoint.
 
-    model: an open_clip model name, or a local open_clip config (*.json); one that is called
-    open_clip_config.json may also say the images' mean and std, as those from the hub do.
-    pretrained: the name's pretrained tag, or the config's weights file (*.safetensors, *.pt).
-    identity: what its embeddings are cached under, see `identify`.
-    recording: file of prompts that this tower has answered, see recording.py; '': none.
-    Local files are looked up beside the checkpoint that names them.
+    model: an open_clip model name, or a local open_clip config (*.json); a file with the name
+    open_clip_config.json may also have the mean and std of images, as those from the hub do.
+    pretrained: the pretrained tag of the name, or the weights file of the config (*.safetensors,
+    *.pt).
+    identity: key of its embeddings in caches, see `identify`.
+    recording: recording of its answers, see recording.py; '': none.
+    Paths of local files are relative to the folder of the checkpoint.
     """
 
     model: str
@@ -37,9 +38,9 @@ class TextTower:
 
 def identify(tower: TextTower, folder: Path) -> str:
     """
-    Return what tells this tower from others: name and tag, or the digest of the local files.
+    Return the identity of a text tower: its name and tag, or the digest of its local files.
 
-    The name says whether the tag's weights want QuickGELU, see open_clip_models.py.
+    The name shows whether the weights of the tag need QuickGELU, see open_clip_models.py.
 
     :raises ValueError: if a local file is missing, or for a name or tag unknown to open_clip.
     """

@@ -1,4 +1,4 @@
-"""Why: how similar an image is to each prompt, so that one sees which sentence decided."""
+"""Explain a prediction: how similar an image is to each prompt, so which sentence decided."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ class Reason:
     """
     One prompt and how well an image matches it.
 
-    label: that the prompt is of, '' for a background prompt.
-    prompt: as the text tower got it.
+    label: label of the prompt, '' for a background prompt.
+    prompt: the text that was encoded.
     similarity: cosine in [-1, 1].
     """
 
@@ -23,12 +23,12 @@ class Reason:
 
 def reasons(embedding: np.ndarray, vocabulary: Vocabulary, labels: Sequence[str]) -> list[Reason]:
     """
-    Compare an image with each prompt of some labels, and with the background.
+    Compare an image with each prompt of some labels, and with the background prompts.
 
-    :param embedding: (D,) unit vector, of `Classifier.embed`.
-    :param labels: of the vocabulary, such as those of a prediction.
-    :return: label by label, in the order given, the background last; within each the most similar
-        prompt first.
+    :param embedding: (D,) unit vector, from `Classifier.embed`.
+    :param labels: labels of the vocabulary, such as those of a prediction.
+    :return: the prompts of each label, in the given order, then the background prompts; in each
+        group the most similar prompt comes first.
     :raises ValueError: for a label that the vocabulary lacks.
     """
     order = {label: number for number, label in enumerate(vocabulary.labels)}

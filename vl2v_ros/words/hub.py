@@ -1,8 +1,8 @@
 """
-Weights of open_clip's models: looked for on this machine, else fetched, once.
+Weights of open_clip's models: found on this machine, or downloaded once.
 
-huggingface_hub does the fetching: a file takes its name only when it is whole. Here it is made
-sure that a robot without a network learns so at once, and that whatever goes wrong is one line.
+huggingface_hub downloads them: a file gets its name only when it is complete. This module makes
+sure that a robot without a network gets an error at once, and that each error is one line.
 """
 import errno
 import logging
@@ -15,26 +15,26 @@ from urllib.parse import urlsplit
 from vl2v_ros.words.open_clip_models import OpenClipModel
 
 logger = logging.getLogger(__name__)
-# Names of weights in open_clip's repositories, the best one first.
+# Names of weights in open_clip's repositories, the preferred one first.
 USUAL = 'open_clip_model.safetensors', 'open_clip_pytorch_model.bin'
-PATIENCE = 2.0  # until a host counts as out of reach [s]
+PATIENCE = 2.0  # time limit to reach a host [s]
 PORTS = {'http': 80, 'https': 443}
 
 
 class NotAtHand(ValueError):
-    """The weights of `tower` are not on this machine, and cannot be fetched for a `reason`."""
+    """The weights of `tower` are not on this machine, and cannot be downloaded (`reason`)."""
 
     def __init__(self, tower: str, reason: str, advice: str) -> None:
-        """Remember the reason, as one line."""
+        """Store the reason, as one line."""
         self.reason, self.advice = f'the text tower {tower} is not cached, and {reason}', advice
         super().__init__(f'{self.reason}; {advice}')
 
 
 def check_early(tower: str) -> None:
     """
-    Raise NotAtHand where `find` would, if that is plain without open_clip.
+    Raise NotAtHand as `find` does, if no weights at all are cached and there is no network.
 
-    It takes seconds to import, and is needed only to tell one model in the cache from another.
+    This needs no open_clip, which takes seconds to import.
     """
     from huggingface_hub import constants
     if not any(Path(constants.HF_HUB_CACHE).glob('models--*/snapshots/*/*')):
@@ -43,9 +43,9 @@ def check_early(tower: str) -> None:
 
 def find(model: OpenClipModel) -> Path:
     """
-    Return the file of a model's weights, fetched if that is needed.
+    Return the file of a model's weights; download it if it is not cached.
 
-    :raises NotAtHand: if it is not there and cannot be fetched, at once where there is no network.
+    :raises NotAtHand: if it cannot be downloaded; without a network, at once.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -73,7 +73,7 @@ def find(model: OpenClipModel) -> Path:
 
 
 def _alternatives(file: str) -> tuple[str, ...]:
-    """Return the names that a file of weights may have in a repository, the best one first."""
+    """Return the possible names of a weights file in a repository, the preferred one first."""
     if not file:
         return USUAL
     stem, ending = os.path.splitext(file)
@@ -87,13 +87,13 @@ def _check_network(tower: str) -> None:
 
 
 def no_network() -> str:
-    """Return why the hub cannot be asked, such as 'there is no network (...)'; '' if it can."""
+    """Return why the hub cannot be reached, as 'there is no network (...)'; '' if it can."""
     from huggingface_hub import constants
     if constants.HF_HUB_OFFLINE:
         return 'there is no network (HF_HUB_OFFLINE is set)'
     scheme, host, port = _first_hop(constants.ENDPOINT)
     failure = [f'{host} does not answer']
-    # In a thread, because nothing else bounds the time that the look-up of a name takes.
+    # In a thread, because nothing else limits the time of a name look-up.
     thread = threading.Thread(target=_connect, args=(host, port or PORTS[scheme], failure),
                               daemon=True, name='reach the hub')
     thread.start()
@@ -102,7 +102,7 @@ def no_network() -> str:
 
 
 def _first_hop(endpoint: str) -> tuple[str, str, int | None]:
-    """Return scheme, host and port of the hub, or of the proxy before it."""
+    """Return scheme, host and port of the hub, or of the proxy that leads to it."""
     from urllib.request import getproxies, proxy_bypass  # 20 ms of a start
     address = urlsplit(endpoint)
     proxies = getproxies()
@@ -114,7 +114,7 @@ def _first_hop(endpoint: str) -> tuple[str, str, int | None]:
 
 
 def _connect(host: str, port: int, failure: list[str]) -> None:
-    """Empty `failure` if somebody listens there, else put the reason into it."""
+    """Connect to a host; clear `failure` if it works, else put the reason into it."""
     try:
         socket.create_connection((host, port), PATIENCE).close()
         failure.clear()
@@ -123,7 +123,7 @@ def _connect(host: str, port: int, failure: list[str]) -> None:
 
 
 def _why(error: BaseException, repository: str) -> tuple[str, str]:
-    """Return why fetching has failed and what to do; on a full disk, clear away what was begun."""
+    """Return why a download failed and what to do; on a full disk, delete incomplete files."""
     from huggingface_hub import constants
     causes = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:

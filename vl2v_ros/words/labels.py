@@ -1,13 +1,13 @@
-"""Labels and what is said of them: checked, added and removed, before any is encoded."""
+"""Labels with their descriptions and synonyms: check, add and remove them before encoding."""
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 import re
 import unicodedata
 
 MAX_LABELS = 10_000
-MAX_LABEL_LENGTH = 200  # characters, of synonyms too; CLIP reads 77 tokens
-MAX_DESCRIPTION_LENGTH = 2_000  # characters, of templates and background prompts too
-MAX_TEXTS = 100  # descriptions or synonyms of one label, templates, background prompts
+MAX_LABEL_LENGTH = 200  # characters of a label or a synonym; CLIP reads 77 tokens
+MAX_DESCRIPTION_LENGTH = 2_000  # characters of a description, template or background prompt
+MAX_TEXTS = 100  # number of descriptions or synonyms of a label, templates, background prompts
 _LONGEST = {'a name': MAX_LABEL_LENGTH, 'a sentence': MAX_DESCRIPTION_LENGTH}
 _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')  # and what no text has
 
@@ -15,10 +15,10 @@ _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')  # and w
 @dataclass(frozen=True)
 class Entry:
     """
-    What is said of one label.
+    Descriptions and synonyms of one label.
 
     descriptions: sentences; each makes prompts of its own.
-    synonyms: other names, which make prompts in the label's place too.
+    synonyms: other names of the same thing; each makes prompts like the label.
     """
 
     descriptions: tuple[str, ...] = ()
@@ -32,10 +32,10 @@ def check_labels(labels: Sequence[str], descriptions: Sequence[str] = ()) -> dic
     """
     Validate labels and descriptions from a user.
 
-    :param descriptions: none at all, or one text per label: a sentence, several separated by
-        newlines, or ''.
-    :return: by label, in order, runs of spaces folded to one.
-    :raises ValueError: as `check_entries` does, or for another number of descriptions than labels.
+    :param descriptions: empty, or one text per label: a sentence, several separated by newlines,
+        or ''.
+    :return: label -> entry, in order; runs of spaces are replaced by one.
+    :raises ValueError: as `check_entries` does, or for a wrong number of descriptions.
     """
     if descriptions and len(descriptions) != len(labels):
         raise ValueError(f'expected no descriptions or one per label ({len(labels)}), got '
@@ -48,10 +48,10 @@ def check_labels(labels: Sequence[str], descriptions: Sequence[str] = ()) -> dic
 def check_entries(entries: Sequence[tuple[str, Entry]],
                   where: Callable[[int], str] = 'label {}'.format) -> dict[str, Entry]:
     """
-    Validate labels and what is said of them.
+    Validate labels with their descriptions and synonyms.
 
-    :param where: names the place of label number 1, 2, ... in an error.
-    :return: by label, in order, runs of spaces folded to one.
+    :param where: returns the place of label number 1, 2, ... for an error.
+    :return: label -> entry, in order; runs of spaces are replaced by one.
     :raises ValueError: for texts that are blank, repeated, too long, too many or of more than one
         line, and for a synonym that is a label too.
     """
@@ -81,15 +81,15 @@ def check_templates(templates: Sequence[str], what: str = 'template') -> tuple[s
     """
     Validate templates, see `build`.
 
-    :raises ValueError: as `check_texts` does, for none, for one without the place {label}, or
-        with another place than {label}, {description} and {a}.
+    :raises ValueError: as `check_texts` does, for no template, for one without {label}, or with
+        a place other than {label}, {description} and {a}.
     """
     if not templates:
         raise ValueError(f'{what}: expected at least one, got none')
     checked = check_texts(templates, what, 'a sentence')
     for number, template in enumerate(checked, 1):
         places = set(re.findall(r'\{\w*\}', template))
-        always = re.sub(r'\[.*?\]', '', template)  # what is there without a description, too
+        always = re.sub(r'\[.*?\]', '', template)  # the part used without a description, too
         if '{label}' not in always or places - {'{label}', '{description}', '{a}'}:
             raise ValueError(f'{what} {number}: expected the place {{label}} and, if wanted, '
                              f'{{description}} and {{a}}, the first outside of [...], got '
@@ -99,11 +99,11 @@ def check_templates(templates: Sequence[str], what: str = 'template') -> tuple[s
 
 def check_texts(texts: Sequence[str], what: str, kind: str) -> tuple[str, ...]:
     """
-    Validate what a user lists beside labels.
+    Validate a list of texts: descriptions, synonyms, templates or background prompts.
 
-    :param what: names the texts in an error, as in 'background prompt'.
+    :param what: name of the texts in an error, such as 'background prompt'.
     :param kind: 'a name' or 'a sentence', which may be longer.
-    :return: the texts, runs of spaces folded to one.
+    :return: the texts; runs of spaces are replaced by one.
     :raises ValueError: for texts that are blank, repeated, too long, too many or of more than one
         line.
     """
@@ -129,18 +129,18 @@ def _check_text(text: str, what: str, kind: str) -> str:
 
 
 def _one_spelling(text: str) -> str:
-    """Return a text in Unicode's composed form, runs of spaces folded to one."""
+    """Return a text in Unicode's composed form; runs of spaces are replaced by one."""
     return ' '.join(unicodedata.normalize('NFC', text).split())
 
 
 def add(entries: Entries, more: Entries) -> dict[str, Entry]:
     """
-    Return the entries with more of them, as `check` returned both.
+    Add entries to others; both as `check_entries` returns them.
 
-    A label that is there already keeps its place and takes the new descriptions and synonyms, if
+    A label that exists already keeps its place and gets the new descriptions and synonyms, if
     there are any.
 
-    :raises ValueError: if they become too many, or a synonym would be a label too.
+    :raises ValueError: for too many labels, or if a synonym would be a label too.
     """
     result, present = dict(entries), _by_folded(entries)
     for label, entry in more.items():
@@ -153,9 +153,9 @@ def add(entries: Entries, more: Entries) -> dict[str, Entry]:
 
 def remove(entries: Entries, labels: Sequence[str]) -> dict[str, Entry]:
     """
-    Return the entries without some.
+    Remove labels.
 
-    :raises ValueError: for a label that is not there, or if none would be left.
+    :raises ValueError: for a label that does not exist, or if no label would be left.
     """
     result, present = dict(entries), _by_folded(entries)
     for label in labels:

@@ -1,4 +1,4 @@
-"""Descriptions of labels, asked of a language model at any OpenAI-compatible endpoint."""
+"""Ask a language model at an OpenAI-compatible endpoint for descriptions of labels."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import json
@@ -15,20 +15,20 @@ from urllib.parse import urlsplit
 
 from vl2v_ros.sqlite_table import SqliteTable
 
-# The `openai` client speaks the protocol that hosted services, Ollama, vLLM and llama.cpp share.
-# It is imported only when something is asked: that costs a second.
+# Hosted services, Ollama, vLLM and llama.cpp share the protocol of the `openai` client. It is
+# imported only when a label is asked for, because that takes a second.
 
 logger = logging.getLogger(__name__)
-# Paper B asks exactly this.
+# The question of paper B (Li, Fang et al., ICCV 2023).
 QUESTION = ('Use a single sentence to describe the appearance and shape of {cls}. '
             'Only describe the shape and appearance.')
 KEY_VARIABLE = 'OPENAI_API_KEY'
 MAX_ANSWER_BYTES = 1 << 18
 MAX_ANSWER_LENGTH = 1_000  # characters of a sentence; CLIP reads about 300
 MAX_PAUSE = 30.0  # between two attempts [s]
-GIVE_UP_AFTER = 5  # failed labels in a row: the others would not fare better
-THOUGHTS_END = '</think>'  # some models show how they got there, some without a beginning
-# Control characters, separators of lines, halves of characters, and what turns writing around.
+GIVE_UP_AFTER = 5  # failed labels in a row; the others would fail too
+THOUGHTS_END = '</think>'  # end of the thoughts that some models show before their answer
+# Control characters, line separators, surrogates, and marks of writing direction.
 _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
 
 
@@ -61,7 +61,7 @@ class LanguageModel:
 
 
 def check_endpoint(endpoint: str) -> None:
-    """Raise ValueError for what is no base address; it is not repeated, as it may hold a key."""
+    """Raise ValueError for an invalid base URL; the error leaves it out, as it may hold a key."""
     try:
         parts = urlsplit(endpoint)
         usable = parts.scheme in {'http', 'https'} and parts.hostname and parts.port != 0
@@ -74,14 +74,14 @@ def check_endpoint(endpoint: str) -> None:
 
 
 def check_question(question: str) -> None:
-    """Raise ValueError for a question without a place for the label."""
+    """Raise ValueError for a question without {cls}."""
     if '{cls}' not in question:
         raise ValueError('question to the language model: expected {cls} in the place of the '
                          f'label, got {question!r:.80}')
 
 
 def check_key_variable(name: str) -> None:
-    """Raise ValueError for what is no variable's name; it is not repeated, as it may be a key."""
+    """Raise ValueError for an invalid variable name; the error leaves it out: it may be a key."""
     if name and not re.fullmatch('[A-Za-z_][A-Za-z0-9_]*', name):
         raise ValueError('key variable of the language model: expected the name of an environment '
                          f'variable such as {KEY_VARIABLE}, not a key')
@@ -90,10 +90,10 @@ def check_key_variable(name: str) -> None:
 @dataclass(frozen=True)
 class Answers:
     """
-    What became of the labels that were asked for.
+    The descriptions that were found, and the failures.
 
     descriptions: label -> one line of text, at most MAX_ANSWER_LENGTH characters.
-    failures: label -> why there is none.
+    failures: label -> why it has no description.
     """
 
     descriptions: dict[str, str]
@@ -104,15 +104,15 @@ def describe(labels: Sequence[str], model: LanguageModel, cache_dir: Path,
              on_answer: Callable[[str], object] | None = None,
              stop: threading.Event | None = None) -> Answers:
     """
-    Ask for a sentence on each label, where the cache has none.
+    Ask for a description of each label that the cache has none for.
 
-    An answer is stored at once, by label, model and question, so that no question is paid for
+    An answer is cached at once, by label, model and question, so that no question is paid for
     twice. After GIVE_UP_AFTER failures in a row the other labels are not asked for.
 
-    :param cache_dir: folder of the cache, made when first written.
-    :param on_answer: told of each label when it is answered or has failed.
-    :param stop: once set, this returns within 0.1 s, with what has been answered.
-    :raises ValueError: for a key that is no plain text. What a label meets is no exception.
+    :param cache_dir: folder of the cache, made at the first write.
+    :param on_answer: receives each label when it was answered or has failed.
+    :param stop: once set, this returns within 0.1 s, with the answers so far.
+    :raises ValueError: for a key that is no plain text. A failed label raises nothing.
     """
     key = _key(model.key_variable)
     stop, told = stop or threading.Event(), on_answer or (lambda label: None)
@@ -136,7 +136,7 @@ def describe(labels: Sequence[str], model: LanguageModel, cache_dir: Path,
                 answers.failures[label] = reason = problem
             told(label)
     finally:
-        ended.set()  # what is under way is not waited for: its thread ends with it
+        ended.set()  # running requests are not waited for: their threads end by themselves
     for label in missing:
         if label not in answers.descriptions:
             answers.failures.setdefault(label, 'stopped' if stop.is_set() else
@@ -178,7 +178,7 @@ def _start(labels: Sequence[str], model: LanguageModel, key: str, cache: SqliteT
         client = openai.OpenAI(api_key=key or 'none', base_url=model.endpoint,
                                timeout=model.timeout, max_retries=0)
         for number in range(min(model.concurrency, len(labels))):
-            # Daemons, so that no process waits for a server that does not answer.
+            # Daemons, so that the process does not wait for a server that does not answer.
             threading.Thread(target=ask_for_some, args=(client,), daemon=True,
                              name=f'language model {number}').start()
     return results
@@ -205,7 +205,7 @@ def _ask(client: Any, label: str, model: LanguageModel, key: str, ended: threadi
         again = 0.0
         try:
             return _sentence(_send(client, label, model), key), ''
-        except ValueError as error:  # an answer of no use; another one would be no better
+        except ValueError as error:  # an invalid answer; another one would be no better
             return '', _shown(str(error), key)
         except openai.APIStatusError as error:
             code = error.status_code
@@ -247,10 +247,10 @@ def _send(client: Any, label: str, model: LanguageModel) -> bytes:
 
 def _sentence(content: bytes, key: str) -> str:
     """
-    Return the text of an answer as one line of data.
+    Return the text of an answer as one line.
 
-    :raises ValueError: if it is no answer, an empty one, too long for a sentence or repeats the
-        key; what came is not cut in the message.
+    :raises ValueError: if the answer is invalid, empty, too long or contains the key; the message
+        shows all of it.
     """
     try:
         text = json.loads(content)['choices'][0]['message']['content']
@@ -271,7 +271,7 @@ def _sentence(content: bytes, key: str) -> str:
 
 
 def _shown(text: str, key: str) -> str:
-    """Return what may be shown of what came: one short line, without the key."""
+    """Return a text as one short line without the key, for messages."""
     text = text.replace(key, '***') if key else text
     return ' '.join(_CONTROL.sub(' ', text).split())[:200]
 
@@ -285,5 +285,5 @@ def _key(variable: str) -> str:
 
 
 def _seconds(header: str) -> float:
-    """Return what Retry-After says [s], 0 where it says nothing or a date."""
+    """Return the seconds of a Retry-After header, 0 if it is empty or a date."""
     return float(header) if re.fullmatch(r'\d{1,9}(\.\d+)?', header) else 0.0

@@ -1,4 +1,4 @@
-"""Without a text tower: what to use of a vocabulary, and which names are known instead."""
+"""Without a text tower: which prompts of a vocabulary can be used, and which names are known."""
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 import re
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from vl2v_ros.words.cached_text import NoTower
 
-# A name is known by these at least, whatever templates a vocabulary has.
+# Templates that are tried for a name if those of the vocabulary are not recorded or cached.
 PLAIN = ('a photo of {a} {label}', '{a} {label}')
-NEAREST = 3  # names that are suggested for one that is not known
-SUGGESTED_FOR = 20  # unknown names; the others are only listed
-SHOWN = 5  # prompts, in a sentence
-LIKENESS = 0.6  # from which a name counts as near
+NEAREST = 3  # number of names that are suggested for an unknown one
+SUGGESTED_FOR = 20  # number of unknown names with suggestions
+SHOWN = 5  # number of prompts in a message
+LIKENESS = 0.6  # smallest likeness of a near name
 
 
 class Wording(NamedTuple):
@@ -30,22 +30,22 @@ class Wording(NamedTuple):
 def fall_back(wordings: Sequence[Wording], labels: Sequence[str], background: Sequence[str],
               plain: Callable[[str], Sequence[str]], error: NoTower) -> tuple[list[Wording], str]:
     """
-    Keep of a vocabulary what can be encoded without the text tower.
+    Reduce a vocabulary to the prompts that are recorded or cached.
 
-    Of a wording's prompts those count that are kept; if there are none, the first plain prompt of
-    its name that is. A label needs one wording.
+    A wording keeps those of its prompts that are recorded or cached; if there are none, it gets
+    the first plain prompt of its name that is. A label needs at least one wording.
 
-    :param plain: returns what else a name can be asked by.
-    :param error: why there is no tower, and what is kept.
+    :param plain: returns other prompts for a name.
+    :param error: why there is no text tower, and the encoder that knows what is cached.
     :return: the wordings, and a sentence that says what was done.
-    :raises ValueError: for labels and background prompts of which nothing is kept; it names all
-        of them, and the nearest names that are known.
+    :raises ValueError: for labels and background prompts that cannot be encoded; it names all of
+        them, and the nearest known names.
     """
     prompts = [prompt for wording in wordings for prompt in wording.prompts]
     names = dict.fromkeys(wording.name for wording in wordings)
     kept = error.encoder.kept(list(dict.fromkeys(
         [*prompts, *background, *(prompt for name in names for prompt in plain(name))])))
-    used: dict[Wording, None] = {}  # none twice, as several descriptions may end as one prompt
+    used: dict[Wording, None] = {}  # each once, as several descriptions may give one prompt
     for wording in wordings:
         found = tuple(prompt for prompt in wording.prompts if prompt in kept) or tuple(
             [prompt for prompt in plain(wording.name) if prompt in kept][:1])
@@ -83,10 +83,10 @@ def _refusal(missing: Sequence[str], background: Sequence[str], error: NoTower) 
 
 def nearest(word: str, names: Sequence[str]) -> list[str]:
     """
-    Return the names that are near to a word, the nearest first.
+    Return the names that are near a word, the nearest first.
 
-    Near is what shares a word, whether singular or plural, has a part of a word in common at its
-    end or its start, as 'bookshelf' and 'shelf', or is spelled alike.
+    A name is near if it shares a word (singular or plural), shares the start or the end of a
+    word, as 'bookshelf' and 'shelf', or has a similar spelling.
     """
     wanted = _words(word)
     if not wanted:

@@ -1,25 +1,25 @@
 """
-Models that open_clip lists: what their weights were trained as, told without loading them.
+Models that open_clip lists: how their weights were trained, found without loading them.
 
-open_clip builds 'ViT-L-14' without QuickGELU whatever its weights were trained with, and only
-warns where that does not fit; embeddings are wrong then. Here the pretrained tag decides, whether
-or not the name ends in '-quickgelu'.
+open_clip builds 'ViT-L-14' without QuickGELU for any weights, and only warns if they were trained
+with it; the embeddings are then wrong. Here the pretrained tag decides, whether or not the name
+ends in '-quickgelu'.
 """
 from dataclasses import dataclass
 
-QUICK = '-quickgelu'  # how open_clip calls the same architecture with the other activation
+QUICK = '-quickgelu'  # ending of open_clip's names of the same architecture with QuickGELU
 
 
 @dataclass(frozen=True)
 class OpenClipModel:
     """
-    A model of open_clip's list as its weights want it.
+    A model of open_clip's list, built as its weights need it.
 
-    name: of the architecture, without '-quickgelu'.
+    name: name of the architecture, without '-quickgelu'.
     tag: the pretrained tag.
-    quick_gelu: whether to build it with QuickGELU (towers of timm and Hugging Face have their own
-    activation all the same).
-    identity: what its embeddings are cached under; one for all names of the same model.
+    quick_gelu: whether to build it with QuickGELU (towers of timm and Hugging Face keep their own
+    activation).
+    identity: key of its embeddings in caches; one for all names of the same model.
     width: D.
     image_size: side S, or height and width, of its images [px].
     mean, std: of RGB in [0, 1].
@@ -41,7 +41,7 @@ def find(name: str, tag: str) -> OpenClipModel:
     """
     Find a model by its name and pretrained tag.
 
-    Where the tag says nothing of QuickGELU, the architecture's own activation stays.
+    If the tag does not mention QuickGELU, the activation of the architecture is used.
 
     :raises ValueError: for a name or tag that open_clip does not list, naming the known tags.
     """
@@ -64,9 +64,9 @@ def find(name: str, tag: str) -> OpenClipModel:
 
 def create(model: OpenClipModel, **options: object) -> object:
     """
-    Build a model with its weights, both towers with the activation that these want.
+    Build a model with its weights, both towers with the activation that the weights need.
 
-    :param options: further ones of open_clip.create_model.
+    :param options: further options of open_clip.create_model.
     """
     import open_clip
     return open_clip.create_model(model.name, **{

@@ -1,5 +1,5 @@
 """
-Recordings: answers of a teacher in one file, so that they are paid for once.
+Recordings: answers of a teacher in one file, so that no answer is paid for twice.
 
 A recording is a safetensors file. Its header has, as JSON under 'vl2v_recording', `version`,
 `identity`, `image_size`, `licence`, `prompts` and `names`; its tensors are
@@ -8,8 +8,8 @@ A recording is a safetensors file. Its header has, as JSON under 'vl2v_recording
     image_digests (N, 32) uint8, SHA-256 of each image file
     image_rows    (N, D) float16 unit rows, one per digest
 
-A recording may have prompts alone, such as the one that ships beside a student: then a robot knows
-these prompts with no network and no text tower.
+A recording may have prompts alone, such as the one beside the shipped student: with it, a robot
+knows these prompts without a network and without a text tower.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,20 +26,20 @@ from vl2v_ros.files import replacing
 FORMAT = 'vl2v_recording'
 VERSION = 1
 DIGEST = 32  # bytes of SHA-256
-SAME = 1e-3  # largest difference between two rows of one prompt
+SAME = 1e-3  # largest difference allowed between two rows of one prompt
 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
     """
-    What a teacher answered.
+    The answers of a teacher.
 
-    identity: of the teacher; caches keep its answers under the same name.
-    image_size: side of the images the teacher was fed [px]; 0 without images.
-    licence: of the answers, and who made them, for people.
-    prompts: P texts, to the letter as the teacher was given them.
-    names: P plain names of what the prompts are about, such as 'alarm clock'; '' where a prompt
-    is about no single thing.
+    identity: identity of the teacher; caches store its answers under it.
+    image_size: side of the images that the teacher embedded [px]; 0 without images.
+    licence: licence of the answers, and who made them.
+    prompts: P texts, exactly as the teacher received them.
+    names: P plain names of the things that the prompts are about, such as 'alarm clock'; '' for a
+    prompt about no single thing.
     prompt_rows: (P, D) float16 unit rows.
     image_digests: (N, 32) uint8, SHA-256 of the image files.
     image_rows: (N, D) float16 unit rows.
@@ -55,7 +55,7 @@ class Recording:
     image_rows: np.ndarray
 
     def __post_init__(self) -> None:
-        """Check that everything fits together; raises ValueError that names what does not."""
+        """Check that all parts fit together; raises ValueError that names the wrong part."""
         for what in ('prompt_rows', 'image_rows', 'image_digests'):
             if getattr(self, what).ndim != 2:
                 raise ValueError(f'{what}: expected a table of rows, got '
@@ -104,7 +104,7 @@ class Recording:
 
     @cached_property
     def _places(self) -> dict[str, int]:
-        """Prompt, or its canonical form -> number of its row; the prompt itself counts first."""
+        """Prompt, or its canonical form -> number of its row; the exact prompt is preferred."""
         places = {prompt: number for number, prompt in enumerate(self.prompts)}
         for number, prompt in enumerate(self.prompts):
             places.setdefault(canonical(prompt), number)
@@ -114,8 +114,7 @@ class Recording:
         """
         Return the (D,) float16 row of a prompt, None if it is not known.
 
-        A prompt that is there to the letter comes first; else one that differs in what `canonical`
-        takes away.
+        The exact prompt is preferred; else one with the same canonical form, see `canonical`.
         """
         number = self._places.get(prompt)
         if number is None:
@@ -125,10 +124,10 @@ class Recording:
 
 def canonical(prompt: str) -> str:
     """
-    Return a prompt without what hardly changes its meaning.
+    Return a prompt without details that hardly change its meaning.
 
-    Case, underscores, 'an' for 'a', runs of spaces and a full stop at the end. Text towers of CLIP
-    turn by cosines of about 0.96 to 0.99 by these.
+    These are case, underscores, 'an' for 'a', runs of spaces and a full stop at the end. With and
+    without them, embeddings of CLIP have a cosine of about 0.96 to 0.99.
     """
     words = re.sub(r'\ban\b', 'a', prompt.casefold().replace('_', ' ').rstrip(' .'))
     return ' '.join(words.split())

@@ -1,4 +1,4 @@
-"""Vocabulary: the labels in force, their descriptions and prototypes, as one frozen value."""
+"""Vocabulary: labels, their descriptions and prototypes, as one frozen value."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -10,7 +10,7 @@ from vl2v_ros.words.encoder import TextEncoder
 from vl2v_ros.words.labels import check_templates, Entries
 from vl2v_ros.words.offline import fall_back, PLAIN, Wording
 
-MAX_PROMPTS = 50_000  # of all labels together
+MAX_PROMPTS = 50_000  # for all labels together
 # Papers A and B: "a photo of a {label}." and "a photo of a {label}. {one sentence}".
 TEMPLATE = 'a photo of a {label}. {description}'
 
@@ -18,20 +18,20 @@ TEMPLATE = 'a photo of a {label}. {description}'
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
     """
-    What frames are compared with; replaced as a whole, never changed.
+    The labels that frames are compared with; replaced as a whole, never changed.
 
     labels: C names, distinct also when case and spaces are ignored.
     descriptions: the sentences of each label.
     prototypes: (C, D) float32 unit rows.
-    version: counts the vocabularies of one node from 1.
-    truncated: labels with a prompt longer than the text tower reads, and such background prompts.
-    prompts: P of them: those of the labels, none twice for one label, then the background.
+    version: number of the vocabulary in its node, from 1.
+    truncated: labels and background prompts with a prompt longer than the text tower reads.
+    prompts: P prompts: those of the labels, each once per label, then the background.
     prompt_rows: (P, D) float32 unit rows.
-    prompt_labels: (P,) int64, the number of each prompt's label, ascending; from C on, of the
+    prompt_labels: (P,) int64, the number of each prompt's label, ascending; C and more for the
     background.
-    background: K prompts of what is no label, such as 'an empty table'.
+    background: K prompts for things that are no label, such as 'an empty table'.
     background_rows: (K, D) float32 unit rows.
-    note: which prompts are in use instead of others that no text tower was at hand for; or ''.
+    note: which prompts are used because no text tower was available for others; or ''.
     """
 
     labels: tuple[str, ...]
@@ -52,16 +52,16 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
     """
     Encode labels with their descriptions into a vocabulary.
 
-    A wording of a label is one of its names with one of its descriptions. Each is averaged over
-    the templates and normalised again, as open_clip does; the mean of a label's wordings,
-    normalised again, is its prototype. Where a recording beside the checkpoint knows a wording by
-    some of the templates, these alone are used: the others would need the text tower.
+    A wording of a label is one of its names with one of its descriptions. The embeddings of a
+    wording are averaged over the templates and normalised, as in open_clip; the mean of a label's
+    wordings, normalised, is its prototype. If the recording beside the checkpoint has a wording
+    for some of the templates, only these are used: the others would need the text tower.
 
-    :param entries: as `check` returns them.
-    :param templates: as `prompt` takes them.
-    :param background: prompts, given to the text tower as they are.
-    :raises ValueError: for no label, too many prompts, a template without {label}, for labels of
-        which no prompt is known while no text tower is at hand, or if that cannot be loaded.
+    :param entries: as `check_entries` returns them.
+    :param templates: see `prompt`.
+    :param background: background prompts, encoded as they are.
+    :raises ValueError: for no label, too many prompts, a template without {label}, labels without
+        a known prompt while no text tower is available, or if the tower cannot be loaded.
     """
     if not entries:
         raise ValueError('expected at least one label, got none')
@@ -99,7 +99,7 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
 
 
 def _recorded(wordings: Sequence[Wording], encoder: TextEncoder) -> list[Wording]:
-    """Keep of a wording those prompts that are recorded, if any is: they need no tower."""
+    """Reduce each wording to its recorded prompts, if it has any: they need no text tower."""
     recorded = getattr(encoder, 'recorded', None)  # CachedText has it, and training's
     if recorded is None:
         return list(wordings)
@@ -111,12 +111,14 @@ def _recorded(wordings: Sequence[Wording], encoder: TextEncoder) -> list[Wording
 def _lay_out(wordings: Sequence[Wording], background: Sequence[str], labels: int
              ) -> tuple[tuple[str, ...], tuple[int, ...], list[int]]:
     """Return all prompts, their labels' numbers, and the place of each prompt of each wording."""
-    # One prompt may serve several wordings, as a template need not have a place for descriptions.
-    places: dict[tuple[int, str], int] = {}
+    # Several wordings may share a prompt, as a template need not contain the description.
+    places: dict[tuple[int, str], int] = {}  # (number of the label, prompt) -> place
     uses = [places.setdefault((wording.label, text), len(places))
             for wording in wordings for text in wording.prompts]
-    numbers, prompts = zip(*places, *enumerate(background, labels), strict=True)
-    return prompts, numbers, uses
+    numbers = [number for number, _ in places] + [
+        labels + place for place in range(len(background))]
+    prompts = [text for _, text in places] + list(background)
+    return tuple(prompts), tuple(numbers), uses
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -125,10 +127,10 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 def prompt(template: str, label: str, description: str = '') -> str:
     """
-    Return what the text tower is given for a label.
+    Return the prompt of a label.
 
-    :param template: with the place {label}, {description} where it is wanted, and {a} for 'a' or
-        'an'; a part in [brackets] is there only where there is a description.
+    :param template: contains {label}, and may contain {description} and {a} for 'a' or 'an'; a
+        part in [brackets] is left out if there is no description.
     """
     words = {'{label}': label, '{description}': description,
              '{a}': 'an' if label[:1].casefold() in set('aeiou') else 'a'}

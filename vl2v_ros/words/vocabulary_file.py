@@ -1,4 +1,4 @@
-"""Vocabulary files: YAML with labels, what is said of them, templates and background prompts."""
+"""Vocabulary files: YAML with labels, descriptions, synonyms, templates and background prompts."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import yaml
 KEYS = ('labels', 'template', 'templates', 'background')
 ENTRY_KEYS = ('descriptions', 'synonyms')
 DEPTH = 4  # {labels: {label: {descriptions: []}}}
-# Those written in C are there with most builds of PyYAML: 0.1 s instead of 10 s for 10,000 labels.
+# Most builds of PyYAML have loaders in C: 0.1 s instead of 10 s for 10,000 labels.
 LOADER = getattr(yaml, 'CBaseLoader', yaml.BaseLoader)
 DUMPER = getattr(yaml, 'CSafeDumper', yaml.SafeDumper)
 
@@ -25,9 +25,9 @@ DUMPER = getattr(yaml, 'CSafeDumper', yaml.SafeDumper)
 @dataclass(frozen=True)
 class VocabularyFile:
     """
-    What a user says in a file.
+    The content of a vocabulary file.
 
-    templates: none given means those of the student, see spec.StudentSpec.
+    templates: empty for those of the student, see spec.StudentSpec.
     """
 
     entries: Entries
@@ -37,14 +37,14 @@ class VocabularyFile:
 
 def parse(text: str) -> VocabularyFile:
     """
-    Read what a user names as vocabulary: a YAML file, or labels separated by commas.
+    Read a vocabulary: the path of a YAML file, or labels separated by commas.
 
     A YAML file has `labels`: a list of labels, or a mapping of each label to a sentence, a list
     of sentences, or a mapping with `descriptions` and `synonyms`. It may have `template` (or
-    `templates`) and `background`. Where a list is meant, one text will do. Everything stays text,
-    so that `yes`, `no` and `12` can be labels.
+    `templates`) and `background`. One text is accepted as a list of one. All values are texts, so
+    that `yes`, `no` and `12` can be labels.
 
-    :raises ValueError: with file and line where it can be told.
+    :raises ValueError: with file and line, if the line is known.
     """
     if not text.lower().endswith(('.yaml', '.yml')):
         return VocabularyFile(check_labels([label for label in text.split(',') if label.strip()]))
@@ -58,7 +58,7 @@ def parse(text: str) -> VocabularyFile:
 
 
 def dump(file: VocabularyFile) -> str:
-    """Return the YAML that `parse` reads as the same value."""
+    """Return YAML from which `parse` reads the same value."""
     content: dict[str, Any] = {'labels': list(file.entries)}
     if any(entry != Entry() for entry in file.entries.values()):
         content['labels'] = {label: _shortest(entry) for label, entry in file.entries.items()}
@@ -97,7 +97,7 @@ def _compose(content: bytes) -> yaml.Node | None:
 
 
 def _check_depth(text: str) -> None:
-    """Raise ValueError for what `yaml.compose`, which calls itself, cannot go into."""
+    """Raise ValueError for a nesting that is too deep for `yaml.compose`, which is recursive."""
     depth = 0
     for event in yaml.parse(text, Loader=LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent)

@@ -19,12 +19,12 @@ def create(student: 'Student | StoredStudent', device: str = 'auto', half: bool 
     """
     Choose how to execute a student.
 
-    On a CPU, one that is `StoredStudent` starts without torch from the second time on.
+    On a CPU, a `StoredStudent` starts without torch from the second time on.
 
-    :param device: 'auto' (CUDA, else CPU), 'cuda', 'cuda:1', ... or 'cpu'.
-    :param half: half precision on CUDA, and on a CPU that computes in it at twice the speed;
-        others compute in float32. In both the student's int8 comes first, on a CPU.
-    :raises ValueError: for another device, one that is not there, or int8 that cannot be read.
+    :param device: 'auto' (CUDA if present, else CPU), 'cuda', 'cuda:1', ... or 'cpu'.
+    :param half: half precision on CUDA, and on CPUs that compute in it at twice the speed; else
+        float32. A CPU runs the student's int8 if there is one.
+    :raises ValueError: for an invalid or missing device, or an int8 that cannot be read.
     """
     if device == 'cpu':
         return _on_cpu(student, half, 'asked for')
@@ -56,7 +56,7 @@ def _has_driver() -> bool:
 
 
 def free_memory() -> None:
-    """Give back the memory of runtimes that nobody holds any more, on the GPU too."""
+    """Free the memory of unused runtimes, on the GPU too."""
     gc.collect()
     torch = sys.modules.get('torch')
     if torch and torch.cuda.is_available():

@@ -1,7 +1,7 @@
 """
-The resize of preprocess.py on a GPU, as two matrix products of the same weights.
+The resize of preprocess.py on a GPU, as two matrix products with the same weights.
 
-Both ways agree to the rounding of uint8.
+The results differ only by the rounding to uint8.
 """
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -16,11 +16,11 @@ from vl2v_ros.images.preprocess import crop, plan
 
 class DeviceResize:
     """
-    Frames in host memory -> images on a device; keeps the memory that takes.
+    Frames in host memory -> images on a device; reuses its memory.
 
-    On the host each frame is copied once, only what the model sees of it, into memory the GPU
-    reads by itself. There, frames of one size that follow each other are resized together by two
-    matrix products: rows, then columns, colour order and the division by 255 at once.
+    On the host, the part of each frame that the model sees is copied once, into pinned memory.
+    On the device, consecutive frames of one size are resized together by two matrix products:
+    first rows, then columns with the colour order and the division by 255.
 
     In float16 the result is within 4 * 2 ** -11, half a level of uint8, of the exact mean: each
     product rounds its weights and its result by at most 2 ** -11, and sums in float32.
@@ -39,10 +39,10 @@ class DeviceResize:
         """
         Resize B frames of any size; does not wait for the device.
 
-        The caller has to wait for what it makes of the result before the next call, which writes
-        over the staging memory.
+        The next call overwrites the staging memory, so the caller has to wait for the device
+        before it.
 
-        :param images: where to put the result, instead of new memory.
+        :param images: memory for the result; None: new memory.
         :return: (B, 3, S, S) RGB in [0, 1] on the device, channels-last.
         """
         size, views = self._size, [crop(frame.pixels, self._mode) for frame in frames]
@@ -76,7 +76,7 @@ class DeviceResize:
 
 
 def mark(stage: str, device: torch.device) -> None:
-    """End a stage, if somebody measures; only then the device is waited for."""
+    """End a stage; waits for the device only if a recorder measures."""
     if frame_profile.recorder:
         if device.type == 'cuda':
             torch.cuda.synchronize(device)

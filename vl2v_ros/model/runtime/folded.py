@@ -1,4 +1,4 @@
-"""Batch norms of a model that only answers, computed by the convolutions before them."""
+"""Fold batch norms into the convolutions before them, for a model in evaluation mode."""
 from collections.abc import Callable
 import copy
 
@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-SAME = 1e-3  # of the largest output: by less do folded and plain outputs differ
+SAME = 1e-3  # largest relative difference allowed between folded and plain outputs
 
 
 def follow(model: nn.Module, answer: Callable[[], torch.Tensor]
            ) -> tuple[torch.Tensor, dict[nn.BatchNorm2d, nn.Conv2d]]:
     """
-    Return what a model answers, and which convolution each of its batch norms directly follows.
+    Return the output of a model, and the convolution that each batch norm directly follows.
 
     :param answer: calls the model, in evaluation mode.
     """
@@ -38,12 +38,12 @@ def follow(model: nn.Module, answer: Callable[[], torch.Tensor]
 @torch.no_grad()
 def fold_batch_norms(model: nn.Module, example: torch.Tensor) -> nn.Module:
     """
-    Return a copy in evaluation mode, whose convolutions also do the work of its batch norms.
+    Return a copy in evaluation mode, with its batch norms folded into convolutions.
 
-    Where that would change its answers, as where something else also uses what lies between the
-    two, it is a plain copy.
+    If folding changes the output, because another layer also uses the output of a convolution,
+    it is a plain copy.
 
-    :param example: (B, 3, S, S) any input; shows what follows what.
+    :param example: (B, 3, S, S) any input; it shows which layers follow each other.
     """
     plain = copy.deepcopy(model).eval()
     if not any(isinstance(module, nn.BatchNorm2d) for module in plain.modules()):

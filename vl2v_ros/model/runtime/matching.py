@@ -1,4 +1,4 @@
-"""Matching: what every runtime offers, and embeddings against prototypes on the CPU."""
+"""Compare embeddings with prototypes on the CPU; and the protocol of all runtimes."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TYPE_CHECKING
@@ -69,7 +69,7 @@ def match_embeddings(embeddings: np.ndarray, prototypes: np.ndarray, background:
 
 def _sum_of_exponentials(cosines: np.ndarray, highest: np.ndarray, temperature: float
                          ) -> np.ndarray:
-    """Return (B,) sums of exp((cosine - highest) / temperature); writes over the cosines."""
+    """Return (B,) sums of exp((cosine - highest) / temperature); overwrites the cosines."""
     cosines -= highest[:, None]
     cosines /= temperature
     return np.exp(cosines, out=cosines).sum(1)

@@ -1,4 +1,4 @@
-"""A student's weights -> the graph that OpenVINO runs; needs torch, and seconds."""
+"""Convert a student's weights to the graph that OpenVINO runs; needs torch, and takes seconds."""
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import warnings

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from vl2v_ros.model.student import Student
 
 logger = logging.getLogger(__name__)
-WORTH = 1.4  # by how much faster twice the threads have to be
-TRIALS = 20  # runs of each, of which the fastest counts
+MIN_SPEEDUP = 1.4  # required when doubling the threads
+TRIALS = 20  # runs of each number of threads; the fastest run counts
 THREADS = (1, 2, 4, 8)
-GRAPHS = 1  # to be raised with every change of what `convert` makes: kept graphs are made anew
-MOST_GRAPHS = 8  # that are kept, the newest
+GRAPHS = 1  # raise it with every change of `convert`: cached graphs are then made again
+MOST_GRAPHS = 8  # number of cached graphs; the oldest are deleted
 
 
 @cache
@@ -37,9 +37,9 @@ def core() -> openvino.Core:
     """
     Return OpenVINO's one core of this process.
 
-    It stays until the process ends: OpenVINO lends the thread that makes it a stack for signal
-    handlers, and frees that stack with the core, from whichever thread; the next signal would
-    end the process.
+    It stays until the process ends: OpenVINO gives the thread that makes it a stack for signal
+    handlers, and frees that stack with the core, from any thread; the next signal would then end
+    the process.
     """
     return openvino.Core()
 
@@ -62,7 +62,7 @@ def read(graph: Graph, spec: StudentSpec) -> openvino.Model:
 
 
 def _model(student: 'Student | StoredStudent') -> openvino.Model:
-    """Return the graph of a student: from where it is kept, else of its int8 or its weights."""
+    """Return the graph of a student: the cached one, else made from its int8 or its weights."""
     if not isinstance(student, StoredStudent):
         if student.int8:
             return read(student.int8, student.spec)
@@ -74,7 +74,7 @@ def _model(student: 'Student | StoredStudent') -> openvino.Model:
     try:
         tensors = from_bytes(kept.read_bytes())
         return read(Graph(*(tensors[name].tobytes() for name in Graph._fields)), student.spec)
-    except (OSError, SafetensorError, KeyError, ValueError):  # not there, or of no use
+    except (OSError, SafetensorError, KeyError, ValueError):  # missing or invalid
         from vl2v_ros.model.runtime.openvino_graph import write
         graph = write(_model(student.load()))
     try:
@@ -87,20 +87,20 @@ def _model(student: 'Student | StoredStudent') -> openvino.Model:
     except OSError as error:
         logger.warning('%s cannot be written (%s), so every start converts the student again',
                        kept, error)
-    return read(graph, student.spec)  # what the next start will read, to the last bit
+    return read(graph, student.spec)  # the same bytes that the next start will read
 
 
 class OpenVinoRuntime:
     """
-    Built from a student's graph; keeps none of torch's.
+    Runs a student's graph by OpenVINO, without torch.
 
-    One graph is compiled for one frame, the most common case, which is faster when its shape is
-    fixed, and another for more.
+    One graph is compiled for a single frame, the most common case, which is faster with a fixed
+    shape; another one is compiled for several frames.
     """
 
     def __init__(self, student: 'Student | StoredStudent', why: str, half: bool = False) -> None:
         """
-        Read or convert, choose the number of threads, and compile.
+        Read or convert the graph, choose the number of threads, and compile.
 
         :param half: compute in float16 on a CPU that does so at twice the speed.
         :raises ValueError: if the student's int8 is damaged.
@@ -126,7 +126,7 @@ class OpenVinoRuntime:
             **self._hints, 'INFERENCE_NUM_THREADS': threads}).create_infer_request()
 
     def _computes_in_float16(self, model: openvino.Model) -> bool:
-        """Tell whether it does: some CPUs take bfloat16 instead, off by more than 1e-3."""
+        """Return whether it does: some CPUs use bfloat16 instead, with errors above 1e-3."""
         try:
             compiled = self._compile(model, 1).get_compiled_model()
         except RuntimeError:
@@ -135,23 +135,23 @@ class OpenVinoRuntime:
 
     def _fewest_threads(self, model: openvino.Model) -> tuple[openvino.InferRequest, int]:
         """
-        Double the threads as long as that is worth it.
+        Double the threads as long as that is MIN_SPEEDUP times faster.
 
-        What a robot's other programs could use is not spent on a few per cent: a small student
-        hardly gains by a second thread.
+        A small student gains little from a second thread, and the robot's other programs need
+        the cores too.
 
-        :return: the compiled model, and its threads.
+        :return: the compiled model, and its number of threads.
         """
         counts = [count for count in THREADS if count <= len(os.sched_getaffinity(0))]
         requests = {count: self._compile(model, count) for count in counts}
         times = dict.fromkeys(counts, float('inf'))
-        for _ in range(TRIALS):  # in turns: what else the machine does falls on all
+        for _ in range(TRIALS):  # in turns, so that other work of the machine slows all alike
             for count, request in requests.items():
                 start = time.perf_counter()
                 request.infer()
                 times[count] = min(times[count], time.perf_counter() - start)
         best = counts[0]
-        while 2 * best in times and times[2 * best] * WORTH < times[best]:
+        while 2 * best in times and times[2 * best] * MIN_SPEEDUP < times[best]:
             best *= 2
         return requests[best], best
 
@@ -165,7 +165,7 @@ class OpenVinoRuntime:
         resize_on_cpu(frames, size, self._spec.resize_mode, given.data)
         frame_profile.mark('resize')
         request.infer()
-        rows = request.get_output_tensor().data.copy()  # the next call writes over it
+        rows = request.get_output_tensor().data.copy()  # the next call overwrites it
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # again, as float16 is not exact
         frame_profile.mark('model')
         return rows

@@ -1,4 +1,4 @@
-"""A student on a CUDA GPU, by torch; also the fall-back on a CPU without OpenVINO."""
+"""A student on a CUDA GPU, by torch; also used on a CPU without OpenVINO."""
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from vl2v_ros.model.runtime.folded import fold_batch_norms
 from vl2v_ros.model.runtime.matching import Matches
 from vl2v_ros.model.student import Student
 
-# A captured graph runs at one batch size only; a batch is filled up to the next of these. Above
-# the last, launching kernels one by one is a small part of the time.
+# A captured graph runs at one batch size only, so a batch is filled up to the next of these. For
+# larger batches, launching kernels one by one is a small part of the time.
 BATCH_SIZES = (1, 2, 4, 8, 16)
 
 
@@ -31,7 +31,7 @@ class _Captured:
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    """Let convolutions in float32 compute in it; a captured graph keeps that."""
+    """Let float32 convolutions compute in float32, not TF32; a captured graph keeps that."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -42,19 +42,19 @@ def _without_tf32() -> Iterator[None]:
 
 class TorchRuntime:
     """
-    Channels-last; on CUDA also in half precision (unless told not to) and as CUDA graphs.
+    Runs a student by torch: channels-last, on CUDA in half precision (if `half`), as CUDA graphs.
 
-    Convolutions do the work of batch norms: on a GPU those took half of the student's time.
+    Batch norms are folded into convolutions: on a GPU they took half of the student's time.
 
-    A graph holds the student alone, a hundred kernels and more. The resize before it, four
-    launches per size of camera, would need a graph for each combination of sizes; the similarity
-    after it, one for each vocabulary, and it is launched while the student still runs.
+    A CUDA graph holds the student alone, more than a hundred kernels. The resize before it has
+    four launches per size of camera, and would need a graph for each combination of sizes. The
+    similarity after it would need one for each vocabulary; it is launched while the student runs.
 
-    Float32 is float32: convolutions do not compute in TF32, torch's default, which rounds to the
-    10 bits of half precision.
+    In float32, convolutions do not compute in TF32, torch's default, which rounds to the 10 bits
+    of half precision.
 
-    The one wait for the GPU is that for the result, at the end of `embed` and `match`; new
-    prototypes or another background, told by their identity, cost one more.
+    `embed` and `match` wait for the GPU once, at their end. New prototypes or background rows
+    (other arrays than in the last call) cost one more wait.
     """
 
     def __init__(self, student: Student, device: torch.device, half: bool, why: str) -> None:
@@ -93,7 +93,7 @@ class TorchRuntime:
                                temperature)
 
     def _embed(self, frames: Sequence[Frame]) -> torch.Tensor:
-        """Return (B, D); the next call may write over it."""
+        """Return (B, D); the next call may overwrite it."""
         if self._device.type == 'cpu':
             images = preprocess(frames, self._spec.image_size, self._spec.resize_mode)
             frame_profile.mark('resize')
@@ -126,7 +126,7 @@ class TorchRuntime:
                 for _ in range(3):
                     self._on_cuda(images)
             torch.cuda.current_stream(self._device).wait_stream(stream)
-            # Of this thread alone: what others do on the GPU meanwhile is no error.
+            # Of this thread alone: work of other threads on the GPU is then no error.
             with torch.cuda.device(self._device), torch.cuda.graph(
                     graph, stream=stream, capture_error_mode='thread_local'):
                 embeddings = self._on_cuda(images)
@@ -134,7 +134,7 @@ class TorchRuntime:
         return self._captured[batch]
 
     def _upload(self, prototypes: np.ndarray, background: np.ndarray) -> torch.Tensor:
-        """Return (C + K, D) on the device; what is there already stays."""
+        """Return (C + K, D) rows on the device; upload them only if they are new."""
         rows = self._uploaded
         if rows is None or rows[0] is not prototypes or rows[1] is not background:
             together = torch.tensor(np.concatenate([prototypes, background]), device=self._device)
@@ -144,17 +144,17 @@ class TorchRuntime:
 
 @cache
 def _capture_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return always the same one: cuBLAS keeps memory for each stream it ever ran on."""
+    """Return one stream per device: cuBLAS keeps memory for each stream it ever ran on."""
     return torch.cuda.Stream(device)
 
 
 def match_on_device(embeddings: torch.Tensor, rows: torch.Tensor, labels: int, k: int,
                     temperature: float) -> Matches:
-    """Compare (B, D) with (C + K, D) unit rows, of which the first C are of labels."""
+    """Compare (B, D) with (C + K, D) unit rows; the first C rows belong to labels."""
     similarities = embeddings @ rows.T  # (B, C + K)
     top, indices = similarities[:, :labels].topk(min(k, labels))
     log_partition = (similarities / temperature).logsumexp(1, keepdim=True)
-    # The column in front stands for no background at all.
+    # The column of -1 in front is for a vocabulary without background.
     nearest = functional.pad(similarities[:, labels:], (1, 0), value=-1).amax(1, keepdim=True)
     # One copy back, the only wait for the GPU; float32 holds indices up to 2 ** 24.
     packed = torch.cat([indices.float(), top, nearest, log_partition], 1).cpu().numpy()
