@@ -53,8 +53,8 @@ def new_trainee(recipe: Recipe, trained: int, what: str, teacher: Teacher, folde
     """
     Return a trainee with the first weights of the recipe; raises ValueError.
 
-    :param trained: how many classes are trained on.
-    :param what: says what there is to train on.
+    :param trained: number of classes to train on.
+    :param what: description of the training data, stored in the checkpoint.
     """
     tower = None
     normalisation: dict[str, Any] = mean_and_std(recipe.student.backbone)
@@ -72,14 +72,14 @@ def new_trainee(recipe: Recipe, trained: int, what: str, teacher: Teacher, folde
 
 
 def size(task: Task) -> str:
-    """Say how much there is to train on."""
+    """Return a text with the amount of training data."""
     images = f'{len(task.train)} images' if len(task.train) else 'shards'
     return f'{images} of {task.trained} classes'
 
 
 def distill(recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
     """
-    Run a recipe, or go on with it, and return its results.
+    Run or resume a recipe, and return its results.
 
     :raises ValueError: for a recipe or data that do not fit.
     :raises trainer.Stopped: for a loss that is not finite, or when interrupted.
@@ -126,7 +126,7 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
 
 
 def distill_mixture(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, Any]:
-    """Do the same for a recipe with sources; nothing is tested, see naming.py."""
+    """Run a recipe with sources, as `distill` does; nothing is tested, see naming.py."""
     teacher, queries = opening.open_teacher(recipe.teacher, str(fabric.device)), Queries()
     classes = read_classes(recipe.student.classes) if recipe.student.classes else ()
     names = tuple(dict.fromkeys((*mixture.labels_of(recipe.data.sources), *classes)))
@@ -157,20 +157,20 @@ def learn(recipe: Recipe, fabric: Fabric, trainee: Trainee, teacher: Teacher, ba
           batch: int, what: str, folder: Path, memory: Memory | None = None
           ) -> tuple[dict[str, object], Mapping[str, Sequence[tuple[int, float]]]]:
     """
-    Train, and return what it cost and the curves of the loss.
+    Train; return the result so far (with time and memory) and the curves of the loss.
 
     :param batch: images per step.
-    :param what: says what there is to train on.
+    :param what: description of the training data, for the log.
     """
     print(f'{recipe.name}: {what}; student {recipe.student.backbone} on {fabric.device}, '
           f'{fabric.world_size} process(es)')
-    start, anew = time.monotonic(), not (folder / STATE).is_file()
-    # What a run is told from others by is the teacher, not where its files lie.
+    start, resumed = time.monotonic(), (folder / STATE).is_file()
+    # The identity of the teacher tells runs apart, not the place of its files.
     shared = replace(recipe, teacher=TeacherSource(teacher.identity, ''))
     progress = trainer.train(fabric, trainee, shared, batches, folder, memory)
     seconds = time.monotonic() - start
     result = {'recipe': plain(recipe), 'training_seconds': round(seconds, 1)}
-    if anew:
+    if not resumed:
         count = sum(stage.epochs for stage in recipe.stages) * batches.per_epoch * batch
         result['cost'] = {'images/s': round(count / seconds, 1), **peak_memory(fabric)}
     return result, progress.curves
@@ -178,11 +178,11 @@ def learn(recipe: Recipe, fabric: Fabric, trainee: Trainee, teacher: Teacher, ba
 
 def finish(recipe: Recipe, trainee: Trainee, queries: Queries, result: dict[str, object],
            folder: Path) -> None:
-    """Write the student and the results; the state of the run goes."""
+    """Write the student and the results, and delete the state of the run."""
     print(f'queries to the teacher: {queries}')
     result['queries'] = queries.plain()
     if not recipe.student.closed_set:
-        # In half precision: half the file, and what a GPU computes in anyway.
+        # In half precision: the file is half as large, and a GPU computes in it anyway.
         checkpoint.save(trainee.student.half(), folder / 'student.safetensors')
     with replacing(folder / RESULT) as temporary:
         temporary.write_text(json.dumps(result, indent=1))
@@ -190,7 +190,7 @@ def finish(recipe: Recipe, trainee: Trainee, queries: Queries, result: dict[str,
 
 
 def peak_memory(fabric: Fabric) -> dict[str, int]:
-    """Return the most memory that this process had so far, and had of its GPU [MiB]."""
+    """Return the peak memory of this process, and its peak memory on the GPU [MiB]."""
     peak = {'memory [MiB]': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
     if fabric.device.type == 'cuda':
         peak['GPU memory [MiB]'] = torch.cuda.max_memory_allocated() >> 20
@@ -207,7 +207,7 @@ def caption_rows(recipe: Recipe, task: Task, encoder: TextEncoder) -> torch.Tens
 
 
 def finished(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Return the results of a run that is complete; raises ValueError if of another recipe."""
+    """Return the results of a complete run; raises ValueError if they are of another recipe."""
     result = json.loads((folder / RESULT).read_text())
     now = json.loads(json.dumps(plain(recipe)))
     if any(result.get('recipe', {}).get(name) != value for name, value in now.items()
@@ -222,7 +222,7 @@ def make_fabric(recipe: Recipe) -> Fabric:
     """
     Return Fabric for one process, or for those that torchrun started.
 
-    :raises ValueError: for a device that is not there.
+    :raises ValueError: for a device that does not exist.
     """
     world = int(os.environ.get('WORLD_SIZE', 1))
     local = int(os.environ.get('LOCAL_WORLD_SIZE', 1))

@@ -42,10 +42,10 @@ def statistics(pixels: np.ndarray) -> np.ndarray:
 
 def confusion(features: np.ndarray, labels: np.ndarray, domains: np.ndarray) -> np.ndarray:
     """
-    Tell domains apart by the nearest centroid.
+    Classify domains by the nearest centroid.
 
     :param features: (N, F); labels and domains: (N,).
-    :return: (D, D) counts of the test images: row their domain, column what they were taken for.
+    :return: (D, D) counts of the test images: row true domain, column predicted domain.
     :raises ValueError: for fewer than 2 domains or classes, or a domain in one half only.
     """
     names, of_class = np.unique(labels, return_inverse=True)
@@ -85,7 +85,7 @@ def report(table: np.ndarray, names: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Print how well the domains of a dataset can be told apart."""
+    """Print how well the domains of a dataset can be distinguished."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data', type=Path, required=True,

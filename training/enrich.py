@@ -57,7 +57,7 @@ def read(path: Path) -> VocabularyFile:
 
 
 def main() -> None:
-    """Ask for what is missing, and write the file; exit with 1 if a label has no answer."""
+    """Ask for missing descriptions, and write the file; exit with 1 if a label has no answer."""
     try:
         options = tyro.cli(Options, description=__doc__)
         if options.out.suffix.lower() not in {'.yaml', '.yml'}:

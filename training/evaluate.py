@@ -61,7 +61,7 @@ def show(result: Mapping[str, Any]) -> None:
 
 
 def check_teacher(spec: StudentSpec, teacher: Teacher, path: Path) -> None:
-    """Raise ValueError for a teacher that is not the one a checkpoint names."""
+    """Raise ValueError if the teacher is not the one that the checkpoint names."""
     for name, wanted, got in (('width', spec.width, teacher.width),
                               ('identity', spec.text_tower.identity, teacher.identity)):
         if wanted not in ('', got):
@@ -71,7 +71,7 @@ def check_teacher(spec: StudentSpec, teacher: Teacher, path: Path) -> None:
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Evaluate a checkpoint and write the results; raises ValueError for what does not fit it."""
+    """Evaluate a checkpoint and write the results; raises ValueError for wrong inputs."""
     done = options.out / 'result.json'
     if done.is_file() and 'checkpoint' not in json.loads(done.read_text()):
         raise ValueError(f'{done} is the result of a training; choose another --out')

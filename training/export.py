@@ -31,11 +31,11 @@ from vl2v_ros.model.student import Student
 
 def export_int8(student: Student, images: Path, path: Path) -> quantise.QuantisationError:
     """
-    Write a checkpoint of a student's weights in half precision, and of its int8, atomically.
+    Write a checkpoint with a student's weights in half precision and its int8, atomically.
 
-    :param images: folder of the images it is calibrated on.
-    :return: what is lost on others of them.
-    :raises ValueError: for images that are of no use; if NNCF or OpenVINO is missing.
+    :param images: folder of images; half calibrate, the other half measure the error.
+    :return: the error of the int8 embeddings on the other half.
+    :raises ValueError: for too few or unreadable images; if NNCF or OpenVINO is missing.
     :raises OSError: if the file cannot be written.
     """
     frames = quantise.read_frames(images)
@@ -86,7 +86,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Export, and print what was compared."""
+    """Export, and print the measured differences."""
     options = _parse(arguments)
     writing = options.out or options.int8
     try:

@@ -60,11 +60,11 @@ DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 class Stop(Exception):
-    """Nothing more can be had."""
+    """The download must stop; the message says why."""
 
 
 def main() -> int:
-    """Fetch what the command line asks for; return the exit code."""
+    """Download the objects of the command line; return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f'objects: {" ".join(OBJECTS)}')
@@ -102,7 +102,7 @@ def main() -> int:
 
 
 def fetch_all(options: argparse.Namespace, failed: dict[str, str]) -> None:
-    """Fetch object by object, noting in `failed` why one cannot be had; raises Stop, OSError."""
+    """Download the objects; `failed` gets the reason of each failure; raises Stop, OSError."""
     out = options.out
     counts: dict[str, int] = {}
     out.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def fetch_all(options: argparse.Namespace, failed: dict[str, str]) -> None:
 
 
 def state(folder: Path, entry: Mapping[str, Any] | None) -> str:
-    """Say whether an object's files are there, and as they came; raises Refused, OSError."""
+    """Return the state of an object's files, as text; raises Refused, OSError."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return 'to fetch'
     if entry is None:
@@ -181,7 +181,7 @@ def fetch(name: str, sums: dict[str, Any], options: argparse.Namespace) -> None:
 
 
 def download(url: str, path: Path, options: argparse.Namespace) -> Message:
-    """Get a file, with retries; return the server's headers; raises Refused, Stop, OSError."""
+    """Download a file, with retries; return the headers; raises Refused, Stop, OSError."""
     most = failures = 0
     while True:
         unreachable = False
@@ -212,7 +212,7 @@ def download(url: str, path: Path, options: argparse.Namespace) -> Message:
 
 
 def get(url: str, path: Path) -> Message:
-    """Get what a file still lacks; raises OSError or HTTPException if it stays incomplete."""
+    """Download the missing part of a file; raises OSError or HTTPException if it is incomplete."""
     tag_file = path.with_suffix('.etag')
     have = path.stat().st_size if path.exists() else 0
     tag = tag_file.read_text() if have and tag_file.exists() else ''
@@ -231,7 +231,7 @@ def get(url: str, path: Path) -> Message:
     with response:
         headers = response.headers
         if response.status != 206:
-            have = 0  # the server sends all of it, whatever was asked for
+            have = 0  # the server sends the whole file
         elif not headers.get('Content-Range', '').startswith(f'bytes {have}-') or (
                 tag and headers.get('ETag', tag) != tag):
             path.unlink()
@@ -251,7 +251,7 @@ def get(url: str, path: Path) -> Message:
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a JSON file, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + '\n')
 

@@ -39,7 +39,7 @@ class Photos(Sets):
 
 
 def photos(command: Photos) -> dict[str, Any]:
-    """Name the photos of each set; raises ValueError for what cannot be read or encoded."""
+    """Name the photos of each set; raises ValueError if photos or names cannot be used."""
     robot = Robot(command.checkpoint, command.device, command.templates)
     rows, notes = [], []
     for name, one in sets_of(command).items():
@@ -53,7 +53,7 @@ def named(robot: Robot, photo_set: PhotoSet) -> tuple[dict[str, object], list[st
     """
     Name the photos of one set.
 
-    :return: a line of the table, accuracies in percent, of several domains their mean; and notes.
+    :return: a row of the table, accuracies in percent (mean of the domains); and notes.
     """
     shown = read_set(photo_set, robot.encoder, robot.templates)
     rows, labels = robot.embed(shown.index), torch.from_numpy(shown.labels)
@@ -73,7 +73,7 @@ def named(robot: Robot, photo_set: PhotoSet) -> tuple[dict[str, object], list[st
 
 def accuracies(similarities: torch.Tensor, labels: torch.Tensor, index: Index
                ) -> dict[str, float]:
-    """Return how often the first name, or one of five, is right; the mean of domains [%]."""
+    """Return top-1 and top-5 accuracy, as the mean of the domains [%]."""
     first, five = [], []
     for domain in np.unique(index.domains):
         mine = torch.from_numpy(index.domains == domain)
@@ -84,7 +84,7 @@ def accuracies(similarities: torch.Tensor, labels: torch.Tensor, index: Index
 
 
 def shortly(value: object) -> object:
-    """Return numbers for lists of several lengths as one text, anything else as it is."""
+    """Return a list of numbers as one text, any other value unchanged."""
     if not isinstance(value, list):
         return value
     return ' '.join(f'{one:.0f}' if max(value) > 1.5 else f'{one:.2f}' for one in value)

@@ -23,7 +23,7 @@ RATE = 30.0  # [Hz]
 
 @dataclass(frozen=True)
 class View:
-    """What the camera sees of a photo."""
+    """The part of a photo that the camera sees."""
 
     left: float
     top: float
@@ -31,14 +31,14 @@ class View:
     """Pixels of the video per pixel of the photo."""
 
     def toward(self, other: 'View', part: float) -> 'View':
-        """Return the view that is gone some part of the way to another."""
+        """Return a view between this one (part 0) and another (part 1)."""
         here, there = np.array([(view.left, view.top, view.scale) for view in (self, other)])
         return View(*(here + part * (there - here)))
 
 
 def draw_views(rng: np.random.Generator, photo: tuple[int, int], size: tuple[int, int]
                ) -> tuple[View, View]:
-    """Draw where the view begins and where it ends; both sizes are width and height [px]."""
+    """Draw the first and the last view at random; both sizes are width and height [px]."""
     zooms = rng.permutation(ZOOM)
     corners = rng.permutation([0.2, 0.8]), rng.permutation([0.35, 0.65])
     views = []
@@ -51,7 +51,7 @@ def draw_views(rng: np.random.Generator, photo: tuple[int, int], size: tuple[int
 
 def pan(photo: np.ndarray, size: tuple[int, int], frames: int, rng: np.random.Generator
         ) -> Iterator[np.ndarray]:
-    """Yield (H, W, 3) views that glide over an (H, W, 3) uint8 photo; size: their W and H [px]."""
+    """Yield (H, W, 3) views that move over an (H, W, 3) uint8 photo; size: their W and H [px]."""
     height, width = photo.shape[:2]
     start, end = draw_views(rng, (width, height), size)
     for part in np.linspace(0, 1, frames):
@@ -79,7 +79,7 @@ def read_list(path: Path) -> list[tuple[float, str]]:
 
 
 def shown_frames(stamps: Sequence[float], rate: float) -> list[int]:
-    """Return how many frames each photo is shown."""
+    """Return the number of frames of each photo."""
     ends = [*stamps, 2 * stamps[-1] - stamps[-2]]
     return [int(count) for count in np.diff(np.round(rate * np.array(ends)))]
 

@@ -50,7 +50,7 @@ STAGES = ('text tower', 'image tower')
 WORDINGS = 24  # captions per class that images are compared with
 TEXT_BATCH = 128
 TEXT_SCALE, IMAGE_SCALE = 20.0, 30.0  # 1 / temperature of the two stages
-AUGMENTATION = Augmentation(scale=(0.4, 1.0), jitter=0.4, hue=0.0, grey=0.0)  # colours are told
+AUGMENTATION = Augmentation(scale=(0.4, 1.0), jitter=0.4, hue=0.0, grey=0.0)  # captions have hues
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,14 @@ class Options:
 
 
 def read_facts(options: Options, index: Index) -> list[Facts]:
-    """Return what can be said of each class; raises ValueError where something is missing."""
+    """Return the facts of each class; raises ValueError if some are missing."""
     described = vocabulary_file.parse(str(options.descriptions)).entries
     return captions.read_facts(options.captions, index.class_names, described)
 
 
 def run(name: str, parameters: Sequence[nn.Parameter], rate: float, steps: int, model: nn.Module,
         loss_at: Callable[[int], torch.Tensor], state_path: Path, save_every: int) -> None:
-    """Minimise a loss over some parameters for some steps, or go on with it; raises ValueError."""
+    """Minimise a loss over some parameters for some steps, or resume it; raises ValueError."""
     decayed = [weight for weight in parameters if weight.ndim > 1]
     others = [weight for weight in parameters if weight.ndim <= 1]
     optimizer = torch.optim.AdamW([{'params': decayed, 'weight_decay': 0.05},
@@ -128,7 +128,7 @@ def run(name: str, parameters: Sequence[nn.Parameter], rate: float, steps: int, 
 
 def train_text(model: open_clip.CLIP, facts: Sequence[Facts], options: Options, state: Path
                ) -> None:
-    """Teach captions that are true of the same classes to lie close."""
+    """Train the text tower: captions of the same classes get near embeddings."""
     tokenizer = open_clip.get_tokenizer(options.config.stem)
 
     def loss_at(step: int) -> torch.Tensor:
@@ -154,7 +154,7 @@ def train_text(model: open_clip.CLIP, facts: Sequence[Facts], options: Options, 
 @torch.inference_mode()
 def caption_bank(model: open_clip.CLIP, facts: Sequence[Facts], options: Options
                  ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (C, WORDINGS, D) unit embeddings of captions and (C, WORDINGS, C) of what is true."""
+    """Return (C, WORDINGS, D) unit embeddings of captions, and (C, WORDINGS, C) their classes."""
     rng = np.random.default_rng([options.seed, 1])
     said = [captions.caption(facts, number, rng)
             for number in range(len(facts)) for _ in range(WORDINGS)]
@@ -168,7 +168,7 @@ def caption_bank(model: open_clip.CLIP, facts: Sequence[Facts], options: Options
 
 def train_images(model: open_clip.CLIP, facts: Sequence[Facts], index: Index, options: Options,
                  state: Path) -> None:
-    """Teach images to lie close to captions that are true of them; the text stays."""
+    """Train the image tower: images get near their captions, whose embeddings stay."""
     tower = model.visual.to(memory_format=torch.channels_last)  # much faster on CPU
     mean, std = (torch.tensor(values, device=options.device).view(3, 1, 1)
                  for values in (tower.image_mean, tower.image_std))
@@ -225,7 +225,7 @@ def _batches(images: Images, options: Options, per_epoch: int
 
 
 def test(facts: Sequence[Facts], class_names: Sequence[str], options: Options) -> None:
-    """Print how often the model that was written names images rightly; raises ValueError."""
+    """Print the accuracy of the written model on the test images; raises ValueError."""
     teacher = OpenClipTeacher(TextTower(str(options.config), str(options.out)), Path(),
                               options.device)
     assert options.test is not None

@@ -73,7 +73,7 @@ class Source:
     def __post_init__(self) -> None:
         """Check ranges; raises ValueError that names the field."""
         if self.named and self.names:
-            raise ValueError('named: expected no names file beside it; leave one of them out')
+            raise ValueError('named: expected no file of names beside it, got both; leave one out')
         if self.teacher not in ('', 'known', 'all', 'start'):
             raise ValueError(f"teacher: expected '', known, all or start, got {self.teacher!r}")
         if not 0 < self.part < math.inf:
@@ -233,7 +233,7 @@ class Recipe:
     """Steps between two saved states, from which a stopped run can be resumed."""
 
     def __post_init__(self) -> None:
-        """Check ranges, and that all goes together; raises ValueError that names the field."""
+        """Check ranges and combinations; raises ValueError that names the field."""
         check_ranges(self, (
             ('stages', self.stages and all(stage.train in TRAINED and stage.epochs >= 1
                                            and 0 < stage.rate < math.inf for stage in self.stages),
@@ -263,16 +263,17 @@ class Recipe:
             self._check_folders()
 
     def _check_folders(self) -> None:
-        """Refuse what needs sources, and captions of what has none."""
+        """Refuse settings that need sources, and a caption term without captions."""
         if self.loss.caption and (self.data.shards or not self.data.captions):
-            raise ValueError('loss.caption: expected data.captions, and folders, not shards')
+            raise ValueError('loss.caption: expected data.captions, and folders, got none or '
+                             'shards; add the file of captions, or leave the term out')
         for name in ('student.classes', 'resident', 'loss.keep', 'loss.stand_in'):
             if attrgetter(name)(self):
                 raise ValueError(f'{name}: expected data.sources beside it, got none; list the '
                                  f'images there, or leave {name} out')
 
     def _check_sources(self) -> None:
-        """Refuse what does not go together with sources."""
+        """Refuse settings that do not fit sources."""
         data, used = self.data, self.loss.weights.keys()
         for name in ('data.shards', 'data.test', 'data.domains', 'data.split', 'data.captions',
                      'loss.caption', 'student.closed_set', 'views'):
@@ -280,8 +281,8 @@ class Recipe:
                 raise ValueError(f'data.sources: expected no {name} beside them, got {given}; '
                                  'leave it out, or name one folder as data.images instead')
         if self.resident and self.augmentation.rand_augment:
-            raise ValueError('resident: expected no augmentation.rand_augment, which is not done '
-                             'on the device; leave one of them out')
+            raise ValueError('resident: expected no augmentation.rand_augment, which cannot run '
+                             'on the device, got both; leave one of them out')
         if (wanting := used & NEED_TEACHER) and not any(one.teacher for one in data.sources):
             raise ValueError(f'loss: {", ".join(sorted(wanting))} learns from a teacher, but no '
                              "source has one; give a source teacher 'all', 'known' or 'start'")
@@ -290,5 +291,5 @@ class Recipe:
             raise ValueError(f'loss: {", ".join(sorted(wanting))} learns from names, but no '
                              'source has any; give a source a file of names, or say it is named')
         if self.student.classes and self.student.weights in ('', 'hub', 'teacher'):
-            raise ValueError('student.classes: expected the file that the classifier is in as '
+            raise ValueError('student.classes: expected the file of the classifier as '
                              f'student.weights, got {self.student.weights!r}')

@@ -42,7 +42,7 @@ def read_command(arguments: list[str]) -> tuple[Recipe, list[str]]:
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:
-    """Make a value of a type out of what YAML has."""
+    """Convert a value from YAML to a type; `where` names its key in errors."""
     if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(value, Mapping):
             raise ValueError(f'{where or "its content"}: expected a mapping, got {value!r:.80}')

@@ -157,7 +157,7 @@ def read_images(root: Path) -> Index:
     files = [str(file) for file in image_files(root)]
     if not files:
         raise ValueError(f'--images: expected a folder with images, found none in {root}')
-    nothing = [''] * len(files)  # known of classes and domains
+    nothing = [''] * len(files)  # no classes and no domains
     index = without_corrupt(make_index(root, files, nothing, nothing), check=True)
     report_corrupt(index)
     return index
@@ -178,7 +178,7 @@ def read_prompts(path: Path) -> dict[str, str]:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """Return the columns of a table of answers; raises ValueError for what is none."""
+    """Return the columns of a table of answers; raises ValueError for another file."""
     try:
         with np.load(path) as file:
             found = {name: file[name] for name in ('embeddings', 'prompts', 'names', 'files')
@@ -199,13 +199,13 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def digests_of(paths: Sequence[Path]) -> np.ndarray:
-    """Return (N, 32) uint8; raises ValueError for a file that is not there."""
+    """Return the (N, 32) uint8 digests of files; raises ValueError for a missing file."""
     data = bytes.fromhex(''.join(file_digests(paths)))
     return np.frombuffer(data, np.uint8).reshape(-1, recording.DIGEST)
 
 
 def write(found: Recording, out: Path) -> None:
-    """Write a recording, and say what is in it."""
+    """Write a recording, and print its content."""
     recording.write(found, out)
     print(f'{out}: answers of {found.identity} to {len(found.prompts)} prompts and '
           f'{len(found.image_rows)} images, {out.stat().st_size / 1e6:.1f} MB')

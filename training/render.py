@@ -37,7 +37,7 @@ QUALITY = 92  # of JPEG files
 
 @dataclass(frozen=True)
 class Settings:
-    """What makes the pixels; a folder holds pictures of one of these only."""
+    """The settings that determine the pixels; a folder has pictures of one of these only."""
 
     seed: int = 0
     size: int = 224
@@ -49,7 +49,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Unit:
-    """A piece of work that is done once: its name, how many pictures, and what makes them."""
+    """A piece of work that is done once: its name, number of pictures, function and arguments."""
 
     name: str
     pictures: int
@@ -96,7 +96,7 @@ def _single_name(domain: str, mesh: Mesh, number: int) -> str:
 
 def render_heap(meshes: Sequence[Mesh], domain: str, number: int, settings: Settings, out: Path
                 ) -> list[dict[str, object]]:
-    """Write one heap as each camera sees it: colour, depth [mm] and whose pixel is whose."""
+    """Write one heap as each camera sees it: colour, depth [mm] and object of each pixel."""
     heap = clutter.heap(meshes, domain, settings.clutter_size, settings.seed, number)
     records = []
     for camera, (view, annotations) in heap.views.items():
@@ -144,7 +144,7 @@ def units(meshes: Sequence[Mesh], pools: Sequence[Sequence[Mesh]], settings: Set
 
 
 def usable(meshes: Sequence[Mesh], workers: int) -> tuple[list[Mesh], dict[str, str]]:
-    """Return the meshes that can be read, and of the others why not."""
+    """Return the meshes that can be read, and name -> reason for the others."""
     with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn')) as pool:
         reasons = dict(zip([mesh.name for mesh in meshes], pool.map(why_unusable, meshes),
                            strict=True))
@@ -154,9 +154,9 @@ def usable(meshes: Sequence[Mesh], workers: int) -> tuple[list[Mesh], dict[str, 
 
 def run(work: Sequence[Unit], out: Path, workers: int) -> Outcome:
     """
-    Do what is not done yet, in several processes.
+    Do the units that are not done yet, in several processes.
 
-    :raises OSError: as soon as a file cannot be written; what was written before is whole.
+    :raises OSError: as soon as a file cannot be written; files written before are complete.
     """
     outcome, done = Outcome(), {}
     parts = out / '.parts'
@@ -190,9 +190,9 @@ def run(work: Sequence[Unit], out: Path, workers: int) -> Outcome:
 
 def check_settings(settings: Settings, out: Path) -> None:
     """
-    Remember what a folder's pictures are made with.
+    Store the settings of a folder's pictures.
 
-    :raises ValueError: if it holds pictures that were made otherwise.
+    :raises ValueError: if the folder has pictures with other settings.
     """
     path = out / '.parts' / 'settings.json'
     wanted = json.loads(json.dumps(asdict(settings)))

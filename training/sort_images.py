@@ -42,8 +42,8 @@ def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, na
         out of a training.
     :param without: domains to leave out.
     :return: name -> number of images, most first.
-    :raises ValueError: for a folder that is there already, a prompt that is not known, or images
-        of which none has an answer.
+    :raises ValueError: for a folder that exists, a prompt that is not recorded, or images without
+        any answer.
     """
     if out.exists():
         raise ValueError(f'--out: expected a new folder, but {out} exists; delete it or choose '
@@ -81,7 +81,7 @@ def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, na
 
 
 def domain(file: PurePath) -> str:
-    """Return the folder that a file lies in, the outermost; '' for none."""
+    """Return the outermost folder of a file, '' for none."""
     return file.parts[0] if len(file.parts) > 1 else ''
 
 
@@ -95,7 +95,7 @@ def prompt_rows(found: Recording, names: Sequence[str], template: str) -> np.nda
 
 
 def main() -> None:
-    """Sort as the command line says, and say how many images each name has."""
+    """Sort as the command line says, and print the number of images of each name."""
     try:
         counts = tyro.cli(sort_images, description=__doc__)
         print(f'{sum(counts.values())} images of {len(counts)} names: ' + ', '.join(

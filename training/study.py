@@ -31,7 +31,7 @@ import yaml
 
 RESULT = 'result.json'  # of a run
 PHOTOS = f'photos/{RESULT}'  # of a run whose student names photos
-# What a column's numbers are multiplied by, and the digits shown of them, by where they stand.
+# Place of a column in result.json -> factor of its numbers, and the digits shown.
 FORMATS = {'table': (100, 1), 'photos': (1, 1), 'figures': (1, 2)}
 TEACHER = 'the teacher'
 Result = Mapping[str, object]
@@ -97,7 +97,7 @@ class Options:
 
 
 def read_study(path: Path) -> Study:
-    """Read a study; raises ValueError for a file that is none, naming the key."""
+    """Read a study; raises ValueError that names the file and the key."""
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -117,7 +117,7 @@ def read_study(path: Path) -> Study:
 
 
 def merged(first: Mapping, *others: Mapping) -> dict:
-    """Return a mapping with what others change, level by level; `loss` is changed as a whole."""
+    """Merge changes into a mapping, level by level; `loss` is replaced as a whole."""
     result = dict(first)
     for other in others:
         for key, value in (other or {}).items():
@@ -152,7 +152,7 @@ def plan(study: Study, options: Options) -> list[Run]:
 
 
 def execute(study: Study, options: Options, run: Run) -> None:
-    """Do what is missing of a run; raises RuntimeError with what it printed last if it fails."""
+    """Do the missing parts of a run; raises RuntimeError with its last line if it fails."""
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     program(run, 'distill.py', ['--config', run.folder / 'recipe.yaml'], threads)
     if study.photos and not (run.folder / PHOTOS).is_file():
@@ -176,7 +176,7 @@ def program(run: Run, name: str, arguments: Sequence[object], threads: int) -> N
 
 
 def done(study: Study, run: Run) -> bool:
-    """Return whether nothing is missing of a run."""
+    """Return whether a run is complete."""
     return all((run.folder / name).is_file() for name in (RESULT, *[PHOTOS] * bool(study.photos)))
 
 
@@ -259,7 +259,7 @@ def write(study: Study, options: Options, runs: Sequence[Run]) -> str:
 
 
 def main() -> None:
-    """Do what is missing of a study, and write its table."""
+    """Do the missing runs of a study, and write its table."""
     options = tyro.cli(Options, description=__doc__)
     try:
         study = read_study(options.study)

@@ -1,4 +1,4 @@
-"""Captions: what can be said of a class, in many wordings, and what was said of an image."""
+"""Captions: sentences on a class in many wordings, and captions of images from a file."""
 from collections.abc import Sequence
 import csv
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ TEMPLATES = ('a photo of a {}.', 'a picture of a {}.', 'a {}.', '{}', 'the {}.',
 @dataclass(frozen=True)
 class Facts:
     """
-    What is known of one class.
+    Facts of one class, from which captions are made.
 
-    names: in words, the first being the class's own (`image_index.label_of`).
-    kinds, colours, shapes, materials, uses: shared with other classes.
+    names: names in words; the first is that of the class (`image_index.label_of`).
+    kinds, colours, shapes, materials, uses: words that other classes may share.
     looks: sentences on appearance and shape.
     """
 
@@ -39,8 +39,8 @@ def read_facts(path: Path, class_names: Sequence[str], described: Entries) -> li
     """
     Read the facts of some classes from YAML, in their order.
 
-    :param described: by label; its descriptions come first of what is said of its looks.
-    :raises ValueError: for a class that is not in it, or an entry with other fields.
+    :param described: label -> entry; its descriptions come first in `looks`.
+    :raises ValueError: for a class without facts, or an entry with other fields.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
@@ -76,7 +76,7 @@ def read_facts(path: Path, class_names: Sequence[str], described: Entries) -> li
 def caption(facts: Sequence[Facts], number: int, rng: np.random.Generator
             ) -> tuple[str, np.ndarray]:
     """
-    Say something of a class.
+    Make a random caption of a class.
 
     :return: the caption, and a (C,) bool mask of the classes it is true of.
     """
@@ -115,9 +115,9 @@ def _one(words: Sequence[str], rng: np.random.Generator) -> str:
 
 def read_captions(path: Path, index: Index) -> list[str]:
     """
-    Read what was said of each image of an index, in its order: CSV with columns file and caption.
+    Read the captions of the images of an index, in its order: CSV with columns file and caption.
 
-    :raises ValueError: for a file that is something else, or an image that is not in it.
+    :raises ValueError: for another kind of file, or an image without a caption.
     """
     try:
         with path.open(encoding='utf-8', newline='') as file:

@@ -1,4 +1,4 @@
-"""Names of classes, read from YAML: of folders, and of those that a classifier tells apart."""
+"""Names of classes, read from YAML: of class folders, and of a classifier's classes."""
 from pathlib import Path
 import unicodedata
 
@@ -7,7 +7,7 @@ import yaml
 
 def read_names(path: Path) -> dict[str, str]:
     """
-    Read which name each class folder goes by.
+    Read the name of each class folder.
 
     :raises ValueError: for a file that is no YAML mapping of texts to texts.
     """

@@ -1,5 +1,5 @@
 """
-COCO annotations beside their images: every object a crop, or every picture a scene.
+Read COCO annotations: every object as a crop, or every picture as a scene.
 
 Annotations are root/annotations.json, or one per domain: root/<domain>/annotations.json.
 """
@@ -62,14 +62,14 @@ def read_crops(root: Path, margin: float = 0.1, least_visible: float = 0.3, smal
     """
     Read COCO annotations (root/ or root/<domain>/annotations.json), every object one image.
 
-    Left out are crowds (COCO's `iscrowd`), and objects as the parameters say.
+    Crowds (COCO's `iscrowd`) and small or hidden objects are left out.
 
-    :param margin: added at each side of the box, as a part of its width or height, as far as the
-        picture goes.
-    :param least_visible: of `visible`, the part of an object that nothing covers, in [0, 1]; an
-        annotation without it counts as 1.
-    :param smallest: shorter side of the box [px].
-    :raises ValueError: if there are no annotations or none is left.
+    :param margin: added at each side of the box, as a fraction of its width or height, within the
+        picture.
+    :param least_visible: smallest `visible`, the part of an object that nothing covers, in [0, 1];
+        an annotation without it counts as 1.
+    :param smallest: smallest length of the shorter side of the box [px].
+    :raises ValueError: if there are no annotations, or none is left.
     """
     pictures, class_names = _read_coco(root)
     chosen = [(picture, name, _grow(box, margin, picture.size)) for picture in pictures
@@ -101,7 +101,7 @@ def read_scenes(root: Path, least_visible: float = 0.1, check: bool = True) -> I
     """
     Read COCO annotations, every picture one image; its labels are the (C,) classes present.
 
-    :param least_visible: an object of which less can be seen is not present, in [0, 1].
+    :param least_visible: an object with a smaller visible part is not present, in [0, 1].
     :raises ValueError: if there are no annotations.
     """
     pictures, class_names = _read_coco(root)

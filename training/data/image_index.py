@@ -1,13 +1,13 @@
 """
-Index: which images a dataset has, what each shows and in which domain, as one table.
+Index: the images of a dataset with their classes and domains, as one table.
 
 `read_folders` reads root/<domain>/<class>/* (PACS, OfficeHome, the renderer's `single`) and
 root/<class>/*; `coco.py` reads COCO annotations beside their images.
 
-What happens to corrupt images: every file is decoded once while an index is read. One that is
-missing, empty, cut off or no image gets no row, and `Index.corrupt` names it with the reason. So
-what is left out is settled before training, is the same for any number of workers, and the length
-of an index is what can be trained on. A file that breaks later stops the run with its name.
+Corrupt images: every file is decoded once while an index is read. A file that is missing, empty,
+cut off or no image gets no row, and `Index.corrupt` names it with the reason. So corrupt images
+are left out before training, for any number of workers, and the length of an index is the number
+of valid images. A file that becomes corrupt later stops the run with an error that names it.
 """
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,10 +37,10 @@ class Index:
     """
     The images of a dataset; row n of every column belongs to image n.
 
-    root, files: where each image lies, root / file; files have '/' between folders.
+    root, files: the path of each image is root / file; files have '/' between folders.
     labels: (N,) int64, the class of each image; for scenes (N, C) bool, the classes present.
-    domains: (N,) int64.
-    class_names, domain_names: what labels and domains count; sorted.
+    domains: (N,) int64, the domain of each image.
+    class_names, domain_names: names of the numbers in labels and domains; sorted.
     boxes: (N, 4) int64 left, top, width, height [px], the part of the file that is the image;
     None: all of it.
     corrupt: '<file>: <reason>' of each file that was left out.
@@ -66,13 +66,13 @@ class Index:
         return len(self.files)
 
     def name(self, row: int) -> str:
-        """Return what tells an image from all others: its file, and its box if it has one."""
+        """Return the unique name of an image: its file, and its box if it has one."""
         if self.boxes is None:
             return self.files[row]
         return f'{self.files[row]}@{",".join(map(str, self.boxes[row].tolist()))}'
 
     def take(self, rows: np.ndarray | Sequence[int]) -> 'Index':
-        """Return the table of some rows (numbers, or an (N,) mask), with the same classes."""
+        """Return an index of some rows (numbers, or an (N,) mask), with the same classes."""
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
         return replace(self, files=tuple(self.files[row] for row in rows),
@@ -111,10 +111,10 @@ def label_of(class_name: str) -> str:
 
 def decode(data: bytes) -> np.ndarray:
     """
-    Decode a JPEG, PNG, BMP or WebP file, upright as its EXIF says, alpha dropped.
+    Decode a JPEG, PNG, BMP or WebP file, turned upright by its EXIF, without alpha.
 
     :return: (H, W, 3) uint8 RGB.
-    :raises ValueError: that says why, for data that is cut off, empty, too large or no image.
+    :raises ValueError: for data that is cut off, empty, too large or no image, with the reason.
     """
     try:
         image = ImageOps.exif_transpose(_open(data))
@@ -134,7 +134,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def reason(error: Exception) -> str:
-    """Return in a few words, on one line, why a file could not be read."""
+    """Return why a file could not be read, as one short line."""
     if isinstance(error, Image.UnidentifiedImageError):
         return 'not an image'
     words = getattr(error, 'strerror', None) or str(error.args[0] if error.args else error)
@@ -142,7 +142,7 @@ def reason(error: Exception) -> str:
 
 
 def _why_corrupt(path: Path) -> str:
-    """Return why a file is no use, '' if it is; JPEGs are decoded at an eighth of their size."""
+    """Return why a file is corrupt, '' if it is not; decodes JPEGs at an eighth of their size."""
     try:
         image = _open(path.read_bytes())
         image.draft('RGB', (image.width // 8, image.height // 8))
@@ -154,7 +154,7 @@ def _why_corrupt(path: Path) -> str:
 
 
 def without_corrupt(index: Index, check: bool) -> Index:
-    """Leave out and name the corrupt files, if asked to; raises ValueError if none is left."""
+    """Leave out the corrupt files if `check` is true; raises ValueError if none is left."""
     files = list(dict.fromkeys(index.files))
     reasons = {}
     if check:
@@ -172,10 +172,10 @@ def without_corrupt(index: Index, check: bool) -> Index:
 def make_index(root: Path, files: Sequence[str], classes: Sequence[str], domains: Sequence[str],
           boxes: np.ndarray | None = None, class_names: Sequence[str] | None = None) -> Index:
     """
-    Make an index, numbering classes and domains in the order of their names.
+    Make an index; classes and domains are numbered in the order of their names.
 
-    :param files, classes, domains: of each image.
-    :param class_names: all there are; None: those that occur.
+    :param files, classes, domains: file, class and domain of each image.
+    :param class_names: all classes; None: those that occur.
     """
     names = tuple(sorted(set(classes if class_names is None else class_names)))
     domain_names = tuple(sorted(set(domains)))
@@ -188,12 +188,12 @@ def make_index(root: Path, files: Sequence[str], classes: Sequence[str], domains
 
 def read_folders(root: Path, check: bool = True) -> Index:
     """
-    Read root/<domain>/<class>/* or root/<class>/*, which is one domain named as the folder.
+    Read root/<domain>/<class>/*, or root/<class>/* as one domain with the name of the folder.
 
-    Hidden files and files that are no images are passed over.
+    Hidden files and files that are no images are ignored.
 
     :param check: decode every file once, to leave out corrupt ones.
-    :raises ValueError: if there is no image, or if images lie elsewhere than described.
+    :raises ValueError: if there is no image, or images are in other places.
     """
     files = list(image_files(root))
     if not files:
@@ -217,7 +217,7 @@ def read_folders(root: Path, check: bool = True) -> Index:
 
 
 def image_files(root: Path) -> Iterator[PurePosixPath]:
-    """Yield the images anywhere below a folder, relative to it, in order; none that is hidden."""
+    """Yield the images at any depth below a folder, relative to it, sorted; no hidden ones."""
     for folder, below, names in os.walk(root, followlinks=True):
         below[:] = sorted(name for name in below if not name.startswith('.'))
         for name in sorted(names):

@@ -1,10 +1,10 @@
 """
-Images of an index for training and evaluation; `shards.py` has them out of WebDataset shards.
+Images of an index for training and evaluation; `shards.py` reads them from WebDataset shards.
 
-Training images are augmented in [0, 1]; the others are resized as on the robot. Nothing is
-normalised here: each model owns its mean and std. An image's augmentation depends on the seed, the
-epoch and the image's name only, so it is the same for any number of workers and in any order.
-What happens to corrupt images stands in `image_index.py` and `shards.py`.
+Training images are augmented in [0, 1]; test images are resized as on the robot. Nothing is
+normalised here: each model has its own mean and std. The augmentation of an image depends only on
+the seed, the epoch and the image's name, so it is the same for any number of workers and in any
+order. `image_index.py` and `shards.py` say how corrupt images are handled.
 """
 from typing import NamedTuple
 import zlib
@@ -25,8 +25,8 @@ class Sample(NamedTuple):
 
     image: (3, S, S) float32 RGB in [0, 1].
     label: () int64; for scenes (C,) bool.
-    domain: its number among the domain names.
-    name: tells the image from all others; the key of cached embeddings.
+    domain: number of its domain.
+    name: unique name of the image; the key of cached embeddings.
     """
 
     image: torch.Tensor
@@ -36,7 +36,7 @@ class Sample(NamedTuple):
 
 
 class Preparation:
-    """Pixels -> what a model is fed: augmented, or resized as on the robot."""
+    """Pixels -> input of a model: augmented, or resized as on the robot."""
 
     def __init__(self, size: int, augmentation: Augmentation | None, resize_mode: str,
                  seed: int) -> None:
@@ -53,7 +53,7 @@ class Preparation:
 
     @property
     def epoch(self) -> int:
-        """What images vary by, beside the seed."""
+        """The current epoch; with the seed it determines the augmentation."""
         return int(self._epoch)
 
     @epoch.setter
@@ -98,7 +98,7 @@ class Images(Dataset):
         self._prepare = Preparation(size, augmentation, resize_mode, seed)
 
     def set_epoch(self, epoch: int) -> None:
-        """Let images vary otherwise from now on; to be called before each epoch."""
+        """Use other augmentations from now on; call it before each epoch."""
         self._prepare.epoch = epoch
 
     def __len__(self) -> int:

@@ -1,8 +1,8 @@
 """
-Resident images: all of them decoded once, kept on the device at the student's size.
+Resident images: decoded once, and kept on the device at the student's size.
 
-Batches are then cropped, mirrored and coloured there, all images at once. That is many times
-faster than reading files in every epoch where a GPU waits for them. It needs 3 S^2 bytes each.
+Batches are cropped, mirrored and coloured on the device, all images at once. If a GPU waits for
+files, this is many times faster than reading them in every epoch. An image needs 3 S^2 bytes.
 """
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ RATIO = 3 / 4, 4 / 3  # of a crop's sides, as in torchvision's RandomResizedCrop
 
 
 def decode_all(indices: Sequence[Index], side: int, device: torch.device) -> torch.Tensor:
-    """Return (N, 3, S, S) uint8 RGB on a device: the images of all indices, resized as plain."""
+    """Return (N, 3, S, S) uint8 RGB on a device: the images of all indices, not augmented."""
     rows = [(index, row) for index in indices for row in range(len(index))]
     pixels = np.empty((len(rows), side, side, 3), np.uint8)
 
@@ -42,10 +42,10 @@ def decode_all(indices: Sequence[Index], side: int, device: torch.device) -> tor
 
 def augment(pixels: torch.Tensor, how: Augmentation, seed: Sequence[int]) -> torch.Tensor:
     """
-    Vary a batch as `images.transform` does one image; of RandAugment nothing is done.
+    Augment a batch as `images.transform` does with one image, but without RandAugment.
 
     :param pixels: (B, 3, S, S) uint8 RGB.
-    :param seed: what the variation depends on alone.
+    :param seed: determines the augmentation completely.
     :return: (B, 3, S, S) float32 in [0, 1], channels last.
     """
     count, device = len(pixels), pixels.device
@@ -92,7 +92,7 @@ def colour(images: torch.Tensor, how: Augmentation, draw: Draw) -> torch.Tensor:
 
 
 def _turn(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turn the colours about the grey axis by parts of a full turn; near to a change of hue."""
+    """Rotate colours about the grey axis by fractions of a full turn, almost a change of hue."""
     angle = (2 * math.pi * turns).view(-1, 1, 1)
     one = torch.ones(3, 3, device=images.device) / 3
     cross = torch.tensor([[0., -1, 1], [1, 0, -1], [-1, 1, 0]], device=images.device) / 3 ** 0.5

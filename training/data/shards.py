@@ -1,10 +1,10 @@
 """
-Images out of WebDataset shards, for data larger than a disk; the same samples as `images.py`.
+Images from WebDataset shards, for data larger than a disk; the same samples as `images.py`.
 
-What happens to corrupt ones: a stream cannot be checked beforehand, so a sample that is no whole
-image, and what follows where a shard is cut off, is left out when met. Each adds a line with its
-name and the reason to a log file that the workers of all ranks share; `ShardImages.corrupt`
-returns them, each once.
+Corrupt images: a stream cannot be checked before training, so a corrupt sample, and the rest of a
+shard that is cut off, are left out when they are read. Each adds a line with its name and the
+reason to a log file that the workers of all ranks share; `ShardImages.corrupt` returns them, each
+once.
 """
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ import webdataset
 
 @dataclass(frozen=True)
 class Shards:
-    """Where shards lie (paths, or addresses webdataset can open), and their sorted names."""
+    """The places of shards (paths or URLs), and the sorted names of classes and domains."""
 
     urls: tuple[str, ...]
     class_names: tuple[str, ...]
@@ -49,7 +49,7 @@ def find_shards(root: Path, kind: str = 'single') -> Shards:
 
 class ShardImages(IterableDataset):
     """
-    The images of shards as samples; webdataset deals the shards out to ranks and workers.
+    The images of shards as samples; webdataset distributes the shards to ranks and workers.
 
     There should be at least as many shards as workers of all ranks.
     """
@@ -61,19 +61,19 @@ class ShardImages(IterableDataset):
         Set up; for the other parameters see Preparation.
 
         :param corrupt_log: file to which names of corrupt samples are appended.
-        :param shuffle: samples to draw from at a time; 0: in the order of the shards.
-        :param least_visible: of scenes, as in `coco.read_scenes`.
+        :param shuffle: size of the buffer that samples are drawn from; 0: order of the shards.
+        :param least_visible: for scenes, see `coco.read_scenes`.
         """
         self._shards, self._shuffle, self._least_visible = shards, shuffle, least_visible
         self._log = corrupt_log
         self._prepare = Preparation(size, augmentation, resize_mode, seed)
 
     def set_epoch(self, epoch: int) -> None:
-        """Vary order and images otherwise from now on; to be called before each epoch."""
+        """Use another order and other augmentations from now on; call it before each epoch."""
         self._prepare.epoch = epoch
 
     def corrupt(self) -> tuple[str, ...]:
-        """Return '<sample or shard>: <reason>' of everything left out so far, each once."""
+        """Return '<sample or shard>: <reason>' of all that was left out so far, each once."""
         if not self._log.is_file():
             return ()
         return tuple(sorted(set(self._log.read_text(encoding='utf-8').splitlines())))

@@ -1,4 +1,4 @@
-"""Splits of an index: by domain (VL2V) and by object (the robot experiment), as rows of it."""
+"""Split an index by domain (VL2V) or by object (the robot experiment), as rows of it."""
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ import yaml
 
 @dataclass(frozen=True)
 class ObjectSplit:
-    """Names of the classes a student is trained on (id) and of those it never sees (ood)."""
+    """Names of the classes that a student is trained on (id), and of those never seen (ood)."""
 
     id: tuple[str, ...]
     ood: tuple[str, ...]
@@ -19,12 +19,12 @@ class ObjectSplit:
 @dataclass(frozen=True, eq=False)
 class ObjectSets:
     """
-    What papers call X_id, X_ood, Y_id and Y_ood.
+    The sets X_id, X_ood, Y_id and Y_ood of paper B (Li, Fang et al., ICCV 2023).
 
     x_id: rows of the images with id objects only; train and test on parts of these.
     x_ood: rows of the images with at least one ood object; scenes may show id objects too.
     y_id, y_ood: numbers of the classes. "Y_id on X_ood" scores columns y_id on rows x_ood.
-    left_out: images that show objects of neither list, or nothing.
+    left_out: number of images that show objects of neither list, or nothing.
     """
 
     x_id: np.ndarray
@@ -36,7 +36,7 @@ class ObjectSets:
 
 def leave_one_domain_out(index: Index) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """
-    Split by domain, each being the target once (Gulrajani and Lopez-Paz, ICLR 2021; VL2V).
+    Split by domain; each is the target once (Gulrajani and Lopez-Paz, ICLR 2021; VL2V).
 
     :return: name of the target domain -> rows of all other domains, rows of the target.
     :raises ValueError: if the index has one domain or one class only.
@@ -56,9 +56,9 @@ def hold_out(index: Index, part: float, seed: int) -> tuple[np.ndarray, np.ndarr
     """
     Split at random within each class of each domain; scenes within each domain.
 
-    Two views of one heap may fall on both sides: render test scenes with another seed instead.
+    Views of one heap may be in both parts: render test scenes with another seed instead.
 
-    :param part: of each group to hold out, in (0, 1); rounded, but at least one image stays.
+    :param part: fraction of each group to hold out, in (0, 1); at least one image stays.
     :return: rows that stay, rows held out; ascending.
     """
     if not 0 < part < 1:
@@ -78,7 +78,7 @@ def select_classes(index: Index, names: Sequence[str]) -> Index:
     """
     Return the images of some classes, numbered in the order given.
 
-    Of scenes all stay, and objects of other classes become things without a name.
+    All scenes stay; objects of other classes in them become things without a name.
 
     :raises ValueError: if the index lacks one of them.
     """
@@ -95,7 +95,7 @@ def read_object_split(path: Path) -> ObjectSplit:
     """
     Read an object split: YAML with lists of class names, `id` and `ood`.
 
-    :raises ValueError: if it is something else, or a class is named twice.
+    :raises ValueError: for another kind of file, or a class that is named twice.
     """
     content = yaml.safe_load(path.read_text(encoding='utf-8'))
     if (not isinstance(content, dict) or set(content) != {'id', 'ood'}

@@ -1,4 +1,4 @@
-"""Task: the images of a recipe, the words for their classes, and what the teacher says of both."""
+"""Task: the training and test images of a recipe, and the vocabulary of their classes."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,12 @@ import yaml
 @dataclass(frozen=True, eq=False)
 class Task:
     """
-    What is to be learnt, and on what it is tested.
+    The images to train and to test on.
 
-    train: its labels count the first `trained` of the class names.
+    train: its labels are numbers of the first `trained` class names.
     test: all classes and domains; none of its images is in `train`.
-    class_names: those that are trained on first.
-    trained: how many these are.
+    class_names: names of all classes; those that are trained on come first.
+    trained: number of classes that are trained on.
     domains: numbers of the domains of `test` that are trained on.
     """
 
@@ -49,10 +49,10 @@ def read_task(data: Data) -> Task:
     """
     Read the images and split them.
 
-    Without a folder of test images, a part of what could be trained on is held out, and classes
-    and domains that are not trained on are tested with all their images.
+    Without a folder of test images, a part of the training images is held out for the test, and
+    classes and domains that are not trained on are tested with all their images.
 
-    :raises ValueError: for folders, domains or classes that are not there, or too few of them.
+    :raises ValueError: for missing folders, domains or classes, or too few of them.
     """
     images = _read(data.images)
     if not data.split:
@@ -89,7 +89,7 @@ def shard_task(data: Data) -> tuple[Task, Shards]:
     """
     Read the test images and find the shards to train on; the task's `train` is empty.
 
-    :raises ValueError: for shards, folders, domains or classes that are not there.
+    :raises ValueError: for missing shards, folders, domains or classes.
     """
     found = find_shards(data.images)
     if data.test is None:
@@ -127,7 +127,7 @@ def _read(root: Path) -> Index:
 
 
 def report_corrupt(index: Index) -> None:
-    """Say which files were left out, the first ten by name."""
+    """Print which files were left out, the first ten by name."""
     if index.corrupt:
         more = f' and {len(index.corrupt) - 10} more' if len(index.corrupt) > 10 else ''
         print(f'{index.root}: {len(index.corrupt)} corrupt files left out: '
@@ -135,7 +135,7 @@ def report_corrupt(index: Index) -> None:
 
 
 def check_folders(index: Index) -> None:
-    """Raise ValueError for folders of classes in which there is no image at all."""
+    """Raise ValueError for class folders without any image."""
     level = '/'.join('*' * index.files[0].count('/'))
     found = {unicodedata.normalize('NFC', path.name) for path in index.root.glob(level)
              if path.is_dir() and not path.name.startswith('.')}
@@ -165,9 +165,9 @@ def _in_domains(index: Index, names: Sequence[str]) -> np.ndarray:
 
 def describe(labels: Sequence[str], data: Data) -> dict[str, Entry]:
     """
-    Return what is said of each label; nothing of any if the recipe does not enrich.
+    Return the descriptions of each label; none if the recipe does not enrich.
 
-    :raises ValueError: for a label that the vocabulary file lacks.
+    :raises ValueError: for a label that is not in the vocabulary file.
     """
     if not data.enrich:
         return check_labels(labels)

@@ -1,4 +1,4 @@
-"""Archives of meshes: whether they are what the server sent, and unpacked with nothing unsafe."""
+"""Archives of meshes: check that they are complete, and unpack only safe files."""
 from collections.abc import Mapping
 from email.message import Message
 import gzip
@@ -15,11 +15,11 @@ MAX_UNPACKED = 1 << 30  # of one object [bytes]
 
 
 class Refused(Exception):
-    """This object cannot be had; the others may."""
+    """This object cannot be downloaded; others may still be."""
 
 
 def compare(path: Path, headers: Mapping[str, str] | Message) -> str:
-    """Hold a file against the server's checksum; say if there was one; raises Refused."""
+    """Compare a file with the server's checksum; return a text on the result; raises Refused."""
     tag = headers.get('ETag', '').strip('"')
     if headers.get('Server') == 'AmazonS3':  # elsewhere an ETag may be anything
         data = path.read_bytes()

@@ -9,7 +9,7 @@ from training.rendering.scene import box_of, Scene, View
 from training.rendering.single import random_rotation
 
 OBJECTS = (3, 10)  # per heap
-SPREAD = 0.16  # where objects are let go, from the middle [m]
+SPREAD = 0.16  # largest distance from the middle at which objects are dropped [m]
 CAMERAS = {  # distance [m], elevation [deg]: a camera on the robot's base, one at its gripper
     'base': ((0.85, 1.1), (22.0, 40.0)),
     'hand': ((0.5, 0.7), (60.0, 85.0)),
@@ -38,7 +38,7 @@ class Heap:
 def heap(meshes: Sequence[Mesh], domain_name: str, size: tuple[int, int], seed: int,
          number: int) -> Heap:
     """
-    Drop some of the meshes on a table until they rest, and look; the same heap whenever asked.
+    Drop some of the meshes on a table until they rest, and render; always the same heap.
 
     :param size: width and height of the pictures [px].
     :raises ValueError: for a mesh or texture that cannot be read.

@@ -23,7 +23,7 @@ CREDIT_FILE = 'credit.json'  # beside the meshes: {"attribution": ..., "licence"
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all; raises OSError."""
+    """Write a file, completely or not at all; raises OSError."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 

@@ -9,15 +9,15 @@ import numpy as np
 @dataclass(frozen=True)
 class Domain:
     """
-    One way a scene can look; pairs are ranges that each image draws from.
+    The look of a scene; pairs are ranges from which each image draws.
 
-    description: for people, shown in the docs and in dataset.json.
+    description: text for the docs and dataset.json.
     key, fill: brightness of the lamp that casts shadows and of the light from everywhere, 0..1.
-    shadows: whether the lamp casts them.
+    shadows: whether the lamp casts shadows.
     textured: a patterned table instead of a plain one.
-    distractors: how many other things lie around.
-    elevation: of the camera above the table [deg].
-    sensor: (rgb, segment ids, rng) -> rgb, what the camera makes of the light; (H, W, 3) uint8.
+    distractors: number of other things around the object.
+    elevation: elevation of the camera above the table [deg].
+    sensor: (rgb, segment ids, rng) -> rgb, the effect of the camera; (H, W, 3) uint8.
     """
 
     description: str
@@ -36,9 +36,9 @@ def exposure(rgb: np.ndarray, gain: np.ndarray | float, full_well: float, read_n
     """
     Expose a sensor to an image.
 
-    :param gain: of the light, per channel or for all.
-    :param full_well: photons that make white; fewer of them make more shot noise.
-    :param read_noise: standard deviation, as a part of white.
+    :param gain: factor of the light, per channel or for all.
+    :param full_well: number of photons of a white pixel; a smaller number makes more shot noise.
+    :param read_noise: standard deviation, as a fraction of white.
     :return: (H, W, 3) uint8, gamma 2.2.
     """
     linear = np.power(rgb.astype(np.float32) / 255, 2.2) * np.asarray(gain, np.float32)

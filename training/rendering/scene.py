@@ -1,4 +1,4 @@
-"""Scenes of textured meshes in MuJoCo: a table, lamps, distractors and objects."""
+"""A scene of textured meshes in MuJoCo: a table, lamps, distractors and objects."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,9 +22,9 @@ class View:
     What one camera saw.
 
     rgb: (H, W, 3) uint8 after the domain's sensor.
-    ids: (H, W) int16, which object each pixel belongs to, -1 for none.
-    depth: (H, W) float32 [m], or None where it was not asked for.
-    whole: per object, how many pixels it would cover with nothing in front of it.
+    ids: (H, W) int16, the object of each pixel, -1 for none.
+    depth: (H, W) float32 [m], or None without depth.
+    whole: per object, the number of pixels it would cover with nothing in front of it.
     """
 
     rgb: np.ndarray
@@ -52,14 +52,14 @@ def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 class Scene:
-    """A table, lamps, distractors and the given meshes, compiled once and looked at many times."""
+    """A table, lamps, distractors and the given meshes, compiled once and rendered many times."""
 
     def __init__(self, meshes: Sequence[Mesh], size: tuple[int, int], falling: bool) -> None:
         """
         Compile the scene.
 
         :param size: width and height of the images [px].
-        :param falling: give the objects a free joint and collisions, else they float.
+        :param falling: the objects fall and collide; otherwise they float.
         :raises ValueError: for a mesh or texture that cannot be read, naming its class.
         """
         self._size, self._falling = size, falling
@@ -86,12 +86,12 @@ class Scene:
         if not falling:  # put each mesh's own frame at its body, so that it turns about its middle
             self.model.geom_pos[self._object_geoms] = 0
             self.model.geom_quat[self._object_geoms] = 1, 0, 0, 0
-            # Else MuJoCo would take the place of the body's inertia for the geometry's.
+            # Otherwise MuJoCo would use the position of the body's inertia for the geometry.
             self.model.geom_sameframe[self._object_geoms] = int(
                 mujoco.mjtSameFrame.mjSAMEFRAME_NONE)
 
     def close(self) -> None:
-        """Give back the renderer's memory."""
+        """Free the renderer's memory."""
         self._renderer.close()
 
     def vertices(self, index: int = 0) -> np.ndarray:
@@ -101,7 +101,7 @@ class Scene:
         return self.model.mesh_vert[first:first + count]
 
     def place(self, index: int, position: np.ndarray, rotation: np.ndarray) -> None:
-        """Put an object somewhere: position [m] of its middle, (3, 3) rotation."""
+        """Place an object: position [m] of its middle, (3, 3) rotation."""
         quaternion = np.empty(4)
         mujoco.mju_mat2Quat(quaternion, rotation.ravel())
         if self._falling:
@@ -113,11 +113,11 @@ class Scene:
             self.data.mocap_pos[mocap], self.data.mocap_quat[mocap] = position, quaternion
 
     def position(self, index: int) -> np.ndarray:
-        """Return where the middle of an object is [m]."""
+        """Return the position of the middle of an object [m]."""
         return self.data.xipos[self._bodies[index].id].copy()
 
     def light_up(self, domain: Domain, rng: np.random.Generator) -> None:
-        """Draw the light and the table of a domain."""
+        """Draw the light and the table of a domain at random."""
         model = self.model
         model.vis.headlight.ambient[:] = rng.uniform(*domain.fill)
         warmth = 1 + rng.uniform(-0.12, 0.12) * np.array([1, 0, -1])
@@ -136,7 +136,7 @@ class Scene:
             model.geom_rgba[self._table, :3] = rng.uniform(0.75, 0.95) + rng.uniform(-.04, .04, 3)
 
     def _lay_table(self, rng: np.random.Generator) -> None:
-        """Give the table a pattern of its own in each picture, so that it tells nothing else."""
+        """Give the table a new pattern in each picture, so that it does not reveal the object."""
         texture = self.model.texture('table').id
         start = self.model.tex_adr[texture]
         tile = pattern(rng, TILE)
@@ -148,7 +148,7 @@ class Scene:
 
     def scatter(self, count: int, centre: np.ndarray, reach: float, thing_size: float,
                 rng: np.random.Generator) -> None:
-        """Lay distractors of about `thing_size` [m] around a centre; hide the others."""
+        """Place `count` distractors of about `thing_size` [m] around a centre; hide the others."""
         for index, (geom, mocap) in enumerate(zip(self._thing_geoms, self._things, strict=True)):
             if index >= count:
                 self.data.mocap_pos[mocap] = HIDDEN
@@ -165,7 +165,7 @@ class Scene:
             self.data.mocap_quat[mocap] = np.cos(turn / 2), 0, 0, np.sin(turn / 2)
 
     def move_thing(self, index: int, x: float, y: float) -> None:
-        """Put a distractor that is not hidden somewhere else on the table [m]."""
+        """Move a visible distractor to another position on the table [m]."""
         self.data.mocap_pos[self._things[index], :2] = x, y
 
     def look(self, domain: Domain, rng: np.random.Generator, with_depth: bool = False) -> View:
@@ -204,7 +204,7 @@ class Scene:
         return objects[np.where(is_geom, drawn[..., 0], -1)]
 
     def settle(self, longest: float = 4.0) -> None:
-        """Let the objects fall until they rest, at most so long [s]."""
+        """Let the objects fall until they rest, at most for the time `longest` [s]."""
         for step in range(int(longest / STEP)):
             mujoco.mj_step(self.model, self.data)
             if step * STEP > 0.7 and np.abs(self.data.qvel).max() < 0.02:

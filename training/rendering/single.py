@@ -6,8 +6,8 @@ from training.rendering.domains import Domain
 from training.rendering.meshes import Mesh
 from training.rendering.scene import box_of, Scene, THINGS, View
 
-SMALLEST = 0.012  # of the picture, covered by the object's visible pixels
-LEAST_VISIBLE = 0.45  # of the object's pixels within the picture
+SMALLEST = 0.012  # smallest part of the picture that the object's visible pixels cover
+LEAST_VISIBLE = 0.45  # smallest visible part of the object's pixels within the picture
 TRIES = 20
 
 
@@ -21,7 +21,7 @@ class Picture:
 
 
 class SingleScene:
-    """One object, compiled once, and as many pictures of it as wanted."""
+    """A scene of one object, compiled once, for any number of pictures."""
 
     def __init__(self, mesh: Mesh, size: int, seed: int) -> None:
         """Compile; raises ValueError for a mesh or texture that cannot be read."""
@@ -31,11 +31,11 @@ class SingleScene:
         self._radius = float(np.linalg.norm(self._vertices, axis=1).max())
 
     def close(self) -> None:
-        """Give back the renderer's memory."""
+        """Free the renderer's memory."""
         self._scene.close()
 
     def picture(self, domain_name: str, domain: Domain, number: int) -> Picture:
-        """Return picture `number` of a domain; the same one whenever asked."""
+        """Return picture `number` of a domain; always the same one."""
         entropy = [self._seed, number, *domain_name.encode()]
         rng = np.random.default_rng(entropy)
         for _ in range(TRIES):
@@ -70,8 +70,9 @@ class SingleScene:
 
 
 def random_rotation(rng: np.random.Generator) -> np.ndarray:
-    """Return a (3, 3) rotation, uniform over all."""
-    w, x, y, z = (lambda q: q / np.linalg.norm(q))(rng.standard_normal(4))
+    """Return a random (3, 3) rotation, uniform over all rotations."""
+    quaternion = rng.standard_normal(4)
+    w, x, y, z = quaternion / np.linalg.norm(quaternion)
     return np.array([
         [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
         [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
