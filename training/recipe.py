@@ -265,8 +265,8 @@ class Recipe:
     def _check_folders(self) -> None:
         """Refuse settings that need sources, and a caption term without captions."""
         if self.loss.caption and (self.data.shards or not self.data.captions):
-            raise ValueError('loss.caption: expected data.captions, and folders, got none or '
-                             'shards; add the file of captions, or leave the term out')
+            raise ValueError('loss.caption: expected a file as data.captions, and folders of '
+                             'images, got none or shards; add them, or leave the term out')
         for name in ('student.classes', 'resident', 'loss.keep', 'loss.stand_in'):
             if attrgetter(name)(self):
                 raise ValueError(f'{name}: expected data.sources beside it, got none; list the '

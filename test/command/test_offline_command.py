@@ -98,7 +98,7 @@ def test_descriptions_without_effect_are_said_in_one_line(path: Path, tmp_path: 
     assert done.returncode == 0
     line, = done.stderr.splitlines()
     assert line.startswith('vl2v_classify: 2 of 2 labels lack a part of their prompts')
-    assert line.endswith("used are 'a photo of a mug', 'a photo of an orange'")
+    assert line.endswith("are used: 'a photo of a mug', 'a photo of an orange'")
     assert 'a photo of a mug\n' in done.stdout and 'handle' not in done.stdout
 
 

@@ -41,8 +41,8 @@ def test_only_files_may_be_bitmaps() -> None:
 
 
 def test_what_is_no_image_is_told_with_the_note() -> None:
-    with pytest.raises(ValueError, match='BMP, JPEG, PNG, TIFF or WebP image, got 4 bytes that '
-                                         'are none of the robot: '):
+    with pytest.raises(ValueError, match='BMP, JPEG, PNG, TIFF or WebP image, got 4 bytes '
+                                         'of another format of the robot: '):
         decode(b'text', FILES, ' of the robot')
 
 

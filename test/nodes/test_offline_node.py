@@ -71,7 +71,7 @@ def test_known_words_are_put_in_force(ros: Ros, process: Process) -> None:
     assert reply.success and in_force(ros) == ['orange', 'calculator', 'light bulb']
     # The template of this student is not known of this one name, but another is.
     assert '1 of 3 labels lack a part' in reply.message
-    assert "used are 'a calculator'" in reply.message
+    assert "are used: 'a calculator'" in reply.message
     assert change(ros, 'orange', 'calculator', operation=Request.REMOVE).success
     assert change(ros, operation=Request.RESET).labels == ['mug', 'alarm clock']
 
@@ -81,7 +81,7 @@ def test_descriptions_without_effect_are_said(ros: Ros, process: Process) -> Non
     reply = change(ros, 'mug', 'orange', descriptions=['It has a handle.', ''])
     assert reply.success
     note = f'1 of 2 labels lack a part of their prompts, because {REASON}'
-    assert note in reply.message and "used are 'a photo of a mug'" in reply.message
+    assert note in reply.message and "are used: 'a photo of a mug'" in reply.message
     assert prompts_said(ros).startswith(note)
     process.wait_for_output(f'vocabulary: {note}')
     process.wait_for_output("prompts in use: 'a photo of a mug', 'a photo of an orange'")

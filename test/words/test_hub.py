@@ -186,7 +186,7 @@ def test_any_words_at_all_once_the_real_tower_was_fetched(hub: HubServer, tmp_pa
         assert refused.returncode == 1 and "cannot encode label 'red mug'" in refused.stderr
         fetched = classify(HF_ENDPOINT=hub.url)
         assert fetched.returncode == 0, fetched.stderr
-        assert f'the weights of the text tower {IDENTITY} are fetched' in fetched.stderr
+        assert f'downloading the weights of the text tower {IDENTITY}' in fetched.stderr
         assert 'a photo of a mug. It has a handle.' in fetched.stdout
         assert 'lack a part' not in fetched.stderr
         again = classify(**no_hub(home))  # from the cache of prompts

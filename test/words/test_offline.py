@@ -53,7 +53,7 @@ def test_every_known_name_can_be_used_with_any_templates(
     assert built.prototypes.shape == (len(NAMES) + len(ONLY_SHORT), WIDTH)
     np.testing.assert_allclose(np.linalg.norm(built.prototypes, axis=1), 1, atol=1e-6)
     exact = '{a} {label}[. {description}]' in templates  # recorded of all names
-    assert bool(built.note) != exact and (exact or 'used are ' in built.note)
+    assert bool(built.note) != exact and (exact or 'are used: ' in built.note)
 
 
 def test_rows_are_those_that_were_recorded(encoder: CachedText) -> None:
@@ -81,7 +81,7 @@ def test_descriptions_fall_back_to_the_plain_prompt(encoder: CachedText) -> None
     assert built.descriptions == (('It has a handle.', 'It is round.'), ())
     np.testing.assert_allclose(built.prototypes[0], row(encoder, 'a photo of a mug'), atol=1e-6)
     assert built.note.startswith('1 of 2 labels lack a part')
-    assert built.note.endswith("used are 'a photo of a mug'")
+    assert built.note.endswith("are used: 'a photo of a mug'")
 
 
 def test_a_known_synonym_is_enough(encoder: CachedText) -> None:
@@ -89,7 +89,7 @@ def test_a_known_synonym_is_enough(encoder: CachedText) -> None:
                   encoder, 1, [TEMPLATE])
     assert built.labels == ('torch', 'mug')
     assert built.prompts == ('a photo of a light bulb', 'a photo of a mug')
-    assert "used are 'a photo of a light bulb', 'a photo of a mug'" in built.note
+    assert "are used: 'a photo of a light bulb', 'a photo of a mug'" in built.note
 
 
 def test_all_that_is_missing_is_named_with_the_nearest_names(encoder: CachedText) -> None:
