@@ -1,4 +1,4 @@
-"""A student as one ONNX file, whose answers are compared with those of torch before it is kept."""
+"""Export a student as one ONNX file, which is written only if it computes the same as torch."""
 from collections.abc import Sequence
 import copy
 from dataclasses import asdict
@@ -23,7 +23,7 @@ LOWEST_COSINE = 0.99999
 
 
 class Parity(NamedTuple):
-    """How far two sets of embeddings are apart: of any component, and the least alike rows."""
+    """The difference of two sets of embeddings: largest per component, lowest cosine of rows."""
 
     difference: float
     cosine: float

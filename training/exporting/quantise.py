@@ -1,8 +1,8 @@
 """
 A student in 8 bits: post-training quantisation by NNCF of the graph that a robot's CPU runs.
 
-Calibrated on images without labels, such as the robot's own. Half of those that are read only tell
-what it costs; how much accuracy it costs is told by evaluate.py --as-robot.
+It needs images without labels, such as the robot's own. Half calibrate; the other half measure the
+error. `evaluate.py --as-robot` measures the accuracy.
 """
 import copy
 import logging
@@ -23,7 +23,7 @@ MOST = 300  # images to calibrate on, and as many others to compare on
 
 
 class QuantisationError(NamedTuple):
-    """How far embeddings in int8 are from those in float32: mean angle [deg], lowest cosine."""
+    """The error of int8 embeddings against float32: mean angle [deg], lowest cosine."""
 
     angle: float
     cosine: float
@@ -55,7 +55,7 @@ def quantise(student: Student, frames: list[Frame]) -> Graph:
     """
     Quantise a student's weights and activations.
 
-    :param frames: like those it will see; the more of them, the better.
+    :param frames: calibration frames, like those the student will see; more are better.
     :raises ValueError: if NNCF or OpenVINO is missing.
     """
     try:
@@ -89,7 +89,7 @@ def quantise(student: Student, frames: list[Frame]) -> Graph:
 
 
 def compare(student: Student, int8: Graph, frames: list[Frame]) -> QuantisationError:
-    """Compare embeddings of the two, each as a robot's CPU computes them."""
+    """Compare the embeddings of student and int8 graph, as a robot's CPU computes them."""
     from vl2v_ros.model.runtime.openvino_runtime import OpenVinoRuntime
     rows = []
     for part in (None, int8):

@@ -1,4 +1,4 @@
-"""A TensorRT engine from an ONNX file; not run where TensorRT is missing."""
+"""Build a TensorRT engine from an ONNX file; needs TensorRT."""
 from pathlib import Path
 
 from training.exporting.onnx import INPUT
@@ -14,7 +14,7 @@ def build_engine(onnx: Path, out: Path, size: int, max_batch: int, fp16: bool) -
     Build a TensorRT engine, for this GPU and this version of TensorRT only.
 
     :param size: side S of the input [px].
-    :param max_batch: the engine takes 1 to so many images.
+    :param max_batch: the engine accepts 1 to `max_batch` images.
     :param fp16: let TensorRT compute in half precision where that is faster; TensorRT 10 only.
     :raises ValueError: if TensorRT is missing, is too new for `fp16`, or cannot build it.
     """

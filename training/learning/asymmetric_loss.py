@@ -10,8 +10,8 @@ def asymmetric_loss(scores: Tensor, truth: Tensor, gamma_neg: float = 2, gamma_p
     """
     Compute the loss of labels that are each present or not (ASL; Ridnik et al., ICCV 2021).
 
-    Scores p of what is present give -(1 - p)^gamma_pos log p; those of what is not, first lowered
-    to q = max(p - clip, 0), give -q^gamma_neg log(1 - q). Summed over labels, mean over images.
+    The score p of a present label gives -(1 - p)^gamma_pos log p; that of an absent label, lowered
+    to q = max(p - clip, 0), gives -q^gamma_neg log(1 - q). Sum over labels, mean over images.
 
     :param scores: (B, C) in [0, 1].
     :param truth: (B, C) bool.

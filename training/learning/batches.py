@@ -1,4 +1,4 @@
-"""Batches: what each process is fed in each step, from folders or from shards."""
+"""Batches: the input of each process in each step, from folders or from shards."""
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,11 +28,11 @@ Drawn = Generator[Step, None, None]
 @dataclass(frozen=True)
 class Batches:
     """
-    Where a stage's batches come from.
+    The source of a stage's batches.
 
     per_epoch: steps of one epoch.
-    draw: (first epoch, first step of it) -> endless batches on the device: this process's images
-    (B, 3, S, S), and what Batch has beside the student's part. To be closed.
+    draw: (first epoch, first step of it) -> endless iterator of batches on the device: this
+    process's images (B, 3, S, S), and the fields of Batch except the student's. Close it.
     """
 
     per_epoch: int
@@ -40,7 +40,7 @@ class Batches:
 
 
 def part_of(fabric: Fabric, batch: int) -> int:
-    """Return how many images of a batch each process has; raises ValueError if not equal."""
+    """Return the number of a batch's images per process; raises ValueError if it is not equal."""
     part, rest = divmod(batch, fabric.world_size)
     if rest or not part:
         raise ValueError(f'batch: expected a multiple of the {fabric.world_size} processes, as '
@@ -49,7 +49,7 @@ def part_of(fabric: Fabric, batch: int) -> int:
 
 
 def rows_of_epoch(count: int, batch: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the rows of an epoch's batches, (steps, batch); what fills none is left out."""
+    """Return the rows of an epoch's batches, (steps, batch); an incomplete batch is left out."""
     order = np.random.default_rng([seed, epoch]).permutation(count)
     return order[:count // batch * batch].reshape(-1, batch)
 
@@ -64,7 +64,7 @@ def on_device(fabric: Fabric, images: torch.Tensor) -> torch.Tensor:
 
 
 class RowBatches:
-    """Which rows make the batches of one process, changed from epoch to epoch."""
+    """The rows of each batch of one process; they change from epoch to epoch."""
 
     def __init__(self) -> None:
         """Begin empty."""
@@ -78,12 +78,12 @@ class RowBatches:
 def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndarray,
                   prototypes: torch.Tensor, captions: torch.Tensor | None = None) -> Batches:
     """
-    Return batches of a folder's images; together, all processes see the same as one would.
+    Return batches of a folder's images; all processes together see the same as a single one.
 
-    :param targets: (N, V, D) the teacher's embeddings of V views.
-    :param prototypes: (C, D) of the classes trained on.
-    :param captions: (N, D) embeddings of what a captioner says of each image.
-    :raises ValueError: for a batch that the processes cannot share, or fewer images than those.
+    :param targets: (N, V, D), the teacher's embeddings of V views.
+    :param prototypes: (C, D) of the trained classes.
+    :param captions: (N, D), embeddings of the caption of each image.
+    :raises ValueError: for a batch that the processes cannot share, or too few images.
     """
     assert len(targets) == len(index), (targets.shape, len(index))
     images = Images(index, recipe.student.image_size, recipe.augmentation, seed=recipe.seed)
@@ -120,7 +120,7 @@ def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndar
 
 
 def count_shard_images(data: Data, shards: Shards, trained: int) -> int:
-    """Return how many images to train on shards have, taking classes to have equally many."""
+    """Return the number of training images in shards, if all classes have equally many."""
     card = data.images / 'dataset.json'
     counts = json.loads(card.read_text(encoding='utf-8')).get('counts', {})
     of_kind = {name: int(counts.get(f'single/{name}', 0))
@@ -144,9 +144,9 @@ class Endless(IterableDataset):
     """
     The images of some classes and domains, again and again, so that no process runs out.
 
-    make: epoch -> this process's part of the shards, shuffled and augmented by it.
-    numbers: of a class in the shards -> of the same class among those trained on.
-    domains: numbers of the domains trained on.
+    make: epoch -> this process's part of the shards, shuffled and augmented for that epoch.
+    numbers: number of a class in the shards -> number among the trained classes.
+    domains: numbers of the trained domains.
     """
 
     make: Callable[[int], ShardImages]
@@ -172,15 +172,16 @@ class Endless(IterableDataset):
 def shard_batches(fabric: Fabric, recipe: Recipe, shards: Shards, teacher: Teacher,
                   prototypes: torch.Tensor, trained: Sequence[str], log: Path) -> Batches:
     """
-    Return batches out of shards; the teacher is asked in each step.
+    Return batches from shards; the teacher is asked in each step.
 
-    It sees the same crops and colours as the student, at its own size. Images of other classes are
-    passed over. A run that goes on reads what its epoch had already, without asking the teacher.
+    The teacher sees the same crops and colours as the student, at its own size. Images of other
+    classes are skipped. A resumed run reads the images of its epoch again, without asking the
+    teacher.
 
-    :param prototypes: (C, D) of the classes trained on.
+    :param prototypes: (C, D) of the trained classes.
     :param trained: their C names, in this order.
     :param log: file for the names of corrupt images.
-    :raises ValueError: for a batch that the processes cannot share, or fewer shards than those.
+    :raises ValueError: for a batch that the processes cannot share, or too few shards.
     """
     part = part_of(fabric, recipe.batch)
     if len(shards.urls) < fabric.world_size:
@@ -210,7 +211,7 @@ def shard_batches(fabric: Fabric, recipe: Recipe, shards: Shards, teacher: Teach
 
 
 def ask(teacher: Teacher, images: torch.Tensor) -> torch.Tensor:
-    """Return (B, D) unit embeddings of (B, 3, S, S) images, resized to what the teacher sees."""
+    """Return the teacher's (B, D) unit embeddings of (B, 3, S, S) images, resized for it."""
     if images.shape[2] != teacher.image_size:
         images = functional.interpolate(images, (teacher.image_size,) * 2, mode='bilinear',
                                         antialias=True)

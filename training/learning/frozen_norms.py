@@ -1,5 +1,5 @@
 """
-Frozen batch norms, computed by the convolutions before them.
+Fold frozen batch norms into the convolutions before them, for training.
 
 A batch norm whose statistics are frozen is a scale s and a shift b of each channel, and
 s * conv(x, w) + b = conv(x, s * w) + b: the same values and gradients without passes over whole
@@ -19,14 +19,14 @@ Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
 @contextmanager
 def folded(model: nn.Module, example: torch.Tensor) -> Iterator[int]:
     """
-    Let convolutions do the work of the frozen batch norms after them, in this context.
+    Fold frozen batch norms into convolutions within this context.
 
-    A model that would answer otherwise then, as one that also uses what lies between the two,
-    stays as it is.
+    A model whose output would change, because it also uses the output of a convolution elsewhere,
+    is left unchanged.
 
     :param model: its batch norms are in evaluation mode and stay in it.
-    :param example: (B, 3, S, S) any input, on the model's device; shows what follows what.
-    :return: context of the number of batch norms that are folded.
+    :param example: (B, 3, S, S) any input on the model's device; it shows the order of layers.
+    :return: context that gives the number of folded batch norms.
     """
     pairs: list[Pair] = []
     try:

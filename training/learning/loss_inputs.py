@@ -1,4 +1,4 @@
-"""What the terms of a loss are computed from: a batch of images, and what is known of them."""
+"""The inputs of the loss terms: a batch of images with embeddings, labels and prototypes."""
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -7,12 +7,12 @@ from torch import Tensor
 @dataclass(frozen=True, eq=False)
 class Recalled:
     """
-    What a backbone knew of a batch before it was distilled, see memory.py.
+    The outputs of a backbone's own classifier for a batch, see memory.py.
 
-    scores: (B, K) probabilities of the classes it tells apart.
-    prototypes: (K, D) of these.
-    stand_ins: (M, D) embeddings of features that stand in for images; M may be 0.
-    stand_in_scores: (M, K).
+    scores: (B, K) probabilities of its K classes.
+    prototypes: (K, D) of these classes.
+    stand_ins: (M, D) embeddings of features made up for images of these classes; M may be 0.
+    stand_in_scores: (M, K) probabilities for these features.
     """
 
     scores: Tensor
@@ -24,7 +24,7 @@ class Recalled:
 @dataclass(frozen=True, eq=False)
 class Batch:
     """
-    What the terms are computed from; a term says if it misses something.
+    The inputs of the loss terms; a term raises ValueError if a field that it needs is None.
 
     labels: (B,) int64, columns of prototypes and of logits.
     student: (B, D) embeddings of the student.
@@ -32,9 +32,9 @@ class Batch:
     prototypes: (C, D).
     logits: (B, C) of a closed-set linear head; cls and kd use them instead of similarities.
     captions: (B, D) text embeddings of a caption of each image.
-    told: (B,) bool on the CPU, the images whose `teacher` row is one; None: all.
-    named: (B,) bool on the CPU, the images whose label is one; None: all.
-    memory: what the backbone knew before.
+    told: (B,) bool on the CPU, the images with a valid row in `teacher`; None: all.
+    named: (B,) bool on the CPU, the images with a valid label; None: all.
+    memory: outputs of the backbone's own classifier.
     """
 
     labels: Tensor
@@ -62,7 +62,7 @@ class Batch:
         assert self.teacher is None or not self.teacher.requires_grad, 'the teacher is frozen'
 
     def take(self, rows: Tensor) -> 'Batch':
-        """Return the images of some (T,) int64 rows, all of which count as told and named."""
+        """Return the batch of some (T,) int64 rows, with `told` and `named` as None."""
         rows = rows.to(self.labels.device)
         return replace(self, told=None, named=None, **{
             name: value[rows] for name in ('labels', 'student', 'teacher', 'logits', 'captions')

@@ -1,5 +1,5 @@
 """
-What a student is trained by: a weighted sum of named terms.
+The loss of a student: a weighted sum of named terms.
 
 A method is a dictionary of weights, not a class. VL2V-ADiP (Addepalli et al., CVPR 2024) is
 {'img_cos': lambda, 'txt_cos': 1 - lambda}; Li, Fang et al. (ICCV 2023) is {'cls': 1, 'im_cst': 1,
@@ -29,11 +29,11 @@ def identity(rows: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class LossSettings:
     """
-    Numbers in the terms.
+    Settings of the terms.
 
-    temperature: tau, by which cosines are divided before a softmax.
-    k: how many of the teacher's most likely labels vlprox looks at; more than C means all.
-    kd_temperature: T, by which kd divides logits further. 1: cosines over tau are soft already.
+    temperature: tau; cosines are divided by it before a softmax.
+    k: number of the teacher's most likely labels that vlprox compares; more than C means all.
+    kd_temperature: T; kd also divides logits by it. 1: cosines over tau are soft enough.
     """
 
     temperature: float = 0.07
@@ -54,21 +54,21 @@ def total(weights: Mapping[str, float], batch: Batch, settings: LossSettings,
     """
     Compute the weighted sum of terms.
 
-    Over several processes, im_cst and caption need the images of all of them, so each process
+    With several processes, im_cst and caption need the images of all of them, so each process
     computes these two over the whole gathered batch; centred needs the mean of all. `gather` turns
     the (B, D) rows of this process into the (ranks * B, D) rows of all, in the order of ranks. Its
-    backward pass must add up the gradients that all ranks have for this rank's rows, as
-    torch.distributed.nn.functional.all_gather's does. Each rank then has `ranks` times the
-    gradient of its own rows; DistributedDataParallel averages over ranks, which divides by as
-    much. The other terms are means of equally large parts, whose average is the mean over all. So
-    a step equals that of one process with the whole batch, if every rank has equally many images
-    that the term learns from. Where `told` leaves out images they must be as many, lest ranks wait
-    for each other; where labels are missing, the mean of each rank counts the same.
+    backward pass must add up the gradients that all ranks have for this rank's rows, as that of
+    torch.distributed.nn.functional.all_gather does. Each rank then has `ranks` times the gradient
+    of its own rows, and DistributedDataParallel, which averages over ranks, divides it by `ranks`.
+    The other terms are means over equally large parts, whose average is the mean over all. So a
+    step equals that of one process with the whole batch, if every rank has equally many images
+    that the term learns from. If `told` leaves out images, every rank must leave out equally many,
+    or ranks would wait for each other; if labels are missing, all ranks' means count equally.
 
-    :param weights: by name of a term; see `check_weights`.
-    :param gather: returns the rows of all ranks; the default is right for one process.
+    :param weights: name of a term -> weight; see `check_weights`.
+    :param gather: returns the rows of all ranks; the default suits one process.
     :return: the sum, (), and each term without weight and without gradient.
-    :raises ValueError: for weights out of range, or if the batch misses what a term needs.
+    :raises ValueError: for weights out of range, or if the batch lacks an input of a term.
     """
     check_weights(weights)
     parts = {name: _of_use(name, batch) for name in weights}
@@ -79,12 +79,12 @@ def total(weights: Mapping[str, float], batch: Batch, settings: LossSettings,
 
 
 def _nothing(batch: Batch) -> Tensor:
-    """Return 0 with a gradient, which is 0."""
+    """Return 0 with a gradient of 0."""
     return batch.student.float().sum() * 0
 
 
 def _of_use(term: str, batch: Batch) -> Batch:
-    """Return the images that a term can learn from: those with a label, with a teacher's row."""
+    """Return the images that a term can learn from: with a label, or with a teacher's row."""
     masks = [mask for mask, terms in ((batch.told, NEED_TEACHER), (batch.named, NEED_LABELS))
              if mask is not None and term in terms]
     # On the CPU, so that a GPU is not waited for.
@@ -115,7 +115,7 @@ def _needed(batch: Batch, term: str, *names: str) -> list[Tensor]:
 
 def _similarities(rows: Tensor, columns: Tensor) -> Tensor:
     """Return the cosines of (B, D) and (C, D) unit rows, (B, C)."""
-    with torch.autocast(rows.device.type, enabled=False):  # 3 digits are too few beside tau
+    with torch.autocast(rows.device.type, enabled=False):  # 3 digits are too few for cosine / tau
         return rows @ columns.T
 
 
@@ -128,7 +128,7 @@ def _label_logits(batch: Batch, term: str, settings: LossSettings) -> Tensor:
 
 
 def _contrastive(first: Tensor, second: Tensor, settings: LossSettings, gather: Gather) -> Tensor:
-    """Tell which of all (B, D) rows belong together, both ways; InfoNCE as in CLIP."""
+    """Return the InfoNCE loss of pairs of (B, D) rows in both directions, as in CLIP."""
     logits = _similarities(gather(first), gather(second)) / settings.temperature  # (B, B)
     own = torch.arange(len(logits), device=logits.device)
     return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
@@ -161,8 +161,8 @@ def vlprox(batch: Batch, settings: LossSettings, gather: Gather = identity) -> T
     """
     I(x) KL(P_T,topk || P_S,topk): L_vlprox(k) of Li, Fang et al.
 
-    Both are softmaxes over the teacher's k most likely labels only. I(x) is 1 where the first of
-    them is the true label. The mean is over all images, also those where I(x) is 0.
+    P are softmaxes over the teacher's k most likely labels only. I(x) is 1 if the first of them is
+    the true label. The mean is over all images, including those with I(x) = 0.
     """
     student, teacher, prototypes = _needed(batch, 'vlprox', 'student', 'teacher', 'prototypes')
     k = min(settings.k, len(prototypes))
@@ -184,8 +184,8 @@ def centred(batch: Batch, settings: LossSettings, gather: Gather = identity) -> 
     """
     -cos(s - m, t - m), m the mean of the batch's t.
 
-    CLIP's embeddings lie in a narrow cone, so that m alone has a high cosine to any image; this
-    asks for what tells an image from the others.
+    CLIP's embeddings are in a narrow cone, so m alone has a high cosine to any image. This term
+    learns how an image differs from the others.
     """
     student, teacher = _needed(batch, 'centred', 'student', 'teacher')
     mean = gather(teacher).mean(dim=0)
@@ -199,7 +199,7 @@ def keep(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Ten
 
 
 def stand_in(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
-    """Do the same as `keep` for features that stand in for images of all classes."""
+    """Do the same as `keep` for features made up for images of all classes."""
     memory = _recalled(batch, 'stand_in')
     if not len(memory.stand_ins):  # the projector does not learn
         return _nothing(batch)
@@ -237,7 +237,7 @@ def kd(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tenso
     return softness ** 2 * functional.kl_div(student, target, reduction='batchmean')
 
 
-# Each returns (): how far the batch is from what the term asks for.
+# Each returns (): the mean of the term over the batch.
 TERMS: dict[str, Callable[[Batch, LossSettings, Gather], Tensor]] = {
     'cls': cls, 'mse': mse, 'im_cst': im_cst, 'vlprox': vlprox, 'img_cos': img_cos,
     'txt_cos': txt_cos, 'kd': kd, 'caption': caption, 'centred': centred, 'keep': keep,

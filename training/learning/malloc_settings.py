@@ -1,4 +1,4 @@
-"""Memory that is freed in one step and needed again in the next."""
+"""Settings of malloc: keep memory that is freed in one step and needed again in the next."""
 import ctypes
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
@@ -7,11 +7,11 @@ LARGE = 1 << 30  # bytes
 
 def keep_memory() -> bool:
     """
-    Let the C library keep what a training step frees instead of giving it back to the system.
+    Let the C library keep the memory that a training step frees.
 
-    Else each step on a CPU waits for the system to clear the memory of its feature maps again.
+    Otherwise each step on a CPU waits until the system has cleared new memory for feature maps.
 
-    :return: whether the C library can be told so (glibc can).
+    :return: whether the C library has this setting (glibc has).
     """
     library = ctypes.CDLL(None)
     if not hasattr(library, 'mallopt'):

@@ -1,10 +1,10 @@
 """
-Memory: what a student's backbone knew before it was distilled, and must not unlearn.
+Memory: the backbone's own classifier, so that the student does not forget its classes.
 
-A backbone with ImageNet weights comes with a classifier. Its scores over the K classes are soft
-labels for any image (term `keep`; Li and Hoiem, Learning without Forgetting, ECCV 2016). Its rows
-say where images of a class lie among the features, so an image's features moved along one of them
-stand in for an image of that class, of which there may be none (term `stand_in`).
+A backbone with ImageNet weights has a classifier. Its scores over the K classes are soft labels
+for any image (term `keep`; Li and Hoiem, Learning without Forgetting, ECCV 2016). A row of its
+weights is the direction of a class in feature space. Features of any image, moved along such a
+row, replace an image of that class, of which there may be none (term `stand_in`).
 """
 from collections.abc import Sequence
 import copy
@@ -18,9 +18,9 @@ from torch import nn
 from training.learning.loss_inputs import Recalled
 from training.learning.trainee import Trainee
 
-MARGIN = 4.0, 12.0  # by how much a stand-in's class leads over all others, before the softmax
-FADE = 0.7  # least part of the first image's features in a stand-in
-SPREAD = 0.75, -0.5  # of the classifier's outputs, as hidden units of a projector
+MARGIN = 4.0, 12.0  # lead of a stand-in's class over all others, range of the logits
+FADE = 0.7  # smallest factor of the image's own features in a stand-in
+SPREAD = 0.75, -0.5  # scale and shift of the classifier's outputs as hidden units of a projector
 
 
 class Memory(nn.Module):
@@ -39,7 +39,7 @@ class Memory(nn.Module):
 
         :param weights: the file that the backbone was read from (*.safetensors).
         :param prototypes: (K, D) of the classes, in the classifier's order.
-        :raises ValueError: for a file without a classifier, or one of another number of classes.
+        :raises ValueError: for a file without a classifier, or with another number of classes.
         """
         super().__init__()
         self.backbone = copy.deepcopy(trainee.student.backbone)
@@ -60,7 +60,7 @@ class Memory(nn.Module):
         return torch.softmax(features @ self.weight.T + self.bias, dim=1)
 
     def stand_ins(self, features: torch.Tensor) -> torch.Tensor:
-        """Return (B, F) features that look like images of classes drawn at random."""
+        """Return (B, F) features like those of images of randomly drawn classes."""
         drawn = torch.randint(len(self.weight), (len(features),), device=features.device)
         logits = features @ self.weight.T + self.bias  # (B, K)
         low, high = MARGIN
@@ -68,7 +68,7 @@ class Memory(nn.Module):
         step = (logits.amax(1) - logits.gather(1, drawn[:, None])[:, 0] + lead)[:, None]
         towards = self.weight[drawn] / self.weight[drawn].square().sum(1, keepdim=True)
         fade = FADE + (1 - FADE) * torch.rand(len(features), 1, device=features.device)
-        return (fade * features + step * towards).clamp_min(0)  # as those of rectified units
+        return (fade * features + step * towards).clamp_min(0)  # as after a ReLU
 
 
 def read_classifier(path: Path, features: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,7 +108,7 @@ def remember(trainee: Trainee, memory: Memory) -> None:
 
 def prototypes_of(classes: Sequence[str], names: Sequence[str], rows: torch.Tensor
                   ) -> torch.Tensor:
-    """Return (K, D): the rows of `names` that classes go by."""
+    """Return the (K, D) prototypes of classes: their rows among those of `names`."""
     numbers = {name: number for number, name in enumerate(names)}
     return rows[[numbers[name] for name in classes]]
 
@@ -116,12 +116,12 @@ def prototypes_of(classes: Sequence[str], names: Sequence[str], rows: torch.Tens
 def recall(memory: Memory, model: nn.Module, features: torch.Tensor, images: torch.Tensor | None,
            with_stand_ins: bool) -> tuple[torch.Tensor, Recalled]:
     """
-    Return the (B, D) embeddings of a batch, and what the backbone knew of it before.
+    Return the (B, D) embeddings of a batch, and the classifier's outputs for it.
 
     :param model: the trainee.
-    :param features: (B, F) what `memory.features` returned for the images.
-    :param images: None: the backbone is still what it was, so that these features are its own.
-    :param with_stand_ins: embed stand-ins for other classes, too.
+    :param features: (B, F), from `memory.features` for the images.
+    :param images: the images; None: the backbone is unchanged, so `features` are also its own.
+    :param with_stand_ins: also embed stand-ins for other classes.
     """
     more = memory.stand_ins(features) if with_stand_ins else features[:0]
     if images is None:

@@ -1,8 +1,8 @@
 """
-Mixtures: images of several sources in one training, each with what is known of its images.
+Mixtures: images of several sources in one training.
 
-A source may have names for what its images show, embeddings by the teacher, both or neither (then
-it serves the loss term `keep` alone). Every batch has the same part of each source.
+A source may have names for its images, embeddings of the teacher, both or neither (then only the
+loss term `keep` learns from it). Every batch has the same part of each source.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,11 +34,11 @@ NO_NAME = -1
 @dataclass(frozen=True, eq=False)
 class Known:
     """
-    The images of a source and what is known of them.
+    The images of a source, with their names and the teacher's embeddings.
 
     labels: (N,) int64, numbers of names, or NO_NAME.
     targets: (N, D) float16 unit rows of the teacher, or None.
-    part: of each batch, relative to the other sources.
+    part: share of each batch, relative to the other sources.
     """
 
     index: Index
@@ -49,9 +49,9 @@ class Known:
 
 def read_images(source: Source) -> Index:
     """
-    Read the images of a source, at any depth; their class is the folder they lie in.
+    Read the images of a source, at any depth; their class is their folder.
 
-    :raises ValueError: if there is none, or a folder to leave out is not there.
+    :raises ValueError: if there is no image, or a folder to leave out does not exist.
     """
     files, classes = _files(source)
     index = make_index(source.images, files, classes, [''] * len(files))
@@ -74,13 +74,13 @@ def _files(source: Source) -> tuple[list[str], list[str]]:
 
 
 def labels_of(sources: Sequence[Source]) -> tuple[str, ...]:
-    """Return the names that the sources' class folders go by, each once, in order."""
+    """Return the names of the sources' class folders, each once, in order."""
     return tuple(dict.fromkeys(name for source in sources
                                for name in names_of(source).values()))
 
 
 def names_of(source: Source) -> dict[str, str]:
-    """Return which name each class folder of a source goes by; raises ValueError."""
+    """Return class folder -> name of a source; raises ValueError."""
     if source.named:
         return {name: label_of(name) for name in dict.fromkeys(_files(source)[1])}
     return read_names(source.names) if source.names else {}
@@ -89,10 +89,10 @@ def names_of(source: Source) -> dict[str, str]:
 def read_sources(recipe: Recipe, names: Sequence[str], teacher: Teacher, cache: Path,
                  queries: Queries) -> list[Known]:
     """
-    Read all sources of a recipe, and ask the teacher where a source wants its answers.
+    Read all sources of a recipe, and ask the teacher if a source needs its embeddings.
 
-    :param names: what labels count.
-    :raises ValueError: for folders or files that do not fit, or answers that cannot be had.
+    :param names: the names that labels are numbers of.
+    :raises ValueError: for folders or files that do not fit, or answers that are not available.
     """
     numbers = {name: number for number, name in enumerate(names)}
     known = []
@@ -119,14 +119,14 @@ def read_sources(recipe: Recipe, names: Sequence[str], teacher: Teacher, cache: 
 
 
 def with_start(known: Sequence[Known], recipe: Recipe, trainee: Trainee) -> list[Known]:
-    """Let a student, as it begins, be the teacher of the sources that say so."""
+    """Add the student's embeddings at the start as targets of the sources that ask for them."""
     return [replace(one, targets=outputs(trainee, one.index)[0].half().numpy())
             if source.teacher == 'start' else one
             for source, one in zip(recipe.data.sources, known, strict=True)]
 
 
 def shares(parts: Sequence[float], batch: int) -> list[int]:
-    """Return how many images of a batch each source has: by parts, at least one each."""
+    """Return the number of images of each source in a batch: by parts, at least one each."""
     ends = np.round(np.cumsum(parts) / sum(parts) * batch).astype(int)
     counts = np.diff(ends, prepend=0)
     if counts.min() < 1:
@@ -156,7 +156,7 @@ class Mixed(ConcatDataset):
         self._labels = np.concatenate([source.labels for source in known])
 
     def set_epoch(self, epoch: int) -> None:
-        """Let images vary otherwise from now on."""
+        """Use other augmentations from now on."""
         for images in self._parts:
             images.set_epoch(epoch)
 
@@ -166,7 +166,7 @@ class Mixed(ConcatDataset):
 
 
 def _answers(known: Sequence[Known], width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return all rows of the teacher, zeros where there is none, and (N,) bool where there is."""
+    """Return all rows of the teacher, zeros for missing ones, and (N,) bool, which exist."""
     return (np.concatenate([np.zeros((len(source.index), width), np.float16)
                             if source.targets is None else source.targets for source in known]),
             np.repeat([source.targets is not None for source in known],
@@ -175,7 +175,7 @@ def _answers(known: Sequence[Known], width: int) -> tuple[np.ndarray, np.ndarray
 
 def _rows_of_epoch(sizes: Sequence[int], counts: Sequence[int], per_epoch: int, seed: int,
                    rank: int, world: int, epoch: int) -> np.ndarray:
-    """Return the (steps, part) rows that a process has in an epoch, `counts` of each source."""
+    """Return the (steps, part) rows of a process in an epoch, `counts` of each source."""
     columns, offset = [], 0
     for number, (size, count) in enumerate(zip(sizes, counts, strict=True)):
         images = per_epoch * world * count
@@ -190,8 +190,8 @@ def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
     """
     Return batches with a fixed part of each source; an epoch has as many images as there are.
 
-    Together, all processes see the same images as one would, if their parts of a batch hold as
-    many of each source.
+    All processes together see the same images as a single one, if their parts of a batch have
+    equally many of each source.
 
     :param prototypes: (C, D) of the names.
     :raises ValueError: for a batch too small for the sources, or that processes cannot share.

@@ -1,4 +1,4 @@
-"""State of a run: what is saved from time to time, so that it can go on after it was stopped."""
+"""State of a run: saved from time to time, so that a stopped run can be resumed."""
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 import io
@@ -14,16 +14,16 @@ from training.recipe_file import plain
 from vl2v_ros.files import replacing
 
 STATE = 'state.pt'
-PASSING = ('out', 'workers', 'device', 'save_every')  # a run may go on with others of these
+PASSING = ('out', 'workers', 'device', 'save_every')  # may differ when a run is resumed
 
 
 @dataclass
 class Progress:
     """
-    How far a run is; what is saved beside the weights.
+    The progress of a run, saved beside the weights.
 
     average: float64 sum of the weights over the last part of the stage.
-    averaged: how many were added.
+    averaged: number of weights in that sum.
     curves: term -> [(step over all stages, from 1; value)], the mean over the whole batch.
     """
 
@@ -34,8 +34,8 @@ class Progress:
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
 
-def identity(recipe: Recipe, per_epoch: int) -> dict[str, object]:
-    """Return what two runs must share, so that one can go on where the other stopped."""
+def fingerprint(recipe: Recipe, per_epoch: int) -> dict[str, object]:
+    """Return the settings that must be equal to resume a run."""
 
     def flat(value: object, where: str) -> Iterator[tuple[str, object]]:
         if isinstance(value, Mapping):
@@ -61,9 +61,9 @@ def save(fabric: Fabric, folder: Path, shared: Mapping[str, object], trainee: Tr
     """
     Write weights, optimizer and progress atomically, by the first process.
 
-    :param shared: what `identity` returned.
+    :param shared: what `fingerprint` returned.
     :raises FloatingPointError: for weights that are not finite; nothing is written.
-    :raises OSError: as for a full disk; what was there stays.
+    :raises OSError: such as for a full disk; the older state stays.
     """
     check_finite(trainee)
     if fabric.is_global_zero:
@@ -82,7 +82,7 @@ def save(fabric: Fabric, folder: Path, shared: Mapping[str, object], trainee: Tr
 def load(fabric: Fabric, folder: Path, shared: Mapping[str, object], trainee: Trainee
          ) -> tuple[Progress, dict[str, object] | None]:
     """
-    Take up what `save` wrote, if there is anything; return how far it is, and the optimizer.
+    Restore a saved run, if any; return its progress and the state of its optimizer.
 
     :raises ValueError: if it was written by another recipe, or is damaged.
     """

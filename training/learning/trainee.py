@@ -26,7 +26,7 @@ from vl2v_ros.model.student import Student
 from vl2v_ros.words.hub import no_network
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
-# Of the spec of a student that training goes on with: what the recipe's must be, what is kept.
+# Fields of a trained student's spec that the recipe must match, and fields that stay unchanged.
 GOES_ON = 'backbone', 'width', 'image_size', 'mean', 'std', 'projector', 'resize_mode', 'templates'
 CALIBRATED = 'temperature', 'unknown_threshold'
 
@@ -39,9 +39,9 @@ class Trainee(nn.Module):
         """
         Set up.
 
-        :param classes: outputs of the closed-set head; None: there is none.
-        :param dropout: part of the features that is replaced by their mean over the batch, while
-            the projector learns.
+        :param classes: number of outputs of the closed-set head; None: no head.
+        :param dropout: fraction of the features that is replaced by their mean over the batch
+            while the projector learns.
         """
         super().__init__()
         self.student, self.dropout = student, dropout
@@ -53,8 +53,8 @@ class Trainee(nn.Module):
         """
         Return (B, D) unit embeddings, and (B, C) logits if there is a head.
 
-        :param images: None: only `more` is embedded.
-        :param more: (M, F) features that are embedded as well, after those of the images.
+        :param images: (B, 3, S, S); None: embed only `more`.
+        :param more: (M, F) features to embed as well, after those of the images.
         """
         features = more if images is None else self.student.features(images)  # (B, F)
         assert features is not None, 'expected images, features or both'
@@ -68,7 +68,7 @@ class Trainee(nn.Module):
 
 
 def open_device(name: str) -> torch.device:
-    """Return the device of a recipe's name for it; raises ValueError for one that is not there."""
+    """Return the device of its name in a recipe; raises ValueError for a missing one."""
     try:
         return Fabric(accelerator=name, devices=1).device
     except (RuntimeError, ImportError) as error:
@@ -78,7 +78,7 @@ def open_device(name: str) -> torch.device:
 @torch.inference_mode()
 def outputs(trainee: Trainee, index: Index, batch: int = 128
             ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return what a trainee makes of plain images: (N, D) embeddings, (N, C) logits or None."""
+    """Return the outputs for plain images: (N, D) embeddings, and (N, C) logits or None."""
     if trainee.runtime is not None:
         parts = np.split(np.arange(len(index)), range(batch, len(index), batch))
         rows = [trainee.runtime.embed([Frame(index.read(row)) for row in part]) for part in parts]
@@ -94,10 +94,10 @@ def outputs(trainee: Trainee, index: Index, batch: int = 128
 
 def train_part(trainee: Trainee, part: str, freeze_batch_norm: bool) -> None:
     """
-    Let one part learn: 'all', 'backbone' or 'projector' (a closed-set head counts as one).
+    Let one part learn: 'all', 'backbone' or 'projector' (or the closed-set head).
 
-    A backbone that does not learn also runs in evaluation mode (VL2V's Align stage), and so do
-    frozen batch norms: their statistics stay, scale and shift learn (as in DomainBed).
+    A backbone that does not learn runs in evaluation mode (VL2V's Align stage), and so do frozen
+    batch norms: their statistics stay, scale and shift learn (as in DomainBed).
     """
     student = trainee.student
     backbone, projector = part in ('all', 'backbone'), part in ('all', 'projector')
@@ -114,7 +114,7 @@ def train_part(trainee: Trainee, part: str, freeze_batch_norm: bool) -> None:
 
 
 def mean_and_std(backbone: str) -> dict[str, tuple[float, ...]]:
-    """Return, as StudentSpec has them, what timm's weights of a backbone are made for."""
+    """Return mean and std of timm's weights of a backbone, as fields of StudentSpec."""
     known = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
     return {} if known is None else {'mean': known.mean, 'std': known.std}
 
@@ -122,11 +122,11 @@ def mean_and_std(backbone: str) -> dict[str, tuple[float, ...]]:
 def build(source: StudentSource, spec: StudentSpec, classes: int | None,
           teacher_tower: nn.Module | None) -> Trainee:
     """
-    Build a trainee with the first weights that a recipe asks for.
+    Build a trainee with the first weights of a recipe.
 
-    :param classes: of the closed-set head, None without one.
+    :param classes: number of classes of the closed-set head, None without one.
     :param teacher_tower: image tower of an open_clip teacher, for weights 'teacher'.
-    :raises ValueError: for weights that do not fit the backbone, or cannot be had.
+    :raises ValueError: for weights that do not fit the backbone, or are not available.
     """
     student = Student(spec)
     if source.weights == 'hub':
@@ -143,9 +143,9 @@ def build(source: StudentSource, spec: StudentSpec, classes: int | None,
 
 def check_hub(backbone: str) -> None:
     """
-    Raise ValueError if timm's weights of a backbone are neither on this machine nor to be fetched.
+    Raise ValueError if timm's weights of a backbone are neither cached nor can be downloaded.
 
-    The hub's client would try again and again, for 50 s, and only after the teacher was asked.
+    Otherwise the hub's client would try for 50 s, and only after the teacher was asked.
     """
     config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
     if config is None or not config.hf_hub_id:
@@ -185,7 +185,7 @@ def _copy_file(student: Student, path: Path) -> None:
 
 
 def _copy_student(student: Student, path: Path) -> None:
-    """Go on with a trained student; what was calibrated on it stays."""
+    """Copy the weights of a trained student; its calibrated values stay."""
     try:
         first = checkpoint.load(path)
     except ValueError as error:
@@ -205,7 +205,7 @@ def _copy_student(student: Student, path: Path) -> None:
 
 
 def _copy_teacher(student: Student, tower: nn.Module | None) -> None:
-    """Copy trunk and projection, so that the student begins as its teacher (VL2V-SD)."""
+    """Copy trunk and projection, so that the student starts as its teacher (VL2V-SD)."""
     head = getattr(getattr(tower, 'head', None), 'proj', None)
     if not isinstance(tower, open_clip.timm_model.TimmModel) or not isinstance(head, nn.Linear):
         raise ValueError("student.weights: 'teacher' needs an open_clip teacher whose image tower "

@@ -1,9 +1,9 @@
 """
 Trainer: the stages of a recipe, step by step, on any number of processes.
 
-What a step sees depends on the seed, the stage and the step alone: a run that was stopped goes on
-from its last saved point to the same weights as one that was not (on one kind of machine, with as
-many processes and threads).
+The input of a step depends on the seed, the stage and the step alone: a run that was stopped and
+resumed from its last saved state ends with the same weights as one that was not stopped (on one
+kind of machine, with as many processes and threads).
 """
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -35,16 +35,16 @@ WARM_UP = 0.1  # of a stage
 
 
 class Stopped(Exception):
-    """Training cannot go on; the message says why and what to do."""
+    """Training has stopped; the message says why and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """
-    What the steps of a run share.
+    State shared by all training steps.
 
-    shared: its identity, see run_state.
-    signals: numbers of those that came, see _signals.
+    shared: the fingerprint of the run, see run_state.
+    signals: numbers of the received signals, see _signals.
     """
 
     fabric: Fabric
@@ -73,17 +73,17 @@ def train(fabric: Fabric, trainee: Trainee, recipe: Recipe, batches: Batches, fo
     """
     Train through all stages that are not done yet; TensorBoard logs go into folder/tensorboard.
 
-    :param memory: what the backbone knew before, for the terms keep and stand_in.
+    :param memory: the backbone's own classifier, for the terms keep and stand_in.
     :raises ValueError: if the folder holds the state of another recipe, or a damaged one.
     :raises Stopped: for a loss that is not finite, naming step and term, or when interrupted (by
-        SIGINT or SIGTERM, after the step in hand); what was saved last stays.
-    :raises OSError: if it cannot be saved, as on a full disk; what was saved last stays.
+        SIGINT or SIGTERM, after the current step); the last saved state stays.
+    :raises OSError: if the state cannot be saved, such as on a full disk; the last one stays.
     """
     keep_memory()
     trainee.to(fabric.device)  # before its optimizer's state is loaded
     if memory:
         memory.to(fabric.device).to(memory_format=torch.channels_last)
-    shared = run_state.identity(recipe, batches.per_epoch)
+    shared = run_state.fingerprint(recipe, batches.per_epoch)
     progress, kept = run_state.load(fabric, folder, shared, trainee)
     lengths = [stage.epochs * batches.per_epoch for stage in recipe.stages]
     done = sum(lengths[:progress.stage]) + progress.step
@@ -115,7 +115,7 @@ def train(fabric: Fabric, trainee: Trainee, recipe: Recipe, batches: Batches, fo
 @contextmanager
 def _signals() -> Iterator[list[int]]:
     """
-    Collect the signals that ask to stop, so that none stops a step half done.
+    Collect the signals that ask to stop, so that each step is completed.
 
     One Ctrl-C reaches a process of torchrun twice, so only the third ends it at once.
     """
@@ -135,7 +135,7 @@ def _signals() -> Iterator[list[int]]:
 
 
 def _stage(run: Run, kept: dict[str, object] | None) -> None:
-    """Do the rest of a stage; `kept` is the optimizer's state to go on with."""
+    """Do the rest of a stage; `kept` is the state of the optimizer to resume with."""
     fabric, recipe, progress = run.fabric, run.recipe, run.progress
     stage = recipe.stages[progress.stage]
     before = sum(earlier.epochs for earlier in recipe.stages[:progress.stage])  # epochs
@@ -182,7 +182,7 @@ def _steps(run: Run, stage: Stage, before: int, model: torch.nn.Module,
             for group in optimizer.param_groups:
                 group['lr'] = rate
             batch = next(source)  # first, as loaders draw random numbers, too
-            # For dropout and the like; counted, so that a run that goes on draws the same.
+            # For dropout; the seed counts steps, so that a resumed run draws the same numbers.
             torch.manual_seed(zlib.crc32(f'{recipe.seed} {progress.stage} {progress.step} '
                                          f'{run.fabric.global_rank}'.encode()))
             stop, terms = _step(run, model, optimizer, *batch)
@@ -258,7 +258,7 @@ def _note(run: Run, step: int, terms: Mapping[str, float], rate: float) -> None:
 
 def _keep(run: Run, optimizer: torch.optim.Optimizer | None) -> None:
     if run.log:
-        run.log.flush()  # so that a run that goes on finds the curve up to where it does
+        run.log.flush()  # so that a resumed run has the curve up to its saved state
     save(run.fabric, run.folder, run.shared, run.trainee, optimizer, run.progress)
 
 

@@ -1,4 +1,4 @@
-"""Recorded answers of a teacher against what a student makes of the same images."""
+"""Compare a student with the recorded answers of a teacher, on the same images."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ class Teacher(Command):
 
 
 def teacher(command: Teacher) -> dict[str, Any]:
-    """Compare student and teacher on each folder; raises ValueError for what does not fit."""
+    """Compare student and teacher on each folder; raises ValueError for inputs that do not fit."""
     if not command.images:
         raise ValueError('--images: expected at least one folder of images, got none')
     found = recording.read(command.recording)
@@ -90,7 +90,7 @@ def against_teacher(student: torch.Tensor, guide: torch.Tensor, words: torch.Ten
     """
     Compare (N, D) unit embeddings.
 
-    :param words: (C, D) prototypes. mean: (D,) what is taken off for the centred cosine.
+    :param words: (C, D) prototypes. mean: (D,), subtracted for the centred cosine.
     """
     distance, angle = metrics.feature_distance(student, guide)
     mine, theirs = student @ words.T, guide @ words.T  # (N, C)
@@ -103,5 +103,5 @@ def against_teacher(student: torch.Tensor, guide: torch.Tensor, words: torch.Ten
 
 
 def unit(rows: np.ndarray) -> torch.Tensor:
-    """Return float16 unit rows as unit rows of float32."""
+    """Convert float16 unit rows to float32 unit rows."""
     return functional.normalize(torch.from_numpy(rows.astype(np.float32)), dim=1)

@@ -1,7 +1,7 @@
 """
 Charts of an evaluation, as inline SVG with real text.
 
-What they draw in INK becomes the page's text colour, so that they can be read on a light and on a
+The colour INK becomes the text colour of the page, so that charts are readable on a light and on a
 dark page.
 """
 from collections.abc import Iterator, Mapping, Sequence
@@ -172,7 +172,7 @@ def _logarithmic(axes: Axes) -> None:
 
 
 def svg(figure: Figure, name: str) -> Markup:
-    """Return a figure as an inline <svg>, its ids told from those of the others."""
+    """Return a figure as an inline <svg>, with ids that differ from those of other figures."""
     buffer = io.BytesIO()
     with drawing():
         figure.savefig(buffer, format='svg', bbox_inches='tight', metadata={'Date': None})

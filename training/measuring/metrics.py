@@ -1,8 +1,8 @@
 """
-What is measured of a student: tensors in, numbers out.
+The measures of a student: tensors in, numbers out.
 
-Similarities are cosines of unit rows, (N, C) for N images and C labels. Where several labels have
-the best similarity, the first of them counts as chosen. Sums are in float64.
+Similarities are cosines of unit rows, (N, C) for N images and C labels. If several labels have the
+best similarity, the first of them counts. Sums are in float64.
 """
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,10 +22,10 @@ class Bin(NamedTuple):
 
 class UnknownDetection(NamedTuple):
     """
-    How well the best similarity tells known from unknown images.
+    How well the best similarity separates known from unknown images.
 
-    auroc: that of a known image is above that of an unknown one; ties count half.
-    fpr95: share of the unknown images that pass at the threshold.
+    auroc: how often it is higher for a known image than for an unknown one; ties count half.
+    fpr95: part of the unknown images that reach the threshold.
     threshold: the highest similarity that at least 95 % of the known images reach.
     """
 
@@ -36,9 +36,9 @@ class UnknownDetection(NamedTuple):
 
 def accuracy(similarities: Tensor, labels: Tensor) -> float:
     """
-    Return how often the most similar label is the true one, in [0, 1].
+    Return the accuracy: how often the most similar label is the true one, in [0, 1].
 
-    :param similarities: (N, C); scores or logits do as well.
+    :param similarities: (N, C); scores or logits are valid too.
     :param labels: (N,) int64, numbers of columns.
     """
     return _right(similarities, labels).mean().item()
@@ -51,7 +51,7 @@ def restricted(similarities: Tensor, labels: Tensor, columns: Sequence[int] | Te
     :param similarities: (N, C).
     :param labels: (N,) int64, numbers in the full list.
     :param columns: numbers of the labels to choose from.
-    :raises ValueError: for an image whose label is not among them, which could not be right.
+    :raises ValueError: for an image whose label is not among them.
     """
     columns = torch.as_tensor(columns, device=labels.device)
     outside = labels[~torch.isin(labels, columns)]
@@ -68,8 +68,8 @@ def vl_alignment(student: Tensor, teacher: Tensor, k: int) -> float:
     """
     Return M_vlalign(k) of Li, Fang et al. (ICCV 2023): pairs of labels in the wrong order.
 
-    Of the teacher's k nearest labels of an image, count the pairs whose order the student turns
-    round, at most k (k - 1) / 2; mean over images. A pair that either holds equal has no order.
+    Among the teacher's k nearest labels of an image, it counts the pairs that the student has in
+    the opposite order, at most k (k - 1) / 2; mean over images. Equal similarities have no order.
 
     :param student, teacher: (N, C) similarities.
     :raises ValueError: unless k is of 1 to C.
@@ -105,7 +105,7 @@ def feature_distance(student: Tensor, teacher: Tensor) -> tuple[float, float]:
 
 def calibration(scores: Tensor, labels: Tensor, bins: int = 15) -> tuple[float, list[Bin]]:
     """
-    Return the expected calibration error (Guo et al., 2017) and what a reliability diagram shows.
+    Return the expected calibration error (Guo et al., 2017) and the bins of its diagram.
 
     Images are sorted by their best score into equally wide bins; the lower edge belongs to a bin,
     and 1 to the last. (torchmetrics gives a score of exactly 1 a bin of its own, which counts
@@ -133,11 +133,11 @@ def calibration(scores: Tensor, labels: Tensor, bins: int = 15) -> tuple[float, 
 
 def unknown_detection(best_known: Tensor, best_unknown: Tensor) -> UnknownDetection:
     """
-    Measure how well the best similarity tells known from unknown images.
+    Measure how well the best similarity separates known from unknown images.
 
     :param best_known: (N,) best cosines of images that show one of the labels.
-    :param best_unknown: (M,) of images that show none of them.
-    :raises ValueError: if there is no image of either sort.
+    :param best_unknown: (M,) best cosines of images that show none of them.
+    :raises ValueError: if there is no known or no unknown image.
     """
     assert best_known.ndim == best_unknown.ndim == 1, (best_known.shape, best_unknown.shape)
     if not len(best_known) or not len(best_unknown):
@@ -156,14 +156,14 @@ def unknown_detection(best_known: Tensor, best_unknown: Tensor) -> UnknownDetect
 def fit_temperature(similarities: Tensor, labels: Tensor, least: float = 1e-3, most: float = 1.0
                     ) -> float:
     """
-    Return the temperature whose scores softmax(similarity / temperature) fit the labels best.
+    Return the temperature with which the scores softmax(similarity / temperature) fit best.
 
-    The negative log-likelihood is convex in 1 / temperature, so its slope is bisected: it is the
-    mean of E[similarity] - similarity of the true label.
+    The negative log-likelihood is convex in 1 / temperature. Bisection finds the zero of its
+    slope, the mean of E[similarity] - similarity of the true label.
 
     :param similarities: (N, C).
     :param labels: (N,) int64.
-    :param least, most: the range looked at; an end of it is returned if the best lies beyond.
+    :param least, most: the range; its end is returned if the best temperature is beyond it.
     """
     assert similarities.shape[:1] == labels.shape, (similarities.shape, labels.shape)
     _not_empty(similarities)
@@ -187,9 +187,9 @@ def prototype_spread(prototypes: Tensor, count: int = 10) -> tuple[float, list[f
     Return how well labels are apart in text space (Li, Fang et al., table 6 and figure 4).
 
     :param prototypes: (C, D) unit rows.
-    :param count: of eigenvalues; there are never more than C or D.
+    :param count: number of eigenvalues; there are never more than C or D.
     :return: mean cosine of two different prototypes, lower is better; the largest eigenvalues of
-        W W^T / C, falling. All of them add up to 1, so they say how few directions are in use.
+        W W^T / C, falling. All eigenvalues add up to 1, so they show how many directions are used.
     :raises ValueError: for fewer than two prototypes.
     """
     size = len(prototypes)
@@ -206,13 +206,12 @@ def prototype_spread(prototypes: Tensor, count: int = 10) -> tuple[float, list[f
 def presence(scores: Tensor, truth: Tensor, columns: Sequence[int] | Tensor,
              threshold: float = 0.5) -> tuple[float, float]:
     """
-    Compare which objects are said to be in scenes with which are.
+    Compare the objects that are predicted in scenes with those that are present.
 
-    The two numbers of the robot experiment of Li, Fang et al. Each object in each scene is one
-    decision. F1 counts the objects present: those found, 2 TP / (2 TP + FP + FN); it is 1 where
-    nothing is present and nothing is claimed.
+    These are the two numbers of the robot experiment of Li, Fang et al. Each object in each scene
+    is one decision. F1 is 2 TP / (2 TP + FP + FN), and 1 if no object is present or predicted.
 
-    :param scores: (N, C) of presence, in [0, 1]; from the threshold on, an object is claimed.
+    :param scores: (N, C) of presence, in [0, 1]; an object is predicted from the threshold on.
     :param truth: (N, C) bool.
     :param columns: numbers of the objects that are looked at.
     :return: accuracy over the objects, F1 over the objects present; both in [0, 1].

@@ -1,8 +1,8 @@
 """
-Photo sets: labelled photos, and the words for what they show.
+Photo sets: labelled photos, and the names of their classes.
 
-What a photo shows is named after the folder it lies in or, for files such as n01440764_tench.jpg,
-by what the file's name begins with. Photos of classes without a name are left out.
+The class of a photo is its folder or, for files such as n01440764_tench.jpg, the start of the
+file's name. Photos of classes without a name are left out.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -29,11 +29,11 @@ SHOWN = 5  # classes, in a sentence
 @dataclass(frozen=True)
 class PhotoSet:
     """
-    Where photos lie, and what they show.
+    The folder of photos, and the names of their classes.
 
-    images: folder of photos, at any depth; <domain>/<class>/* is told apart by domains, too.
+    images: folder of photos, at any depth; <domain>/<class>/* has domains.
     names: YAML file, a mapping of classes to names, or a list of the names of ImageNet's classes
-    in order; None: folders are named as what they show.
+    in order; None: the names are those of the folders.
     descriptions: folder with <class>.txt for some of the classes; only without `names`.
     """
 
@@ -61,12 +61,12 @@ class Sets(Command):
 @dataclass(frozen=True, eq=False)
 class Shown:
     """
-    N photos and what they show.
+    N photos and their names.
 
     index: its domains are the folders of <domain>/<class>/*.
-    words: of C names.
+    words: vocabulary of C names.
     labels: (N,) int64, numbers of names.
-    left_out: what was left out and why, for people; '' for nothing.
+    left_out: text on what was left out and why; '' for nothing.
     """
 
     index: Index
@@ -79,7 +79,7 @@ def read_sets(path: Path, data: Path) -> dict[str, PhotoSet]:
     """
     Read a file of photo sets, such as config/photo_sets.yaml.
 
-    :param data: folder that images and descriptions are looked for in; names are in the project.
+    :param data: folder that images and descriptions are relative to; names are in the repository.
     :raises ValueError: for a file that is no mapping of names to sets.
     """
     try:
@@ -99,7 +99,7 @@ def read_sets(path: Path, data: Path) -> dict[str, PhotoSet]:
 
 
 def sets_of(command: Sets) -> dict[str, PhotoSet]:
-    """Return the sets of photos that are to be measured; raises ValueError for unknown ones."""
+    """Return the chosen sets of photos; raises ValueError for unknown ones."""
     if command.photos is not None:
         return {command.photos.name: PhotoSet(command.photos, command.names)}
     if command.names is not None:
@@ -112,12 +112,11 @@ def sets_of(command: Sets) -> dict[str, PhotoSet]:
 
 def read_set(found: PhotoSet, encoder: CachedText, templates: Sequence[str]) -> Shown:
     """
-    Read photos and encode the names of what they show.
+    Read photos and encode their names.
 
-    Of folders' own names those are left out that no text tower is at hand for.
+    Names of folders that cannot be encoded without a text tower are left out.
 
-    :raises ValueError: if there is no photo that shows something with a name, or names of a file
-        cannot be encoded.
+    :raises ValueError: if no photo has a name, or names from a file cannot be encoded.
     """
     index = read_photos(found.images)
     called = _called(found, index.class_names)
@@ -183,7 +182,7 @@ def _encodable(called: dict[str, str], encoder: CachedText, templates: Sequence[
 
 
 def _descriptions(found: PhotoSet, called: dict[str, str]) -> dict[str, tuple[str, ...]]:
-    """Return what is said of each name."""
+    """Return the descriptions of each name."""
     said: dict[str, tuple[str, ...]] = dict.fromkeys(called.values(), ())
     for key, name in called.items():
         path = found.descriptions / f'{key}.txt' if found.descriptions else None
@@ -196,14 +195,14 @@ def _descriptions(found: PhotoSet, called: dict[str, str]) -> dict[str, tuple[st
 def known_names(encoder: CachedText, words: Vocabulary, templates: Sequence[str]
                 ) -> tuple[Vocabulary, np.ndarray]:
     """
-    Return all names that the recording beside a student knows, and these words among them.
+    Return all names in the recording beside a student, and the places of some words among them.
 
     :return: a vocabulary, and (C,) int64, the numbers that the C words have in it. Words that are
         not in the recording are added.
     """
     names = list(encoder.names)
     places = {canonical(name): number for number, name in enumerate(names)}
-    places |= {name: number for number, name in enumerate(names)}  # to the letter comes first
+    places |= {name: number for number, name in enumerate(names)}  # exact names are preferred
     numbers = []
     for label in words.labels:
         number = places.get(label, places.get(canonical(label)))

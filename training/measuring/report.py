@@ -21,10 +21,10 @@ PICTURE = 224  # longer side of a mistake's picture, at most [px]
 @dataclass(frozen=True)
 class Mistake:
     """
-    An image that was taken for something else.
+    An image with a wrong prediction.
 
-    image: (H, W, 3) uint8 RGB. truth, taken_for: labels. score: of `taken_for`, in [0, 1].
-    name: of the image.
+    image: (H, W, 3) uint8 RGB. truth, taken_for: true and predicted label. score: of `taken_for`,
+    in [0, 1]. name: name of the image.
     """
 
     image: np.ndarray
@@ -37,15 +37,15 @@ class Mistake:
 @dataclass(frozen=True, eq=False)
 class Report:
     """
-    What a report shows; an empty part is left out.
+    The content of a report; an empty part is left out.
 
     facts: name -> text, such as command, recipe, seed, backbone, time.
     table: a row per evaluated set, column -> value.
     per_domain: domain -> accuracy in [0, 1].
-    confusion: (C, C) counts of images, row truth, column what they were taken for.
+    confusion: (C, C) counts of images, row truth, column prediction.
     labels: C names.
-    mistakes: in the order they are shown; the most confident ones first, say.
-    losses: term -> (step, value) of each note.
+    mistakes: in the order of the page, such as the most confident first.
+    losses: term -> (step, value) pairs.
     reliability: per bin mean confidence and accuracy in [0, 1], and count of images.
     ece: expected calibration error, in [0, 1].
     """
@@ -98,7 +98,7 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
 
 def around(path: Path, heading: str) -> tuple[str, str]:
     """
-    Return what a page has up to the first mark of a heading, and from its last one on.
+    Return the part of a page up to the first mark of a heading, and the part from its last one.
 
     :raises ValueError: for a page without the marks.
     """
@@ -112,7 +112,7 @@ def around(path: Path, heading: str) -> tuple[str, str]:
 
 
 def insert(path: Path, heading: str, block: str) -> None:
-    """Renew what a page has between the marks of a heading, atomically; raises ValueError."""
+    """Replace the part of a page between the marks of a heading; raises ValueError."""
     before, after = around(path, heading)
     with replacing(path) as temporary:
         temporary.write_text(f'{before}{block}\n{after}', encoding='utf-8')
@@ -148,7 +148,7 @@ def _text(value: object) -> str:
 
 def mixed_up(confusion: np.ndarray, labels: Sequence[str]) -> list[tuple[str, str, int, float]]:
     """
-    List what was taken for what, most often first.
+    List the pairs of labels that are confused, the most frequent first.
 
     :param confusion: (C, C) counts, row truth.
     :return: truth, taken for, count, part of the images of that truth.

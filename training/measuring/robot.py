@@ -50,7 +50,7 @@ class Robot:
 
 
 def prototypes(robot: Robot) -> torch.Tensor:
-    """Return (C, D) of all names that are known; raises ValueError if there are fewer than 5."""
+    """Return the (C, D) prototypes of all known names; raises ValueError for fewer than 5."""
     if len(robot.encoder.names) < FIVE:
         raise ValueError(f'expected a recording with names beside the checkpoint, found '
                          f'{len(robot.encoder.names)} names; distill.py writes it there')
@@ -59,6 +59,6 @@ def prototypes(robot: Robot) -> torch.Tensor:
 
 
 def facts(command: Command, robot: Robot) -> dict[str, object]:
-    """Return what a result was made with."""
+    """Return the checkpoint and settings behind a result, as values for JSON."""
     return {'checkpoint': str(command.checkpoint), 'runtime': robot.runtime.description,
             'trained on': robot.spec.trained_on, 'templates': list(robot.templates)}

@@ -1,19 +1,19 @@
 """
-Unknown: how well a frame that shows none of the labels can be told, for lists of any length.
+Rules for unknown frames: how well they detect frames that show none of the labels.
 
-Lists of names are drawn at random from all that are known. Half of the photos have their name in
-the list. From the lists of the others their name is left out, and what is nearly a synonym of it.
-Each rule gives a frame a number; below a threshold it counts as unknown. One threshold is chosen,
-for one length of lists, and held against the others:
+Lists of names are drawn at random from all known names. Half of the photos are known: their name
+is in the list. The name of an unknown photo is left out of its list, with its near synonyms. Each
+rule gives a frame a number; below a threshold the frame is unknown. One threshold is chosen for
+one length of lists, and measured at the other lengths:
 
-- best cosine: as the node does.
+- best cosine: the rule of the node.
 - best cosine, by log C: the threshold rises with the logarithm of the number of labels; the slope
-  is that which keeps the same part of the known at each length.
-- softmax score: that of the best label, at the checkpoint's temperature.
-- over the list: best cosine less the mean cosine to the labels of the list.
-- over all names: best cosine less the mean cosine to all names that are known.
-- over the ten nearest: best cosine less the mean of the ten highest to all names that are known;
-  once as it is, and once as if the names of unknown photos were not known at all.
+  keeps the same part of the known photos at each length.
+- softmax score: the score of the best label, at the checkpoint's temperature.
+- over the list: best cosine minus the mean cosine to the labels of the list.
+- over all names: best cosine minus the mean cosine to all known names.
+- over the ten nearest: best cosine minus the mean of the ten highest cosines to all known names;
+  also measured as if the names of unknown photos were not known at all.
 """
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -30,9 +30,9 @@ NEAREST = 10
 
 class Known(NamedTuple):
     """
-    N photos against all C names that are known.
+    N photos and their similarities to all C known names.
 
-    similarities: (N, C). labels: (N,) int64. near: (C, C) bool, what counts as the same thing.
+    similarities: (N, C). labels: (N,) int64. near: (C, C) bool, pairs of synonyms.
     """
 
     similarities: torch.Tensor
@@ -46,9 +46,9 @@ class Known(NamedTuple):
 
 class Drawn(NamedTuple):
     """
-    N photos against a list of L names each.
+    N photos and their similarities to a list of L names each.
 
-    similarities: (N, L), -inf for what was left out. own: (N,) int64, the column of a known
+    similarities: (N, L), -inf for names that were left out. own: (N,) int64, the column of a known
     photo's name. known: (N,) bool.
     """
 
@@ -58,12 +58,12 @@ class Drawn(NamedTuple):
 
 
 def synonyms(prototypes: torch.Tensor, cosine: float) -> torch.Tensor:
-    """Return (C, C) bool, which of (C, D) names are so near that they count as one thing."""
+    """Return (C, C) bool: pairs of (C, D) prototypes that are near enough to be synonyms."""
     return prototypes @ prototypes.T >= cosine
 
 
 def draw(photos: Known, length: int, draws: int, seed: int) -> Iterator[Drawn]:
-    """Yield photos with random lists, of each photo once per draw; a known one's has its name."""
+    """Yield photos with random lists, each photo once per draw; known ones have their name."""
     count, names = photos.similarities.shape
     generator = torch.Generator().manual_seed(seed)
     labels = photos.labels[:, None]  # (N, 1)
@@ -79,7 +79,7 @@ def draw(photos: Known, length: int, draws: int, seed: int) -> Iterator[Drawn]:
 
 
 def numbers(photos: Known, drawn: Drawn, temperature: float) -> dict[str, torch.Tensor]:
-    """Return (N,) per rule, higher for what is known."""
+    """Return rule -> (N,) numbers, higher for known photos."""
     best = drawn.similarities.amax(1)
     listed = drawn.similarities.isfinite()
     mean = drawn.similarities.nan_to_num(neginf=0.0).sum(1) / listed.sum(1)
@@ -97,7 +97,7 @@ def numbers(photos: Known, drawn: Drawn, temperature: float) -> dict[str, torch.
 
 
 class Both(NamedTuple):
-    """Numbers of photos that are known, and of those that are not."""
+    """The numbers of known photos, and of unknown ones."""
 
     known: torch.Tensor
     unknown: torch.Tensor
@@ -118,16 +118,16 @@ def gather(photos: Known, lengths: Sequence[int], draws: int, seed: int, tempera
 
 
 def threshold(known: torch.Tensor, keep: float) -> float:
-    """Return the number that the given part of the known reaches."""
+    """Return the number that the given part of the known photos reaches."""
     return known.double().quantile(1 - keep, interpolation='lower').item()
 
 
 def thresholds(found: Mapping[str, Mapping[int, Both]], keep: float, length: int
                ) -> dict[str, tuple[float, float]]:
     """
-    Choose, for each rule, what keeps a part of the known at one length of lists.
+    Choose the threshold of each rule that keeps a part of the known photos at one length.
 
-    :return: the threshold there, and what it rises by when log C does by 1.
+    :return: rule -> threshold at that length, and its increase per unit of log C.
     """
     chosen = {rule: (threshold(of[length].known, keep), 0.0) for rule, of in found.items()}
     lengths = np.log(list(found[BEST]))
@@ -139,12 +139,12 @@ def thresholds(found: Mapping[str, Mapping[int, Both]], keep: float, length: int
 def table(found: Mapping[str, Mapping[int, Both]], chosen: Mapping[str, tuple[float, float]],
           length: int) -> list[dict[str, object]]:
     """
-    Return a line per rule: at each length, what it can tell, and what its threshold does.
+    Return a row per rule, with AUROC, FPR95 and the effect of its threshold at each length.
 
-    Parts in percent: FPR95 of the unknown that pass where 95 % of the known do; of the known kept,
-    and of the unknown caught.
+    All but AUROC are in percent. FPR95: unknown photos that pass where 95 % of the known ones do;
+    known kept, unknown caught: effect of the threshold.
 
-    :param length: at which the thresholds hold.
+    :param length: length of lists for which the thresholds were chosen.
     """
     rows = []
     for rule, of in found.items():

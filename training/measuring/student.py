@@ -1,4 +1,4 @@
-"""What a student names, how it generalises, and how well it knows what it does not know."""
+"""Measure a student: its accuracy, how it generalises, how well it detects unknown images."""
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ ALIGNED = (2, 3, 5)  # k of M_vlalign, as in the paper
 
 class Rows(NamedTuple):
     """
-    What is known of N images.
+    Embeddings and similarities of N images.
 
     student, teacher: (N, D) unit embeddings. similarities: (N, C) of the student to the labels, or
     the logits of a closed set. guided: (N, C) similarities of the teacher.
@@ -42,7 +42,7 @@ class Rows(NamedTuple):
 
 def embed(trainee: Trainee, index: Index, words: Vocabulary, teacher: Teacher, cache: Path,
           queries: Queries | None = None) -> Rows:
-    """Embed the plain images of an index by student and teacher; queries: counts the latter's."""
+    """Embed the plain images of an index by student and teacher; `queries` counts the latter."""
     prototypes = torch.tensor(words.prototypes)  # (C, D)
     student, logits = outputs(trainee, index)
     answers = embeddings(index, teacher, cache, resize_mode=trainee.student.spec.resize_mode,
@@ -64,11 +64,10 @@ def evaluate(trainee: Trainee, task: Task, words: Vocabulary, teacher: Teacher, 
 
     :param words: prototypes of all classes of the task.
     :param scenes: a `clutter` dataset of render.py, or None.
-    :param choose: set the temperature and threshold chosen in the student's spec; else those that
-        it has are measured.
-    :param queries: counts what was asked of the teacher.
-    :return: table, teacher (its table), per_domain, figures, and what was left_out, as JSON can
-        hold them.
+    :param choose: write the chosen temperature and threshold into the student's spec; otherwise
+        measure those that it has.
+    :param queries: counts the queries to the teacher.
+    :return: table, teacher (its table), per_domain, figures and left_out, as values for JSON.
     :raises ValueError: for scenes that do not fit the task.
     """
     labels, prototypes = torch.tensor(task.test.labels), torch.tensor(words.prototypes)
@@ -91,13 +90,16 @@ def evaluate(trainee: Trainee, task: Task, words: Vocabulary, teacher: Teacher, 
     more, bins, left_out = trust(trainee, listed[known], labels[known], listed[new].amax(1),
                                  choose)
     figures |= more
-    result |= {'figures': figures, 'left_out': left_out, 'per_domain': {
-        name: metrics.accuracy(listed[mine], labels[mine]) for name in task.test.domain_names
-        if (mine := (labels < task.trained) & in_domains(task.test, (name,))).any()}}
+    per_domain: dict[str, float] = {}
+    for name in task.test.domain_names:
+        mine = (labels < task.trained) & in_domains(task.test, (name,))
+        if mine.any():
+            per_domain[name] = metrics.accuracy(listed[mine], labels[mine])
+    result |= {'figures': figures, 'left_out': left_out, 'per_domain': per_domain}
     scores = (rows.similarities / scale(trainee)).softmax(1)  # (N, C)
     report.write(report.Report(
         title=title, facts={**facts, **{name: f'{value:.4g}' for name, value in figures.items()}},
-        table=result['table'], per_domain=result['per_domain'],
+        table=result['table'], per_domain=per_domain,
         confusion=confusion(scores, labels), labels=task.labels[:scores.shape[1]],
         mistakes=mistakes(scores, task), losses=curves, reliability=bins,
         ece=figures.get('ECE', 0.0)), folder / 'report.html')
@@ -105,7 +107,7 @@ def evaluate(trainee: Trainee, task: Task, words: Vocabulary, teacher: Teacher, 
 
 
 def against_teacher(rows: Rows, part: torch.Tensor, prototypes: torch.Tensor) -> dict[str, float]:
-    """Return feature distance and M_vlalign to the teacher; nothing for no image."""
+    """Return feature distance and M_vlalign to the teacher; empty if there is no image."""
     if not part.any():
         return {}
     student, guide = rows.student[part], rows.teacher[part]
@@ -116,14 +118,14 @@ def against_teacher(rows: Rows, part: torch.Tensor, prototypes: torch.Tensor) ->
 
 
 def scale(trainee: Trainee) -> float:
-    """Return what similarities are divided by before the softmax; logits have no temperature."""
+    """Return the divisor of similarities before the softmax; 1 for logits."""
     return trainee.student.spec.temperature if trainee.head is None else 1.0
 
 
 def trust(trainee: Trainee, listed: torch.Tensor, labels: torch.Tensor, unknown: torch.Tensor,
           choose: bool) -> tuple[dict[str, float], list[metrics.Bin], list[str]]:
     """
-    Calibrate on every other image if asked to, and measure calibration on the rest.
+    Calibrate on every other image if `choose` is true, and measure calibration on the rest.
 
     :param listed: (N, C) similarities to the labels trained on, of images of them.
     :param unknown: (M,) best similarities of images of other classes.
@@ -142,7 +144,7 @@ def trust(trainee: Trainee, listed: torch.Tensor, labels: torch.Tensor, unknown:
 
 
 def calibrated(spec: StudentSpec, listed: torch.Tensor, labels: torch.Tensor) -> StudentSpec:
-    """Return the spec with the temperature that fits best, and a threshold that 95 % reach."""
+    """Return the spec with the best temperature, and a threshold that 95 % of the images reach."""
     best = listed.amax(1)
     threshold = metrics.unknown_detection(best, best).threshold
     return replace(spec, temperature=metrics.fit_temperature(listed, labels),

@@ -1,4 +1,4 @@
-"""Tables: how often which images are named rightly, and what they are taken for."""
+"""Tables of accuracy by domains and groups of objects; confusion and mistakes."""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +17,7 @@ SHOWN = 12  # mistakes in the report
 def accuracy_by_domain(similarities: torch.Tensor, index: Index, task: Task,
           with_ood: torch.Tensor | None = None, prefix: str = '') -> list[dict[str, object]]:
     """
-    Return accuracies by domains: those trained on, the unseen ones, and each.
+    Return the accuracies of the trained domains, of the unseen ones, and of each domain.
 
     :param with_ood: (N,) whether an image is of a scene with ood objects; None: each image is a
         scene of its own.
@@ -34,7 +34,7 @@ def accuracy_by_domain(similarities: torch.Tensor, index: Index, task: Task,
 def line(similarities: torch.Tensor, labels: torch.Tensor, with_ood: torch.Tensor, trained: int
          ) -> dict[str, float]:
     """
-    Return a table's line, as the second paper groups objects; what has no image is left out.
+    Return a row of the table, with the groups of paper B; groups without images are left out.
 
     X_id, Y_id on X_ood: id objects in scenes without and with ood objects, over the id labels.
     Y_ood on X_ood: ood objects, over the ood labels. "Over all": over the labels of both.
@@ -54,13 +54,13 @@ def line(similarities: torch.Tensor, labels: torch.Tensor, with_ood: torch.Tenso
 
 
 def in_domains(index: Index, names: Sequence[str]) -> torch.Tensor:
-    """Return the (N,) mask of the images of some domains."""
+    """Return the (N,) bool mask of the images of some domains."""
     return torch.tensor([index.domain_names[domain] in names for domain in index.domains])
 
 
 def scene_objects(root: Path, task: Task) -> tuple[Index, torch.Tensor]:
     """
-    Read scenes, each object in them an image; (N,) bool: its scene shows ood objects.
+    Read the objects in scenes as images; return them, and (N,) bool: the scene has ood objects.
 
     Scenes with objects that are no classes of the task are left out.
 
@@ -86,7 +86,7 @@ def scene_objects(root: Path, task: Task) -> tuple[Index, torch.Tensor]:
 
 
 def confusion(scores: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-    """Return the (C, C) counts of images, row truth; images of no such label do not count."""
+    """Return the (C, C) counts of images, row truth; images of other labels do not count."""
     counts = np.zeros((scores.shape[1],) * 2, np.int64)
     inside = labels < scores.shape[1]
     np.add.at(counts, (labels[inside].numpy(), scores[inside].argmax(1).numpy()), 1)

@@ -1,18 +1,18 @@
 """
-The text space, measured: how far apart a text tower keeps labels, and what descriptions change.
+Measure the text space: how far apart the prototypes are, and what descriptions change.
 
-`evaluate.py --text` compares the labels alone with the labels and their descriptions, the student
-being the same one. Of the vocabularies in config/vocabularies and the recipe's, as table 6 and
-figure 4 of Li, Fang et al. (ICCV 2023): W being the (C, D) unit prototypes,
+`evaluate.py --text` compares labels alone with labels and descriptions, for the same student. It
+measures the vocabularies in config/vocabularies and that of the recipe, as in table 6 and figure 4
+of Li, Fang et al. (ICCV 2023); W are the (C, D) unit prototypes:
 
-- mean cosine: of all pairs of two different rows of W; lower is better.
-- eigenvalues: the ten largest of W W^T / C, which are those of W^T W / C, too; all of them add up
-  to 1. The mean is not taken off, so the first holds the direction that all prototypes share, and
-  falls where they come apart.
+- mean cosine: over all pairs of two different rows of W; lower is better.
+- eigenvalues: the ten largest of W W^T / C, which are also those of W^T W / C; all of them add up
+  to 1. The mean is not subtracted, so the first belongs to the direction that all prototypes
+  share, and is smaller if they are further apart.
 
-Of the recipe's test images, each of one object: how often it is named rightly, over the labels
-trained on and over all, as in the tables of evaluate.py; and how well the highest cosine to the
-labels trained on tells images of these from images of the other objects (AUROC, FPR95).
+On the recipe's test images of one object each it measures the accuracy, among the trained labels
+and among all, as in the tables of evaluate.py; and how well the highest cosine to the trained
+labels separates their images from those of other objects (AUROC, FPR95).
 """
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -43,14 +43,14 @@ ALONE, DESCRIBED = 'label alone', 'with descriptions'
 def spread(path: Path, encoder: TextEncoder, templates: Sequence[str] = (TEMPLATE,)
            ) -> tuple[list[dict[str, object]], list[str]]:
     """
-    Measure the prototypes of a vocabulary file, of the labels alone and with their descriptions.
+    Measure the prototypes of a vocabulary file, for labels alone and with descriptions.
 
-    The labels alone have no synonyms either.
+    Labels alone have no synonyms either.
 
-    :param templates: of files that have none of their own.
-    :return: two rows, with the cosine in [-1, 1] and at most ten eigenvalues, falling; one, where
-        a tower is not at hand that could read the descriptions, and that this was left out.
-    :raises ValueError: for a file that is no vocabulary, or of one label.
+    :param templates: templates for files without their own.
+    :return: two rows, with the cosine in [-1, 1] and at most ten eigenvalues, falling; without a
+        text tower for the descriptions one row. The second value is a note on what was left out.
+    :raises ValueError: for a file that is no vocabulary, or has one label.
     """
     file = vocabulary_file.parse(str(path))
     rows, left_out = [], []
@@ -79,11 +79,11 @@ def vocabularies(data: Data) -> dict[str, Path]:
 
 def naming(rows: torch.Tensor, task: Task, words: Vocabulary) -> dict[str, float]:
     """
-    Measure how images are named with some words, as a line of evaluate.py's tables.
+    Measure the accuracy with a vocabulary, as a row of evaluate.py's tables.
 
     :param rows: (N, D) unit embeddings of the task's test images.
-    :return: also AUROC and FPR95 of telling objects trained on from the others, by the highest
-        cosine to the labels trained on; not if there are images of one sort only.
+    :return: the row, with AUROC and FPR95 of separating trained objects from others by the highest
+        cosine to the trained labels, if there are images of both.
     """
     labels = torch.tensor(task.test.labels)
     similarities = rows @ torch.tensor(words.prototypes).T  # (N, C)
@@ -99,7 +99,7 @@ def naming(rows: torch.Tensor, task: Task, words: Vocabulary) -> dict[str, float
 def on_images(trainee: Trainee, data: Data, encoder: TextEncoder
               ) -> tuple[list[dict[str, object]], list[str]]:
     """
-    Measure naming and unknown detection on the test images of a recipe, with both sorts of words.
+    Measure accuracy and unknown detection on the test images of a recipe, with both vocabularies.
 
     :return: the rows of a table, and what was left out.
     :raises ValueError: for images or words that do not fit the recipe.
@@ -123,10 +123,10 @@ def run(path: Path, out: Path, data: Data, device: torch.device) -> str:
     """
     Measure the text space of a checkpoint; write numbers, plot and page, and return the tables.
 
-    Writes out/results/text_space.json, out/images/text_space.png and out/text_space.md; of a page
-    that is there, only what stands between its marks is renewed.
+    Writes out/results/text_space.json, out/images/text_space.png and out/text_space.md; in a page
+    that exists, only the part between its marks is replaced.
 
-    :raises ValueError: for a checkpoint, text tower, vocabulary, images or page of no use.
+    :raises ValueError: for an invalid checkpoint, text tower, vocabulary, image folder or page.
     """
     student = checkpoint.load(path)
     spec = student.spec
@@ -161,7 +161,7 @@ def spread_rows(spreads: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict
 
 def write(out: Path, spreads: Mapping[str, Sequence[Mapping[str, Any]]], tables: str,
           numbers: Mapping[str, object]) -> None:
-    """Write what `run` says; each file atomically."""
+    """Write the files of `run`, each atomically."""
     page = out / f'{NAME}.md'
     if not page.exists():
         with replacing(page) as temporary:

@@ -1,4 +1,4 @@
-"""Unknown: the command that measures how frames that show none of the labels are told."""
+"""Unknown: the command that measures how well unknown photos are detected."""
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,12 +33,12 @@ class Unknown(Sets):
 
 def unknown(command: Unknown) -> dict[str, Any]:
     """
-    Measure how photos of what is not in the list are told from the others.
+    Measure how well photos are found unknown whose names are not in the list.
 
     Thresholds and temperature are chosen on every other photo of the first set, and measured on
     the rest of it and on the other sets.
 
-    :raises ValueError: for what cannot be read or encoded, and for lengths that do not fit.
+    :raises ValueError: for photos or names that cannot be used, and for lengths that do not fit.
     """
     robot = Robot(command.checkpoint, command.device, command.templates)
     total, rows, errors = len(prototypes(robot)), [], {}

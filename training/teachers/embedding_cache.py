@@ -1,11 +1,11 @@
 """
-Image embeddings of a teacher, each computed once and kept on disk in half precision.
+Image embeddings of a teacher, each computed once and cached on disk in half precision.
 
-A teacher's folder holds `rows.f16`, D little-endian float16 per embedding, and `keys`, the hash of
-what each was made of. Both are only ever appended to, rows first: a row counts once its key is
-there, so a run that is killed loses at most one batch, and what it left half written is cut off by
-the next. One process writes at a time, the others wait. Half precision turns a unit row by at most
-0.03 degrees.
+A teacher's folder holds `rows.f16`, D little-endian float16 per embedding, and `keys`, a hash of
+everything that the embedding depends on. Both files only grow, rows first: a row is valid once its
+key is written, so a run that is killed loses at most one batch, and the next run cuts off
+incomplete rows. One process writes at a time, the others wait. Half precision changes a unit row
+by at most 0.03 degrees.
 """
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,25 +37,25 @@ def embeddings(index: Index, teacher: Teacher, folder: Path, views: int = 0,
                resize_mode: str = 'shortest', workers: int = 0,
                queries: Queries | None = None) -> np.ndarray:
     """
-    Embed the images of an index, except those that were embedded before.
+    Return the embeddings of the images of an index; only missing ones are computed.
 
-    View v is what Images(index, S, augmentation, seed=seed) gives after set_epoch(v), at the
+    View v is what Images(index, S, augmentation, seed=seed) returns after set_epoch(v), at the
     teacher's S; so a student whose images have the same seed and epoch sees the same crop, flip
-    and colours at its own size. An image that changed, another teacher or another way to
-    prepare images makes new embeddings; the old ones stay in the folder.
+    and colours at its own size. A changed image, another teacher or another preparation of images
+    makes new embeddings; the old ones stay in the folder.
 
-    :param folder: of all teachers' embeddings; made if it is not there.
-    :param views: 0: one view, resized as on the robot; augmentation and seed do not matter.
-    :param resize_mode: of the view that is not augmented.
+    :param folder: folder of all teachers' embeddings; made if it does not exist.
+    :param views: number of augmented views; 0: one plain view, resized as on the robot, for which
+        augmentation and seed do not matter.
+    :param resize_mode: resize mode of the plain view.
     :param batch: images per query.
     :param workers: processes that read images; 0: none.
-    :param queries: counts what was asked; None: not counted.
+    :param queries: counts the queries; None: they are not counted.
     :return: (N, max(1, views), D) float16 unit rows, read-only and mapped into memory. They are
         the file of rows itself if it has them in this order, else a copy in an unnamed file.
     :raises ValueError: for views without augmentation, an image that cannot be read, a teacher
-        that answers something else than embeddings or cannot be loaded, or a folder with another
-        width.
-    :raises OSError: if nothing can be written; what was is kept.
+        that returns no embeddings or cannot be loaded, or a folder with another width.
+    :raises OSError: if nothing can be written; earlier embeddings stay.
     """
     if views < 0 or (views and augmentation is None):
         raise ValueError(f'embeddings: expected views and how to augment them, or 0 views, got '
@@ -69,7 +69,7 @@ def embeddings(index: Index, teacher: Teacher, folder: Path, views: int = 0,
     store = open_store(folder, teacher.identity, teacher.width)
     missing = 0
     if not all(key in store.positions for key in keys):
-        with store.writing():  # for so long, lest another process pays for the same images
+        with store.writing():  # for so long that no other process asks for the same images
             missing = _embed(sets, keys, teacher, store, batch, workers)
     if queries is not None:
         queries.add('images', len(set(keys)), missing)
@@ -79,9 +79,9 @@ def embeddings(index: Index, teacher: Teacher, folder: Path, views: int = 0,
 def known_embeddings(index: Index, teacher: Teacher, folder: Path, queries: Queries
                      ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return the plain embeddings that are cached already; the teacher is asked nothing.
+    Return the cached plain embeddings, without asking the teacher.
 
-    :return: (N, D) float16 unit rows, zeros where there is none, and (N,) bool where there is one.
+    :return: (N, D) float16 unit rows, zeros for missing ones, and (N,) bool, which are cached.
     """
     keys = _keys(index, teacher, 1, None, 0, 'shortest')
     store = open_store(folder, teacher.identity, teacher.width)
@@ -155,7 +155,7 @@ class _Views(Dataset):
 
 def _embed(sets: Sequence[Images], keys: Sequence[bytes], teacher: Teacher, store: 'Store',
            batch: int, workers: int) -> int:
-    """Embed what the store lacks, one batch after another; return how many these were."""
+    """Embed the images that the store lacks, batch by batch; return their number."""
     numbers: dict[bytes, int] = {}  # equal images are embedded once
     for number, key in enumerate(keys):
         if key not in store.positions:
@@ -194,7 +194,7 @@ class Store:
 
     def __init__(self, folder: Path, identity: str, width: int) -> None:
         """
-        Read which embeddings there are; nothing is written.
+        Read the keys of the embeddings; nothing is written.
 
         :raises ValueError: if the folder has embeddings of another width.
         """
@@ -218,7 +218,7 @@ class Store:
                              'another identity, or delete this folder')
 
     def _read(self) -> None:
-        # Keys first: whatever another process appends meanwhile, each key has its row.
+        # Keys first: even if another process appends at the same time, each key has its row.
         keys = self._keys.read_bytes() if self._keys.exists() else b''
         size = self._rows.stat().st_size if self._rows.exists() else 0
         self._count = min(len(keys) // KEY, size // (2 * self._width))
@@ -226,7 +226,7 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Keep other processes from writing; first cut off what one of them left unfinished."""
+        """Lock the store for writing; first cut off incomplete rows of another process."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with open(self._folder / 'lock', 'w') as lock:  # closing it lets the next one in
             try:
@@ -250,7 +250,7 @@ class Store:
         """
         Add (B, D) rows; only while writing.
 
-        :raises OSError: as of a full disk; nothing is added then.
+        :raises OSError: such as for a full disk; then nothing is added.
         """
         assert rows.shape == (len(keys), self._width), rows.shape
         for path, data in ((self._rows, rows.astype('<f2').tobytes()),

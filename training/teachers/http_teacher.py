@@ -1,5 +1,5 @@
 """
-A teacher over HTTP: a black box that answers three requests.
+A teacher over HTTP: a service that answers three requests.
 
 GET {url}/teacher   -> {"identity": "a name", "width": 512, "image_size": 224}
 POST {url}/images   {"images": ["<base64 of a PNG>", ...]} -> {"embeddings": [[0.1, ...], ...]}
@@ -40,8 +40,8 @@ class HttpTeacher(CallableTeacher):
     """
     A black box over HTTP, in the protocol above.
 
-    Counts queries and caches prompts as every CallableTeacher does; what is sent again after a
-    failure counts once.
+    It counts queries and caches prompts as every CallableTeacher; a request that is sent again
+    after a failure counts once.
     """
 
     def __init__(self, url: str, timeout: float = 60.0, retries: int = 5,
@@ -50,14 +50,15 @@ class HttpTeacher(CallableTeacher):
         Ask the service what it is.
 
         :param url: http(s)://host/path, without the last part.
-        :param timeout: without a byte from the service [s].
-        :param retries: how often a request is sent again, after 429, 5xx and broken connections.
+        :param timeout: time limit without a byte from the service [s].
+        :param retries: number of times that a request is sent again, after 429, 5xx and broken
+            connections.
         :param key_from_env: environment variable with the service's key, sent as
             `Authorization: Bearer <key>`; it is shown nowhere.
-        :param pause: before the first retry [s]; twice as long before each further one.
-        :raises ValueError: for an address or key of no use, and for answers that are not as
-            described above.
-        :raises ConnectionError: if the service cannot be reached, or goes on failing.
+        :param pause: pause before the first retry [s]; it doubles with each further one.
+        :raises ValueError: for an invalid address or key, and for answers that do not follow the
+            protocol above.
+        :raises ConnectionError: if the service cannot be reached, or every retry fails.
         """
         parts = urllib.parse.urlsplit(url)
         _ = parts.port  # raises ValueError if it is none
@@ -139,7 +140,7 @@ class HttpTeacher(CallableTeacher):
         return answer
 
     def _shown(self, text: str) -> str:
-        """Return what may be shown of what came: one line, without the key."""
+        """Return a text as one line without the key, for messages."""
         return ' '.join((text.replace(self._key, '***') if self._key else text).split())[:200]
 
 

@@ -1,4 +1,4 @@
-"""Open the teacher that a recipe names; and what a student takes along of it."""
+"""Open the teacher of a recipe; store its text tower and its prompts beside a student."""
 from dataclasses import replace
 import os
 from pathlib import Path
@@ -18,12 +18,12 @@ PROMPTS = 'known_prompts.safetensors'  # beside a student, of its teacher's reco
 
 
 def is_black_box(source: TeacherSource) -> bool:
-    """Return whether a teacher is a service or a function, of which only answers are known."""
+    """Return whether a teacher is a service or a function, which only answers queries."""
     return ':' in source.model and not source.model.endswith('.json')
 
 
 def open_teacher(source: TeacherSource, device: str = 'cpu') -> Teacher:
-    """Open the teacher that a recipe names; raises ValueError if it cannot be had."""
+    """Open the teacher of a recipe; raises ValueError if it cannot be loaded or reached."""
     if source.model.startswith(('http://', 'https://')):
         teacher: Teacher = HttpTeacher(source.model)
     elif is_black_box(source):
@@ -40,10 +40,10 @@ def open_teacher(source: TeacherSource, device: str = 'cpu') -> Teacher:
 def cached(teacher: Teacher, source: TeacherSource, queries: Queries | None = None
            ) -> TextEncoder:
     """
-    Return the teacher's text side, which no prompt is asked of twice.
+    Return the teacher's text encoder with its cache, so that no prompt is asked twice.
 
-    :param source: where the teacher came from; what its recording knows is not asked.
-    :param queries: counts them.
+    :param source: source of the teacher; prompts in its recording are not asked.
+    :param queries: counts the prompts.
     """
     return CountedText(teacher, default_cache_dir(), Queries() if queries is None else queries,
                        recording=source.recording)
@@ -51,11 +51,11 @@ def cached(teacher: Teacher, source: TeacherSource, queries: Queries | None = No
 
 def tower_beside(source: TeacherSource, teacher: Teacher, folder: Path) -> TextTower:
     """
-    Return what a student's checkpoint names as its text tower.
+    Return the text tower for a student's checkpoint, and put its files beside the checkpoint.
 
-    A local one's files are put beside the checkpoint, where it looks for them: linked where the
-    disk allows it, else copied. The prompts of a recording are written there; others of a black
-    box are on the robot only as far as its cache has them.
+    Files of a local text tower are linked, or copied if the disk has no links. The prompts of a
+    recording are written there too. If the teacher is a service or a function, a robot knows other
+    prompts only from its cache.
     """
     known = ''
     if source.recording:

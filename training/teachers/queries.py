@@ -1,7 +1,7 @@
 """
-Queries: what a run asked of its teacher, how much of it was in the caches, and what was missing.
+Queries: how many answers of the teacher a run needed, and how many of them were cached or missing.
 
-What is missing is asked of the live teacher; if that cannot be had, the error names it.
+The live teacher is asked for missing answers; if it is not available, the error names them.
 """
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ NAMED = 5  # of the missing ones in an error
 
 @dataclass
 class Count:
-    """Of different images or prompts: how many were asked for, and how many of them not cached."""
+    """The number of different images or prompts that were needed, and that were not cached."""
 
     asked: int = 0
     missing: int = 0
@@ -27,7 +27,7 @@ class Queries:
     """
     The queries of one run.
 
-    images: without those that are asked in each step and not cached (of shards).
+    images: without those of shards, which are asked in each step and not cached.
     """
 
     images: Count = field(default_factory=Count)
@@ -50,17 +50,17 @@ class Queries:
 
 
 class CountedText:
-    """A teacher's text side, which no prompt is asked of twice, and whose queries are counted."""
+    """A teacher's text encoder with a cache, so that no prompt is asked twice; counts queries."""
 
     def __init__(self, teacher: Teacher, cache_dir: Path, queries: Queries,
                  done: Callable[[int], object] = lambda count: None,
                  recording: Path | None = None) -> None:
         """
-        Do nothing yet but remember.
+        Store the places of cache and recording; nothing is read yet.
 
         :param cache_dir: folder of the cache of prompts.
-        :param recording: file of what the teacher has answered.
-        :param done: is told how many prompts the teacher has just answered.
+        :param recording: recording of the teacher's answers.
+        :param done: receives the number of prompts that the teacher has just answered.
         """
         self.width = teacher.width
         self._teacher, self._queries = teacher, queries
@@ -70,9 +70,9 @@ class CountedText:
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
         """
-        Embed N prompts, from the cache where they are in it.
+        Embed N prompts; cached ones are looked up.
 
-        :raises ValueError: if the teacher is needed and cannot be loaded, naming prompts.
+        :raises ValueError: if the teacher is needed and cannot be loaded; it names prompts.
         """
         before = self._asked.count
         try:
@@ -86,12 +86,12 @@ class CountedText:
         return found
 
     def recorded(self, prompts: Sequence[str]) -> set[str]:
-        """Return those of the prompts that the recording has."""
+        """Return the prompts that are recorded."""
         return self._cached.recorded(prompts)
 
 
 class _Asked:
-    """Asks a teacher, and counts what it was asked."""
+    """Asks a teacher, and counts the queries."""
 
     def __init__(self, teacher: Teacher, done: Callable[[int], object]) -> None:
         self.width, self._teacher, self._done, self.count = teacher.width, teacher, done, 0
@@ -105,7 +105,7 @@ class _Asked:
 
 def missing_answers(identity: str, count: int, what: str, names: Sequence[str], why: Exception
                     ) -> str:
-    """Say which answers of a teacher are missing, the first by name, and what to do."""
+    """Return an error text: which answers of a teacher are missing, and what to do."""
     more = ', ...' if len(names) > NAMED else ''
     return (f'{count} {what} have no recorded answer of {identity} ({", ".join(names[:NAMED])}'
             f'{more}), and it cannot be asked; connect once to a network, import a recording '

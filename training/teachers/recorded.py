@@ -1,4 +1,4 @@
-"""Recorded answers: whether they can be a teacher's, and how they come into the caches."""
+"""Recordings: check that they fit a teacher, and import them into the caches."""
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +13,7 @@ AGREE = 0.95  # least cosine of two answers of one teacher to one question
 
 
 def check_identity(found: Recording, teacher: str) -> None:
-    """Raise ValueError for a recording of another teacher, or of one that cannot be."""
+    """Raise ValueError for a recording of another teacher, or of an impossible one."""
     if teacher not in ('', found.identity):
         raise ValueError(f'expected answers of {teacher}, got some of {found.identity}; take the '
                          'recording of that teacher')
@@ -34,9 +34,9 @@ def check_identity(found: Recording, teacher: str) -> None:
 
 def keep(found: Recording, cache_dir: Path) -> tuple[int, int]:
     """
-    Put a recording into the caches; return how many prompts and images are new.
+    Import a recording into the caches; return the number of new prompts and images.
 
-    :raises ValueError: if the caches have quite other answers of this teacher; nothing is kept.
+    :raises ValueError: if the caches have different answers of this teacher; nothing is imported.
     """
     store = open_store(cache_dir / 'embeddings', found.identity, found.width)
     images = {image_key(found.identity, found.image_size, digest.tobytes().hex()): row
@@ -78,7 +78,7 @@ def cached_rows(identity: str, width: int, prompts: Sequence[str], cache_dir: Pa
 
 
 class _Recorded:
-    """Prompts of a recording, as the cache of prompts wants them."""
+    """The prompts of a recording, as a text encoder for the cache of prompts."""
 
     def __init__(self, rows: Mapping[str, np.ndarray], width: int) -> None:
         self._rows, self.width = rows, width

@@ -1,10 +1,10 @@
 """
-Teachers: images and texts -> unit embeddings in one space, whatever stands behind it.
+Teachers: images and texts -> unit embeddings in one space.
 
-An open_clip model (`OpenClipTeacher`), or a black box of which only the answers are known: a
+A teacher is an open_clip model (`OpenClipTeacher`), or a black box that only answers queries: a
 Python callable (`CallableTeacher`, `load_callable`) or a service (`http_teacher.HttpTeacher`).
-VL2V (Addepalli et al., CVPR 2024) needs no more of a teacher than that. Image embeddings are
-cached by `embedding_cache.py`.
+VL2V (Addepalli et al., CVPR 2024) needs nothing else of a teacher. `embedding_cache.py` caches
+image embeddings.
 """
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -32,9 +32,9 @@ class Teacher(Protocol):
     """
     Anything that embeds images and prompts; so it is a TextEncoder, too.
 
-    identity: what its embeddings are cached under.
+    identity: key of its embeddings in caches.
     width: D.
-    image_size: side S of the images it is fed [px].
+    image_size: side S of its input images [px].
     """
 
     identity: str
@@ -49,29 +49,29 @@ class Teacher(Protocol):
 
 
 class CannotLoad(ValueError):
-    """A teacher is asked what no cache knows, and its weights cannot be had."""
+    """An answer is not cached, and the weights of the teacher are not available."""
 
 
 class OpenClipTeacher:
     """
     Any open_clip model, frozen; normalises images by its own mean and std.
 
-    The weights of a model that open_clip lists are loaded when something is asked of it for the
-    first time; so with all answers in the caches they are never needed.
+    The weights of a model that open_clip lists are loaded at the first query; if all answers are
+    cached, they are never needed.
 
     identity: name and tag, or the digest of the local files; and the precision, if it is reduced.
     mean, std: (3, 1, 1) of RGB in [0, 1]; those of the pretrained tag or of a local
-    open_clip_config.json, and CLIP's where any other local config is read.
+    open_clip_config.json, and CLIP's for other local configs.
     """
 
     def __init__(self, tower: TextTower, folder: Path = Path('.'), device: str = 'cpu',
                  precision: str = 'fp32') -> None:
         """
-        Find out what the model is, and load it if it is read from local files.
+        Identify the model, and load it if its files are local.
 
-        :param tower: names the whole model, not its text tower alone.
-        :param folder: where local files are looked up.
-        :param precision: of the image tower, one of PRECISIONS; texts are always encoded in fp32.
+        :param tower: the whole model, not its text tower alone.
+        :param folder: folder of local files.
+        :param precision: precision of the image tower, one of PRECISIONS; texts always use fp32.
         :raises ValueError: for names, files or weights that do not fit, or for weights without
             the image tower.
         """
@@ -133,7 +133,7 @@ class OpenClipTeacher:
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
         """
-        Embed N prompts; what exceeds the tower's context (77 tokens in CLIP) is cut.
+        Embed N prompts; those longer than the context (77 tokens in CLIP) are cut.
 
         :raises CannotLoad: as `model` does.
         """
@@ -150,24 +150,24 @@ def _side(size: int | tuple[int, int]) -> int:
 
 class CallableTeacher:
     """
-    A black box: two functions, whose queries are counted, and whose prompts are cached.
+    A black box of two functions; queries are counted, and prompts are cached.
 
-    queries: how many images and prompts the functions were given; a prompt that is in the cache
-    of prompts costs none. For images see `embedding_cache.embeddings`.
+    queries: number of images and prompts that the functions received; cached prompts do not
+    count. For images see `embedding_cache.embeddings`.
     """
 
     def __init__(self, images: Callable[[np.ndarray], object],
                  texts: Callable[[list[str]], object], identity: str, width: int, image_size: int,
                  cache_dir: Path | None = None) -> None:
         """
-        Remember what to ask.
+        Store the functions.
 
         :param images: (B, S, S, 3) uint8 RGB -> (B, D) numbers; they need not be unit rows.
-        :param texts: N prompts -> (N, D) numbers, or TextEmbeddings where it is known which
-            prompts were cut.
-        :param identity: to be changed whenever other embeddings are to be expected.
+        :param texts: N prompts -> (N, D) numbers, or TextEmbeddings if it is known which prompts
+            were cut.
+        :param identity: a name to change whenever the embeddings change.
         :param cache_dir: folder of the cache of prompts; None: that of this user.
-        :raises ValueError: if identity, width or image_size is of no use.
+        :raises ValueError: for an invalid identity, width or image_size.
         """
         said = SimpleNamespace(identity=identity, width=width, image_size=image_size)
         check_ranges(SimpleNamespace(teacher=said), (
@@ -186,9 +186,9 @@ class CallableTeacher:
         """
         Embed (B, 3, S, S) float32 RGB in [0, 1] as (B, D) float32 unit rows.
 
-        The black box is given them rounded to uint8.
+        The function receives them rounded to uint8.
 
-        :raises ValueError: for an answer that is no such embeddings.
+        :raises ValueError: for an answer that is not (B, D) finite rows.
         """
         assert images.shape[1:] == (3, self.image_size, self.image_size), images.shape
         pixels = (images * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
@@ -197,7 +197,7 @@ class CallableTeacher:
         return unit_rows(answer, len(images), self.width, f'teacher {self.identity}: images')
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
-        """Embed N prompts, from the cache where they are in it; raises as embed_images does."""
+        """Embed N prompts; cached ones are looked up. Raises as embed_images does."""
         return self._prompts.encode(prompts)
 
     def ask_texts(self, prompts: Sequence[str]) -> TextEmbeddings:
@@ -216,7 +216,7 @@ class CallableTeacher:
 
 
 class _Asked:
-    """The text side of a black box, as the cache of prompts wants it."""
+    """The text function of a black box, as a text encoder for the cache of prompts."""
 
     def __init__(self, teacher: CallableTeacher) -> None:
         self.width, self.encode = teacher.width, teacher.ask_texts
@@ -226,7 +226,7 @@ def unit_rows(answer: object, count: int, width: int, what: str) -> np.ndarray:
     """
     Check a teacher's answer and normalise it.
 
-    :param what: names the teacher in an error.
+    :param what: name of the answer in errors.
     :return: (count, width) float32 unit rows.
     :raises ValueError: if it has another shape or length, is not finite, or has a row of zeros.
     """
@@ -252,10 +252,10 @@ def unit_rows(answer: object, count: int, width: int, what: str) -> np.ndarray:
 
 def load_callable(path: str) -> Teacher:
     """
-    Make the teacher that a function without parameters returns, say a CallableTeacher.
+    Call a function without parameters that returns a teacher, such as a CallableTeacher.
 
-    :param path: of the function, as 'package.module:name'; it is imported, so trust it.
-    :raises ValueError: if there is none, or if it returns something else.
+    :param path: the function as 'package.module:name'; its module is imported, so it must be safe.
+    :raises ValueError: if there is no such function, or it returns something else.
     """
     module, _, name = path.partition(':')
     if not module or not name:
