@@ -15,7 +15,7 @@ help:  ## list the targets
 setup:  ## make .venv: on the sourced ROS 2 distribution, else with ROS 2 from wheels
 	@$(PYTHON3) tools/setup_env.py
 
-build:  ## build the message packages again and link this package anew
+build:  ## build the message packages again and link this package again
 	@$(PYTHON3) tools/setup_env.py build
 
 test: lint  ## lint, then run the tests (PYTEST_ARGS='-k name')

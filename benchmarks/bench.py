@@ -27,7 +27,7 @@ from tqdm import tqdm
 import tyro
 from vl2v_ros.files import replacing
 
-PRECISION = 1.05  # between the highest rate found and one that is too high
+PRECISION = 1.05  # largest ratio of a rate that is too high / the highest rate found
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Options:
 
 
 class Bench:
-    """One run of the benchmark: its results so far, and the file they are kept in."""
+    """One run of the benchmark: its results so far, and the file that stores them."""
 
     def __init__(self, options: Options, monitor: Monitor, folder: Path) -> None:
         self.options, self._monitor, self._folder = options, monitor, folder
@@ -62,7 +62,7 @@ class Bench:
                 self.result = before
 
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """Yield the name of each step and what does it."""
+        """Yield the name of each step and its function."""
         times = 1 if self.options.quick else self.options.repeats
         setups = [setup for setup in plan.streams()
                   if not self.options.quick or (setup.size == plan.MAIN
@@ -92,10 +92,10 @@ class Bench:
         yield 'component', self._component
 
     def run(self) -> None:
-        """Do the steps that are not done; say in one line what cannot be measured."""
+        """Do the steps that are not done; print one line for each that cannot be measured."""
         todo = [(name, step) for name, step in self.steps()
                 if name not in self.result['done'] and self.options.only in name]
-        if todo:  # this run's cache is empty, even if it goes on with what another began
+        if todo:  # the cache of this run is empty, even if it resumes an older run
             todo.insert(0, ('first start', self._first_start))
         for name, step in tqdm(todo, unit='step'):
             try:
@@ -107,7 +107,7 @@ class Bench:
                 temporary.write_text(json.dumps(self.result, indent=1))
 
     def say(self, line: str) -> None:
-        """Print a line among the progress bar, and keep it for the page."""
+        """Print a line beside the progress bar, and store it for the page."""
         tqdm.write(line, file=sys.stderr)
         if line not in self.result['notes']:
             self.result['notes'].append(line)
@@ -137,59 +137,31 @@ class Bench:
                            self._measure(rig, rate, plan.seconds(rate)))
             before = self.result['figures'].get(f'{setup}, highest')
             found = before[-1]['highest rate'] if before else 0.0
-            self._keep(f'{setup}, highest', self._highest(rig, found))
-
-    def _highest(self, rig: Rig, guess: float) -> dict[str, float]:
-        """
-        Search as ros2_benchmark does: up until frames are missed, then between.
-
-        :param guess: what was found before [Hz]; 0 if nothing was.
-        """
-        rate, factor = (guess, 1.15) if guess else (20.0, 2.0)
-        low, high, best = 0.0, 0.0, {'highest rate': 0.0}
-        while not high or high > PRECISION * low:
-            # Long enough that what waits in a queue of ten frames is less than what is missed.
-            seconds = min(10.0, max(2.0, 100 / rate))
-            found = rig.measure(rate, seconds)
-            if found['rate sent'] < rate / PRECISION:  # the camera was held up, or cannot
-                found = max(found, rig.measure(rate, seconds), key=lambda run: run['rate sent'])
-            reached = min(rate, found['rate sent'])
-            if found['missed'] < MISSED * found['sent'] and reached > low:
-                low, best = reached, found | {'highest rate': reached}
-                if reached < rate / PRECISION:
-                    self.say(f'{rig.setup}: the camera reached {reached:.0f} of {rate:.0f} Hz, '
-                              'which limits the highest rate')
-                    break
-            else:
-                high = reached if reached > low else rate
-            rate = factor * rate if not high else (low * high) ** 0.5 if low else rate / factor
-            if rate < 0.1:
-                break
-        return best
+            self._keep(f'{setup}, highest', highest_rate(rig, found, self.say))
 
     def _fixed(self, setup: Setup, rate: float, prefix: str) -> None:
         with self._running(setup) as rig:
             self._keep(f'{prefix}{setup} @ {rate:g} Hz', self._measure(rig, rate, 3.0))
 
     def _first_start(self) -> None:
-        """Start with an empty cache; all that follows has the use of what is in it then."""
+        """Start with an empty cache; all later steps use the cache that this one fills."""
         with self._running(plan.CAMERAS[0]) as rig:
             self._keep('first label, nothing cached', {'first label': rig.seconds_to_first})
 
     def _first_label(self) -> None:
-        """From the start of the process to its first answer."""
+        """Measure the time from the start of the process to its first answer."""
         with self._running(plan.CAMERAS[0]) as rig:
             self._keep('first label', {'first label': rig.seconds_to_first})
 
     def _hops(self) -> None:
-        """From stamp to callback, in our node and in a subscriber that does nothing else."""
+        """Measure the time from stamp to callback, in our node and in a bare subscriber."""
         profile = self._folder / 'hop.json'
         with self._running(plan.LARGEST, profile) as rig:
             rig.send(plan.HOP_RATE, plan.HOP_SECONDS)
         hop = json.loads(profile.read_text())['stages']['receive']['p50'] / 1e3
         self._keep('image hop, vl2v_ros', {'image hop p50': hop})
         with self._running(plan.BARE_LARGEST) as rig:
-            rig.send(plan.HOP_RATE, 1)  # until both sides know each other
+            rig.send(plan.HOP_RATE, 1)  # until both sides have discovered each other
             rig.send(plan.HOP_RATE, plan.HOP_SECONDS)
         hops = sorted(json.loads(rig.log.read_text().splitlines()[-1]))
         if not hops:
@@ -225,6 +197,42 @@ class Bench:
 
     def _component(self) -> None:
         self.result['component'] = self._program('component', '--device', self.options.device)
+
+
+def highest_rate(rig: Rig, guess: float, say: Callable[[str], None]) -> dict[str, float]:
+    """
+    Search as ros2_benchmark does: raise the rate until frames are missed, then search between.
+
+    :param guess: the rate that was found before [Hz]; 0 without one.
+    :param say: receives a line if the camera limits the rate.
+    :return: the figures of the best run, with its 'highest rate' [Hz], 0 if there is none.
+    """
+    rate, factor = (guess, 1.15) if guess else (20.0, 2.0)
+    low, high, best = 0.0, 0.0, {'highest rate': 0.0}
+    while not high or high > PRECISION * low:
+        # Long enough that a queue of ten frames holds less than the frames that may be missed.
+        seconds = min(10.0, max(2.0, 100 / rate))
+        found = rig.measure(rate, seconds)
+        if found['rate sent'] < rate / PRECISION:  # the camera was delayed, or is too slow
+            found = max(found, rig.measure(rate, seconds), key=lambda run: run['rate sent'])
+        reached = min(rate, found['rate sent'])
+        if found['missed'] < MISSED * found['sent'] and reached > low:
+            low, best = reached, found | {'highest rate': reached}
+            if reached < rate / PRECISION:
+                say(f'{rig.setup}: the camera reached {reached:.0f} of {rate:.0f} Hz, which '
+                    'limits the highest rate')
+                break
+        else:
+            high = reached if reached > low else rate
+        if not high:
+            rate *= factor
+        elif low:
+            rate = (low * high) ** 0.5
+        else:
+            rate /= factor
+        if rate < 0.1:
+            break
+    return best
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The JSON of `make bench` -> a page with tables, and pictures beside it."""
+"""Write the page of `make bench`, with tables and pictures, from its JSON file."""
 from collections.abc import Sequence
 import io
 from pathlib import Path
@@ -25,7 +25,7 @@ def values(figures: Figures, name: str, figure: str) -> list[float]:
 
 
 def spread(found: Sequence[float], digits: int = 3) -> str:
-    """Return median and range; '' of nothing."""
+    """Return median and range as text, '' without values."""
     if not found:
         return ''
     middle, low, high = (f'{value:.0f}' if value >= 1000 else f'{value:.{digits}g}' for value in (
@@ -34,7 +34,7 @@ def spread(found: Sequence[float], digits: int = 3) -> str:
 
 
 def quotients(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Divide run by run: both were measured one after the other."""
+    """Divide run by run, as both were measured one after the other."""
     return [first / second for first, second in zip(above, below, strict=False) if second]
 
 

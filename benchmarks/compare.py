@@ -13,7 +13,7 @@ import statistics
 import sys
 from typing import Any
 
-ALONE = 0.1  # what one run may differ from another
+ALONE = 0.1  # relative difference that two single runs may have
 # Figures, and their units.
 COMPARED = {'latency p50': 'ms', 'latency p99': 'ms', 'cpu': 'ms/frame', 'memory': 'MiB',
             'gpu memory': 'MiB', 'highest rate': 'Hz', 'missed': 'frames', 'image hop p50': 'ms',
@@ -22,7 +22,7 @@ HIGHER_IS_BETTER = ('highest rate',)
 
 
 def verdict(old: Sequence[float], new: Sequence[float], higher_is_better: bool) -> int:
-    """Return 1 where the new runs are worse than the old beyond their spread, -1 where better."""
+    """Return 1 if the new runs are worse than the old beyond their range, -1 if better, else 0."""
     if higher_is_better:
         old, new = [-value for value in old], [-value for value in new]
     slack = ALONE * abs(statistics.median(old)) if min(len(old), len(new)) < 2 else 0.0
@@ -47,7 +47,7 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[s
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a run; exits with one line where the file is none."""
+    """Return a run; exits with one line if the file is no run."""
     try:
         run = json.loads(path.read_text())
         if 'figures' not in run:
@@ -66,10 +66,10 @@ def main(arguments: Sequence[str]) -> None:
         if old[key] != new[key]:
             differs = sorted(name for name in old[key].keys() | new[key].keys()
                              if old[key].get(name) != new[key].get(name))
-            print(f'the two differ in {key}: {", ".join(differs)}; read the rest with care')
+            print(f'the two differ in {key}: {", ".join(differs)}; compare them with care')
     worse, better = compare(old, new)
     for title, lines in (('worse', worse), ('better', better)):
-        print('\n'.join([f'{len(lines)} figures are {title} beyond the spread of their runs',
+        print('\n'.join([f'{len(lines)} figures are {title} beyond the range of their runs',
                          *(f'  {line}' for line in lines)]))
     sys.exit(1 if worse else 0)
 

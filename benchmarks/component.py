@@ -66,7 +66,7 @@ class Options:
 
 
 def say(line: str) -> None:
-    """Print among the progress bar."""
+    """Print a line beside the progress bar."""
     tqdm.write(f'component: {line}')
 
 
@@ -75,7 +75,7 @@ def one_line(error: Exception) -> str:
 
 
 def pick_device(asked: str) -> str:
-    """Return the device to measure on, which is the CPU where the GPU asked for is missing."""
+    """Return the device to measure on: the CPU if the wanted GPU is missing."""
     found = torch.cuda.device_count()
     wanted = re.fullmatch(r'auto|cpu|cuda(?::(\d+))?', asked, re.ASCII)
     if not wanted:
@@ -99,7 +99,7 @@ def vocabulary(labels: int, width: int) -> Vocabulary:
 
 
 def by_our_runtime(student: 'Student | Tower', options: Options, device: str) -> Label:
-    """Return what labels frames as the robot does."""
+    """Return a function that labels frames as the robot does."""
     # A tower has all that a runtime asks a student for.
     classifier = Classifier(cast(Student, student), device)
     say(f'{student.spec.backbone} runs on {classifier.runtime.description}')
@@ -110,7 +110,7 @@ def by_our_runtime(student: 'Student | Tower', options: Options, device: str) ->
 
 def as_commonly_done(model: Any, transform: Callable[[Image.Image], torch.Tensor],
                      width: int, options: Options, device: str) -> Label:
-    """Return what labels frames by PIL, an open_clip model of embeddings (D,), and PyTorch."""
+    """Return a function that labels frames by PIL and an open_clip model in PyTorch."""
     dtype = torch.float32 if device == 'cpu' else torch.float16
     model = copy.deepcopy(model).to(device, dtype)
     words = vocabulary(options.labels, width)
@@ -145,7 +145,7 @@ class Tower(nn.Module):
 
 
 def contenders(options: Options, device: str) -> dict[str, Callable[[], tuple[Label, int]]]:
-    """Return, by name, what builds each model and counts its weights."""
+    """Return name -> function that builds the model and counts its weights."""
     def count(model: nn.Module) -> int:
         return sum(weight.numel() for weight in model.parameters())
 
@@ -187,7 +187,7 @@ def measure(options: Options, device: str) -> dict[str, Any]:
     """Return the result as JSON can hold it."""
     frames = np.random.default_rng(0).integers(
         0, 256, (2 * max(options.batches), options.height, options.width, 3), np.uint8)
-    # Other frames each time, as from a camera, so that no cache holds them all.
+    # Different frames each time, as from a camera, so that no cache holds them all.
     batches = {size: cycle([frames[start:start + size] for start in range(
         0, len(frames) - size + 1, size)]) for size in options.batches}
     models: dict[str, Label] = {}
@@ -204,7 +204,7 @@ def measure(options: Options, device: str) -> dict[str, Any]:
         try:
             models[name], weights[name] = build()
             times[name] = {size: [] for size in options.batches}
-        except Exception as error:  # noqa: BLE001 whatever it is, the others go on
+        except Exception as error:  # noqa: BLE001 the other models are still measured
             leave_out(name, error)
     for turn in tqdm(range(-1, options.rounds), unit='round'):
         for name, label in list(models.items()):

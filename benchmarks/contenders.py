@@ -1,4 +1,4 @@
-"""What is measured: the programs, how each is started, and the cameras and labels it is given."""
+"""The measured programs: how each is started, and its cameras and labels."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 import json
@@ -27,12 +27,12 @@ NAMESPACE = '/bench'
 @dataclass(frozen=True)
 class Setup:
     """
-    One node that is measured, and what it is given.
+    One measured node with its cameras and labels.
 
     transport: 'raw' or 'compressed'.
-    cameras: how many, each of `size`.
-    labels: how many; 0 for those of everyday.yaml.
-    together: whether several cameras have a common trigger; else they take turns.
+    cameras: number of cameras, each of `size`.
+    labels: number of labels; 0 for those of everyday.yaml.
+    together: whether several cameras have a common trigger; otherwise they take turns.
     """
 
     program: str
@@ -43,7 +43,7 @@ class Setup:
     together: bool = False
 
     def __str__(self) -> str:
-        """Return a name that tells it from others."""
+        """Return the unique name of the setup."""
         cameras = f', {self.cameras} cameras' if self.cameras > 1 else ''
         cameras += ' with a common trigger' * self.together
         labels = f', {self.labels} labels' if self.labels else ''
@@ -71,17 +71,17 @@ class Setup:
 
     @property
     def patience(self) -> float:
-        """How long the answer of one frame may take [s]."""
+        """Time limit of one answer [s]."""
         return 3.0 if self.program == PEER_TEXT else 0.5
 
 
 def node_command(setup: Setup, folder: Path, device: str, profile: Path | None = None
                  ) -> list[str]:
     """
-    Return how the node is started.
+    Return the command that starts the node.
 
-    :param folder: for files that it needs, and for its cache.
-    :param device: as the parameter of the classifier node.
+    :param folder: folder for its files and its cache.
+    :param device: the parameter `device` of the classifier node.
     """
     if setup.program == BARE:
         return [sys.executable, str(HERE / 'nodes/bare_subscriber.py'), *setup.images]
@@ -101,7 +101,7 @@ def node_command(setup: Setup, folder: Path, device: str, profile: Path | None =
 
 
 def words(count: int) -> list[str]:
-    """Return as many different labels."""
+    """Return `count` different labels."""
     return [f'object {number}' for number in range(count)]
 
 
@@ -115,7 +115,7 @@ def _vocabulary(labels: int, folder: Path) -> Path:
 
 
 class Random:
-    """A text tower that answers at random: only time is measured, and nothing is fetched."""
+    """A text tower with random answers: only time is measured, and nothing is downloaded."""
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -127,7 +127,7 @@ class Random:
 
 
 def _fill_cache(labels: Sequence[str], cache_dir: Path) -> None:
-    """Let the cache know the prompts of labels that were made up."""
+    """Fill the cache with the prompts of made-up labels."""
     spec = checkpoint.open_stored(STUDENT, cache_dir).spec
     cached = CachedText(spec.text_tower.identity, spec.width, lambda: Random(spec.width),
                         cache_dir)
@@ -135,7 +135,7 @@ def _fill_cache(labels: Sequence[str], cache_dir: Path) -> None:
 
 
 def camera_command(setup: Setup) -> list[str]:
-    """Return how the camera is started."""
+    """Return the command that starts the camera."""
     width, height = SIZES[setup.size]
     return [sys.executable, str(HERE / 'nodes/camera.py'), str(width), str(height),
             setup.transport, *setup.images]
@@ -143,9 +143,9 @@ def camera_command(setup: Setup) -> list[str]:
 
 def environment_of(setup: Setup, current: Mapping[str, str]) -> dict[str, str]:
     """
-    Return the environment of node and camera: our transport settings, but none for the peer.
+    Return the environment of node and camera: with our transport settings, except for the peer.
 
-    Those that the user has set are left out, so that they do not change what is measured.
+    Settings of the user are left out, so that they do not change the results.
     """
     kept = {name: value for name, value in current.items()
             if name not in MALLOC and 'FASTDDS' not in name and 'FASTRTPS' not in name}

@@ -51,7 +51,7 @@ class Options:
 
 
 def times(do: Callable[[], object], count: int) -> dict[str, float]:
-    """Return percentiles of the time that something takes [ms]."""
+    """Return percentiles of the time of a call [ms]."""
     passed = []
     for _ in range(count):
         start = time.perf_counter()
@@ -76,7 +76,7 @@ def stage_times(label: Callable[[], object], count: int) -> dict[str, float]:
 
 def copy_times(frames: Iterator[Frame], mode: str, device: torch.device, count: int
                ) -> dict[str, dict[str, float]]:
-    """Return what it takes to copy the part of a frame that the model sees, and to upload it."""
+    """Return the times to copy the visible part of a frame, and to upload it [ms]."""
     size = crop(next(frames).pixels, mode).shape
     staged = torch.empty(size, dtype=torch.uint8, pin_memory=device.type == 'cuda')
     found = {'copy into pinned memory': times(
@@ -94,7 +94,7 @@ def copy_times(frames: Iterator[Frame], mode: str, device: torch.device, count: 
 
 def profiled(label: Callable[[], object], count: int, device: torch.device
              ) -> list[dict[str, Any]]:
-    """Return kernels (on the GPU) and calls (on the CPU) of a frame, by their own time."""
+    """Return the kernels (GPU) and calls (CPU) of a frame, sorted by their own time."""
     activities = [ProfilerActivity.CPU]
     if device.type == 'cuda':
         activities.append(ProfilerActivity.CUDA)
@@ -150,7 +150,7 @@ def table(result: dict[str, Any]) -> str:
              f'| **whole frame** | **{whole["p50"]:.3f}** | {whole["p99"]:.3f} |']
     lines += [f'| stage {stage}, waited for | {passed:.3f} | |'
               for stage, passed in result['stages [ms]'].items()]
-    lines += [f'| {name}, by itself | {passed["p50"]:.3f} | {passed["p99"]:.3f} |'
+    lines += [f'| {name}, alone | {passed["p50"]:.3f} | {passed["p99"]:.3f} |'
               for name, passed in result['copies [ms]'].items()]
     for where in ('GPU', 'CPU'):
         rows = [row for row in result['profile [us]'] if row['where'] == where]

@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and what a process uses of it."""
+"""The machine of a benchmark, and the resources that a process uses."""
 from importlib import metadata
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ PACKAGES = ('torch', 'openvino', 'open_clip_torch', 'timm', 'numpy', 'opencv-pyt
 
 
 def describe() -> dict[str, Any]:
-    """Return the machine and the versions, as JSON can hold them."""
+    """Return the machine and the versions of packages, as values for JSON."""
     info = Path('/proc/cpuinfo').read_text().splitlines()
     cpu = next((line.split(':')[1].strip() for line in info if line.startswith('model name')),
                platform.processor())
@@ -23,7 +23,7 @@ def describe() -> dict[str, Any]:
 
 
 def sentence(machine: dict[str, Any]) -> str:
-    """Return what `describe` returned, for people."""
+    """Return the result of `describe` as a sentence."""
     facts = [f'{key}: {value}' for key, value in machine.items() if key != 'versions']
     return '; '.join(facts + [f'{name} {version}' for name, version in
                               machine['versions'].items()])
@@ -60,7 +60,7 @@ def gpu() -> dict[str, str]:
 
 
 def gpu_memory(pid: int) -> float | None:
-    """Return what a process holds of GPU memory [MiB]; None where there is no GPU."""
+    """Return the GPU memory of a process [MiB]; None without a GPU."""
     lines = [line.split(', ') for line in _nvidia_smi('--query-compute-apps=pid,used_memory')]
     used = [float(memory) for process, memory in lines if process == str(pid)]
     return sum(used) if used else None

@@ -30,9 +30,9 @@ BENCHMARKS = ROOT / 'benchmarks'
 TITLES = {'profile': 'One frame', 'tests': 'CUDA tests', 'component': 'Beside others',
           'training': 'Training', 'step': 'Training step'}
 QUICK = ('profile', 'tests', 'step')
-# [s] on a GPU; one in good health takes half of it, and 20 s before all to import packages
+# [s] on a GPU; a good one needs half of it, and 20 s before all parts to import packages
 LIMITS = {'profile': 40, 'tests': 110, 'component': 65, 'training': 55, 'step': 20}
-SLOWER = 12  # times as long may a rehearsal on a CPU take
+SLOWER = 12  # factor of these limits for a rehearsal on a CPU
 # Imported once for all parts. None of them may start CUDA: no copy of the process could use it.
 PACKAGES = ['torch', 'torchvision', 'timm', 'timm.optim', 'cv2', 'open_clip', 'tyro', 'pytest',
             'lightning_fabric', 'webdataset', 'torch.profiler', 'torch.utils.tensorboard',
@@ -51,7 +51,7 @@ class Done:
 
 
 def state(code: int, result: dict[str, Any]) -> str:
-    """Say how a part ended, for the table."""
+    """Return how a part ended, for the table."""
     if code:
         return f'FAILED (exit code {code})'
     left_out = result.get('left out', {})
@@ -88,7 +88,7 @@ def commands(device: str, quick: bool, folder: Path) -> dict[str, list[object]]:
 
 
 def perform(command: list[str], log: Path) -> None:
-    """Run a script, or -m and a module, with arguments, as Python does; log what it says."""
+    """Run a script, or -m and a module, with arguments, as Python does; log its output."""
     os.setsid()  # so that it ends with all that it starts
     with log.open('w', encoding='utf-8') as out:
         for stream in (1, 2):
@@ -129,7 +129,7 @@ def end(process: BaseProcess) -> None:
 
 
 def run(command: list[object], limit: float, log: Path) -> Done:
-    """Run Python with some arguments, for so long at most; it and all it started end then."""
+    """Run Python with some arguments, at most for `limit` [s]; then end all its processes."""
     start = time.monotonic()
     process = begin(perform, [*map(str, command)], log)
     try:
@@ -145,7 +145,7 @@ def run(command: list[object], limit: float, log: Path) -> Done:
 
 
 def read_tests(path: Path) -> dict[str, Any]:
-    """Return what pytest says in JUnit's format, as JSON and with a 'table'."""
+    """Return pytest's results in JUnit's format as values for JSON, with a 'table'."""
     cases = list(ElementTree.parse(path).iter('testcase'))
 
     def named(kind: str) -> list[str]:
@@ -162,7 +162,7 @@ def read_tests(path: Path) -> dict[str, Any]:
 
 
 def read_result(part: str, folder: Path) -> dict[str, Any]:
-    """Return what a part wrote; empty if it did not come to that."""
+    """Return the results that a part wrote, empty if it wrote none."""
     try:
         if part == 'tests':
             return read_tests(folder / 'tests.xml')
@@ -198,7 +198,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def run_parts(options: argparse.Namespace, folder: Path, whole_log: Path) -> dict[str, Any]:
-    """Run the parts, say how each ended, and write into one file what they said."""
+    """Run the parts, print how each ended, and write their output into one file."""
     parts: dict[str, Any] = {}
     wanted = options.parts or (QUICK if options.quick else TITLES)
     with whole_log.open('w', encoding='utf-8') as whole:
@@ -224,12 +224,12 @@ def run_parts(options: argparse.Namespace, folder: Path, whole_log: Path) -> dic
 
 
 def main() -> None:
-    """Run all parts, say how each ended, and write what they found."""
+    """Run all parts, print how each ended, and write their results."""
     options = parse(sys.argv[1:])
     out = (options.out or Path(tempfile.mkdtemp(prefix='on_gpu_'))).resolve()
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        # What the environment holds, it has to hold before the first process.
+        # The environment has to be set before the first process.
         if options.device == 'cpu':
             os.environ['CUDA_VISIBLE_DEVICES'] = ''
         elif (os.cpu_count() or 1) >= CORES:

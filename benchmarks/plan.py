@@ -24,19 +24,19 @@ def all_sizes(program: str) -> list[Setup]:
 
 
 def repeats(setup: Setup, most: int) -> int:
-    """Return how often a setup is measured at all rates; `most` where ratios are claimed."""
+    """Return how often a setup is measured at all rates; `most` if it is used in ratios."""
     if setup.size == MAIN and setup.transport == 'raw' and setup.program != PEER_TEXT:
         return most
     return min(2, most) if setup.program == OURS else 1
 
 
 def streams() -> list[Setup]:
-    """Return what is measured at the fixed rates and at the highest, side by side."""
+    """Return the setups for the fixed rates and the highest rate, ours and the peer's in turn."""
     ours, peers = all_sizes(OURS), all_sizes(PEER)
     pairs = [setup for pair in zip(ours, peers, strict=True) for setup in pair]
     return [*pairs, Setup(PEER_TEXT, MAIN)]
 
 
 def seconds(rate: float) -> float:
-    """Return how long a fixed rate [Hz] is measured [s]."""
+    """Return the duration of a measurement at a fixed rate [Hz], in [s]."""
     return max(2.0, 15 / rate)

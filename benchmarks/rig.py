@@ -1,4 +1,4 @@
-"""A node and a camera as processes of their own, and a monitor that notes each answer."""
+"""A node and a camera as processes of their own, and a monitor that records each answer."""
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, ExitStack, suppress
 import json
@@ -19,8 +19,8 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.subscription import Subscription
 from vision_msgs.msg import Classification
 
-PATIENCE = 120.0  # for a node's first answer, and for its end [s]
-AFTERWARDS = 1.0  # and one frame's patience: how long answers are awaited after the last [s]
+PATIENCE = 120.0  # time limit of a node's first answer, and of its end [s]
+AFTERWARDS = 1.0  # answers are awaited for this time plus the setup's `patience` [s]
 
 
 class Unusable(Exception):
@@ -28,7 +28,7 @@ class Unusable(Exception):
 
 
 class Monitor:
-    """Notes when each answer came, by the stamp of its frame; both [ns]."""
+    """Records when each answer came, by the stamp of its frame; both [ns]."""
 
     def __init__(self) -> None:
         self.received: dict[str, dict[int, int]] = {}
@@ -42,7 +42,7 @@ class Monitor:
 
     @contextmanager
     def listening(self, topics: Sequence[str]) -> Iterator[None]:
-        """Note the answers on these topics while the block runs."""
+        """Record the answers on these topics while the block runs."""
         subscriptions = [self._listen(topic) for topic in topics]
         try:
             yield
@@ -62,7 +62,7 @@ class Monitor:
         return self.node.create_subscription(Classification, topic, note, 1000)
 
     def check_alone(self, setup: Setup) -> None:
-        """Raise Unusable if somebody else publishes on a topic of the setup."""
+        """Raise Unusable if another node publishes on a topic of the setup."""
         for topic in (*setup.images, *setup.answers):
             others = self.node.get_publishers_info_by_topic(topic)
             if others:
@@ -85,7 +85,7 @@ class Rig:
         self.seconds_to_first = 0.0
         """From the start of the node to its first answer [s]."""
         self.runs_on = ''
-        """What our node says of its runtime."""
+        """The runtime of our node, from its log."""
 
     def send(self, rate: float, seconds: float) -> list[list[int]]:
         """Let the camera send at a rate [Hz]; return the stamps on each topic [ns]."""
@@ -98,7 +98,7 @@ class Rig:
                            f'{self.log.read_text(errors="replace").strip()[-300:]}')
 
     def await_answer(self, started: int) -> None:
-        """Send frames until one is answered on each topic; `started`: when the node was [ns]."""
+        """Send frames until one is answered on each topic; `started`: start of the node [ns]."""
         end = time.monotonic() + PATIENCE
         while not all(self._monitor.received[topic] for topic in self.setup.answers):
             self.check_running()
@@ -131,7 +131,7 @@ class Rig:
         return found if gpu is None else found | {'gpu memory': gpu}
 
     def _settle(self) -> None:
-        """Wait until what a node has queued is answered."""
+        """Wait until the node has answered its queue."""
         def answered() -> int:
             return sum(len(self._monitor.received[topic]) for topic in self.setup.answers)
 
@@ -168,7 +168,7 @@ def send(camera: subprocess.Popen[str], rate: float, seconds: float, together: b
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """Ask a program to end; raise Unusable if it has to be made to."""
+    """Ask a program to end; kill it and raise Unusable if it does not."""
     process.send_signal(signal.SIGINT)
     try:
         process.wait(PATIENCE)

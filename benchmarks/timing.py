@@ -1,4 +1,4 @@
-"""Stamps of frames sent and of answers received -> figures, in the terms of ros2_benchmark."""
+"""Figures from the stamps of sent frames and received answers, in the terms of ros2_benchmark."""
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 import statistics
@@ -13,9 +13,9 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 def summarise(sent: Sequence[int], received: Mapping[int, int]) -> dict[str, float]:
     """
-    Return what a run of one camera was like.
+    Return the figures of a run of one camera.
 
-    Jitter is how much one interval between answers differs from the next (ros2_benchmark's
+    Jitter is the difference between one interval of answers and the next (ros2_benchmark's
     frame-to-frame jitter).
 
     :param sent: stamp of each frame [ns], at least two.

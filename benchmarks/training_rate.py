@@ -113,7 +113,7 @@ def rate(options: Options, recipe: Recipe, index: Index,
 def measure(options: Options) -> dict[str, Any]:
     """Return the result as JSON can hold it; raises ValueError for images that do not fit."""
     index = read_folders(options.images)
-    # As many as the steps need: an epoch's end would stop the processes that load images.
+    # One epoch has all steps: its end would stop the processes that load images.
     index = index.take(np.resize(np.arange(len(index)), options.batch * options.steps))
     recipe = Recipe(
         name='rate', student=StudentSource(options.backbone, '', options.image_size),
@@ -127,7 +127,7 @@ def measure(options: Options) -> dict[str, Any]:
     for name, (recipe, change) in runs.items():
         try:
             found[name] = rate(options, recipe, index, change)
-        except (trainer.Stopped, RuntimeError) as error:  # the others go on
+        except (trainer.Stopped, RuntimeError) as error:  # the other runs are still measured
             left_out[name] = one_line(error)
             print(f'training_rate: {name} is left out: {left_out[name]}')
     return {'machine': machine.describe() | {'device': str(make_fabric(recipe).device)},

@@ -56,7 +56,7 @@ def rate(model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tenso
 
 
 def measure(options: Options) -> dict[str, list[float]]:
-    """Return images per second by what was done for speed."""
+    """Return optimisation -> images per second of each round."""
     model = timm.create_model(options.backbone, num_classes=0).to(options.device).to(
         memory_format=torch.channels_last)
     for norm in model.modules():

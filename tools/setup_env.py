@@ -153,7 +153,7 @@ def normalised(name: str) -> str:
 
 
 def make_packages(distro: str) -> None:
-    """Make .venv anew with everything that comes from pip."""
+    """Make .venv again, with all packages from pip."""
     pip = [PYTHON, '-m', 'pip', '--disable-pip-version-check']
     if distro:
         run([distro_python(), '-m', 'venv', '--clear', '--system-site-packages', str(VENV)],

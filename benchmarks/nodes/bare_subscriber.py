@@ -1,7 +1,7 @@
 """
-The least a node can do: receive images, and note how long each was under way.
+A node that only receives images, and records the time from the stamp to the callback.
 
-python benchmarks/nodes/bare_subscriber.py TOPIC; told to stop, it prints the hops [s] as JSON.
+python benchmarks/nodes/bare_subscriber.py TOPIC; at its end it prints these times [s] as JSON.
 """
 import json
 import sys
@@ -13,7 +13,7 @@ from sensor_msgs.msg import Image
 
 
 def main(topic: str) -> None:
-    """Receive until told to stop."""
+    """Receive images until a signal comes."""
     rclpy.init()
     node = rclpy.create_node('bare_subscriber')
     hops: list[float] = []

@@ -1,5 +1,5 @@
 """
-A camera for benchmarks: sends one picture again and again, at the rates it is told.
+A camera for benchmarks: sends one picture again and again, at given rates.
 
 python benchmarks/nodes/camera.py WIDTH HEIGHT raw|compressed TOPIC [TOPIC ...]
 
@@ -42,7 +42,7 @@ def send(node: Node, publishers: list[Publisher], picture: Image | CompressedIma
     """
     Send at `rate` [Hz] on each topic.
 
-    A frame that is late delays those after it, as with a camera: two never come at once.
+    A late frame delays those after it, as with a camera: two frames are never sent at once.
 
     :return: the stamps of each topic [ns].
     """
@@ -61,7 +61,7 @@ def send(node: Node, publishers: list[Publisher], picture: Image | CompressedIma
 
 
 def main(width: str, height: str, transport: str, *topics: str) -> None:
-    """Obey the lines of standard input until it ends."""
+    """Follow the lines of standard input until it ends."""
     picture = message(int(width), int(height), transport)
     rclpy.init()
     node = rclpy.create_node('camera')

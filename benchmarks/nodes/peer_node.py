@@ -1,11 +1,10 @@
 r"""
-A CLIP node of the usual kind, to measure what a user would run otherwise.
+A CLIP node of the usual kind, to compare the classifier with.
 
-As found in public nodes: the default DDS profile and queue depth 10; each image becomes a PIL
-image and goes through open_clip's own transform into the ViT-B/32 image tower in eager PyTorch.
-The text vectors are computed once, or, with the parameter `text_per_frame`, for every frame.
-The weights are random, since only time is measured. It answers under the header of its image, so
-that frames can be told apart.
+It is written as most public nodes: the default DDS profile and queue depth 10; each image becomes
+a PIL image and goes through open_clip's own transform into the ViT-B/32 image tower in eager
+PyTorch. The text embeddings are computed once or, with the parameter `text_per_frame`, for every
+frame. The weights are random, since only time is measured. An answer has the header of its image.
 
 python benchmarks/nodes/peer_node.py --ros-args -p labels:="['mug', 'banana']" \
     -r image:=/camera/image
@@ -26,7 +25,7 @@ MODEL = 'ViT-B-32'
 
 
 class PeerNode(Node):
-    """Labels every image in the order they come, in the executor's one thread."""
+    """Labels every image in the order of arrival, in the executor's one thread."""
 
     def __init__(self) -> None:
         super().__init__('peer')
@@ -70,7 +69,7 @@ class PeerNode(Node):
 
 
 def main() -> None:
-    """Run until told to stop."""
+    """Run until a signal comes."""
     rclpy.init()
     try:
         rclpy.spin(PeerNode())

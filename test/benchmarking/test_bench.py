@@ -47,9 +47,7 @@ def test_highest_rate_is_found_from_any_guess(
                     'rate sent': sent}
 
     said: list[str] = []
-    run = bench.Bench.__new__(bench.Bench)
-    run.say = said.append
-    found = run._highest(Node(), guess)['highest rate']
+    found = bench.highest_rate(Node(), guess, said.append)['highest rate']
     assert found == pytest.approx(highest, rel=0.11)  # 5 % may be missed, 5 % is the step
     assert bool(said) == (camera == 300.0)
 
@@ -82,9 +80,9 @@ def test_compare_names_what_got_slower(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         'the two differ in machine: cpu; read the rest with care',
-        '1 figures are worse beyond the spread of their runs',
+        '1 figures are worse beyond the range of their runs',
         '  a node @ 5 Hz: cpu 5.5 -> 7.5 ms/frame (+36%); 5 to 6 before, 7 to 8 now',
-        '0 figures are better beyond the spread of their runs']
+        '0 figures are better beyond the range of their runs']
     assert compare(new, old).returncode == 0
     (tmp_path / 'none.json').write_text('[]')
     for files in (old,), (old, tmp_path / 'none.json'), (tmp_path / 'missing.json', new):
