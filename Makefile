@@ -7,7 +7,7 @@ BENCH_ARGS ?=
 # In a distribution's shell and outside one alike: put .venv on ROS's and Python's search paths.
 IN_VENV := . .venv/local_setup.sh &&
 
-.PHONY: help setup build test lint demo bench bench-compare clean
+.PHONY: help setup build test lint docs demo bench bench-compare clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*##(.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -25,6 +25,16 @@ lint: setup  ## check the style and the types
 	@.venv/bin/python -m ruff check
 	@.venv/bin/python -m mypy
 
+docs: .venv_docs/made  ## build the site of README.md, docs/ and all docstrings in build/docs
+	@.venv_docs/bin/sphinx-build -q -W --keep-going -j auto docs build/docs
+	@echo build/docs/index.html
+
+# Of its own, as only those who write docs need it; Sphinx reads the code without importing it.
+.venv_docs/made: docs/requirements.txt
+	$(PYTHON3) -m venv --clear .venv_docs
+	.venv_docs/bin/pip --disable-pip-version-check install -q -r $<
+	@touch $@
+
 demo: setup  ## two nodes label a stream of images (DEMO_ARGS='--help')
 	@$(IN_VENV) .venv/bin/vl2v_demo $(DEMO_ARGS)
 
@@ -35,4 +45,4 @@ bench-compare: setup  ## name what got slower: make bench-compare OLD=old.json N
 	@.venv/bin/python benchmarks/compare.py $(OLD) $(NEW)
 
 clean:  ## remove what setup and build made
-	rm -rf .venv build install log .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv_docs build install log .mypy_cache .pytest_cache .ruff_cache
