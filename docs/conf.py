@@ -15,7 +15,7 @@ LINK = re.compile(r'\[([^]]+)\]\(([^):#]+)(#[^)]*)?\)')  # into this repository
 PAGES = {ROOT / 'README.md': 'index.md', ROOT / 'CONTRIBUTING.md': 'contributing.md'}
 CODE = 'python ', 'torchrun ', 'from ', 'print(', 'GET ', 'POST '  # begins lines shown as they are
 FIELD = re.compile(r'([a-z]\w*(?:, [a-z]\w*)*): ')  # 'labels: the k most similar'
-QUOTED = re.compile(r'(`[^`]+`)')
+QUOTED = re.compile(r'``(.+?)``|`([^`]+)`')
 
 project = 'vl2v_ros'
 copyright = 'vl2v_ros maintainers'  # noqa: A001 Sphinx calls it so
@@ -25,6 +25,7 @@ exclude_patterns = ['requirements.txt']
 suppress_warnings = ['autoapi.python_import_resolution', 'misc.highlighting_failure']
 myst_heading_anchors = 4
 highlight_language = 'sh'
+smartquotes = False
 add_module_names = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
@@ -43,8 +44,9 @@ autoapi_add_toctree_entry = False
 
 def relink_page(app: Sphinx, docname: str, content: list[str]) -> None:
     """Let the links of a page lead to what there is on the site, in place."""
-    folder = (DOCS / docname).parent
-    content[0] = _relinked(content[0], folder, folder)
+    folder, space = (DOCS / docname).parent, '\N{NO-BREAK SPACE}'
+    # A mean and its deviation stay on one line of a table's cell.
+    content[0] = _relinked(content[0], folder, folder).replace(' ± ', f'{space}±{space}')
 
 
 def relink_included(app: Sphinx, path: Path, parent: str, content: list[str]) -> None:
@@ -75,16 +77,22 @@ def to_rst(app: Sphinx, kind: str, name: str, thing: object, options: object, li
                            for text in paragraphs).split('\n')
 
 
-def _paragraph(text: str, of_class: bool) -> str:
-    if text.startswith(CODE):
-        return '::\n\n' + '\n'.join(f'    {line}' for line in text.split('\n'))
-    # Every second part stands in backticks.
-    text = ''.join(f'`{part}`' if number % 2 else re.sub(r'([*|\\]|_\b)', r'\\\1', part)
-                   for number, part in enumerate(QUOTED.split(text)))
+def _paragraph(told: str, of_class: bool) -> str:
+    if told.startswith(CODE):
+        return '::\n\n' + '\n'.join(f'    {line}' for line in told.split('\n'))
+    text, end = '', 0
+    for quoted in QUOTED.finditer(told):
+        text += f'{_escaped(told[end:quoted.start()])}``{quoted[1] or quoted[2]}``'
+        end = quoted.end()
+    text += _escaped(told[end:])
     if not of_class or not FIELD.match(text):
         return text
-    return '\n'.join(f':ivar {field[1]}: {line[field.end():]}' if (field := FIELD.match(line))
-                     else f'    {line}' for line in text.split('\n'))
+    return '\n'.join(f'- **{field[1]}**: {line[field.end():]}' if (field := FIELD.match(line))
+                     else f'  {line}' for line in text.split('\n'))
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r'([*|\\]|_\b)', r'\\\1', text)
 
 
 def setup(app: Sphinx) -> None:

@@ -41,6 +41,13 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
     assert broken(page) == ['#d', 'x.png']
 
 
+def test_site_has_all_pages() -> None:
+    listed = re.findall(r'^(?:.*<)?([\w/]+)>?$', (ROOT / 'docs/index.md').read_text('utf-8'), re.M)
+    pages = {page.relative_to(ROOT / 'docs').with_suffix('').as_posix()
+             for page in PAGES if ROOT / 'docs' in page.parents} - {'index'}
+    assert pages - set(listed) == set()
+
+
 def exists(name: str) -> bool:
     """Return whether a file is there, by its path or by that below one of the two packages."""
     return any((ROOT / folder / name).is_file() for folder in ('', 'vl2v_ros', 'training'))
