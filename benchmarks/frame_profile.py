@@ -138,7 +138,7 @@ def measure(options: Options, device: str) -> dict[str, Any]:
 
 
 def listed(rows: Sequence[dict[str, Any]]) -> list[str]:
-    return [f'| {row["name"][:90].replace("|", "/")} | {row["calls"]:.1f} | {row["us"]:.1f} |'
+    return [f'| `{row["name"][:90].replace("|", "/")}` | {row["calls"]:.1f} | {row["us"]:.1f} |'
             for row in rows[:MOST]]
 
 
