@@ -6,6 +6,7 @@ Needs ROS 2, and a classifier: ros2 launch vl2v_ros classify.launch.py image:=/c
 import sys
 
 import rclpy
+from rclpy.client import Client
 from vl2v_msgs.srv import SetVocabulary
 
 
@@ -13,7 +14,7 @@ def main(labels: list[str]) -> None:
     """Replace the vocabulary, and print what the node says of it."""
     rclpy.init()
     node = rclpy.create_node('change_vocabulary')
-    client = node.create_client(SetVocabulary, '/classifier/set_vocabulary')
+    client: Client = node.create_client(SetVocabulary, '/classifier/set_vocabulary')
     if not client.wait_for_service(timeout_sec=10):
         sys.exit('no classifier offers /classifier/set_vocabulary; start one first')
     request = SetVocabulary.Request(operation=SetVocabulary.Request.REPLACE, labels=labels)
