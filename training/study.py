@@ -210,7 +210,7 @@ def collect(study: Study, runs: Sequence[Run]) -> dict[str, dict[str, list[float
     return found
 
 
-def spread(values: Sequence[float], scale: int, digits: int) -> str:
+def mean_and_deviation(values: Sequence[float], scale: int, digits: int) -> str:
     """Return mean and sample standard deviation as text; '' where there is no value."""
     if any(map(math.isnan, values)):
         return ''
@@ -222,8 +222,9 @@ def rows_of(study: Study, found: Mapping[str, Mapping[str, Sequence[float]]]
             ) -> list[dict[str, str]]:
     """Return the rows of the table, accuracies in percent."""
     formats = {title: FORMATS[where[0]] for title, where in study.columns.items()}
-    return [{study.name: arm, **{title: spread(values, *formats.get(title, FORMATS['table']))
-                                 for title, values in row.items()}}
+    return [{study.name: arm, **{
+        title: mean_and_deviation(values, *formats.get(title, FORMATS['table']))
+        for title, values in row.items()}}
             for arm, row in found.items() if row]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import pytest
 from support.tiny_data import ROOT, write_images, write_recipe, write_split
-from training.study import main, merged, Options, plan, read_study, spread
+from training.study import main, mean_and_deviation, merged, Options, plan, read_study
 import yaml
 
 pytestmark = pytest.mark.usefixtures('cache_dir')
@@ -64,8 +64,8 @@ def test_table_of_all_arms_and_seeds_and_what_is_done_stays(tmp_path: Path) -> N
             for seed in (0, 1)]
     angles = [run['figures']['angle [deg]'] for run in runs]
     assert results['cls + mse']['angle'] == angles and angles[0] != angles[1]
-    assert f'| cls + mse | {spread(results["cls + mse"]["X_id"], 100, 1)} |' in page
-    assert spread(angles, 1, 2) in page and ' ± ' in spread(angles, 1, 2)
+    assert f'| cls + mse | {mean_and_deviation(results["cls + mse"]["X_id"], 100, 1)} |' in page
+    assert mean_and_deviation(angles, 1, 2) in page and ' ± ' in mean_and_deviation(angles, 1, 2)
     for seed, run in enumerate(runs):
         assert run['recipe']['loss']['mse'] == 1 and run['recipe']['seed'] == seed
     # One run is missing: it alone is done again, to the same page.
@@ -143,10 +143,10 @@ def test_changes_are_merged_level_by_level_but_the_loss_is_exchanged() -> None:
     assert base['loss'] == {'cls': 1} and base['data']['enrich'] is True
 
 
-def test_spread() -> None:
-    assert spread([0.5, 0.7], 100, 1) == '60.0 ± 14.1'
-    assert spread([2.0], 1, 2) == '2.00'
-    assert spread([float('nan'), 1.0], 100, 1) == ''
+def test_mean_and_deviation() -> None:
+    assert mean_and_deviation([0.5, 0.7], 100, 1) == '60.0 ± 14.1'
+    assert mean_and_deviation([2.0], 1, 2) == '2.00'
+    assert mean_and_deviation([float('nan'), 1.0], 100, 1) == ''
 
 
 def test_page_without_marks_is_refused_before_the_work(
