@@ -294,7 +294,7 @@ def test_a_bag_becomes_a_video_at_its_own_rate(options: list[str], tmp_path: Pat
 
 
 @pytest.mark.parametrize(('arguments', 'reason'), [
-    (['{tmp}/nowhere.png'], 'expected an image, a video, a bag or a folder, found nothing'),
+    (['{tmp}/nowhere.png'], 'expected an image, a video, a bag or a folder, found none'),
     (['{tmp}/empty'], 'empty: expected images (.bmp, '),
     (['{tmp}/text.png'], 'text.png: expected a BMP, JPEG, PNG, TIFF or WebP image, got'),
     (['{tmp}/text.mp4'], 'text.mp4: expected a video'),

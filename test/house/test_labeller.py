@@ -49,7 +49,7 @@ def test_words_are_encoded_once_and_may_be_of_every_kind(photo: np.ndarray) -> N
 
 
 @pytest.mark.parametrize('image, message', [
-    ('nowhere.jpg', 'expected an image file, which cannot be read'),
+    ('nowhere.jpg', 'expected an image file, got a file that cannot be read'),
     (np.zeros((4, 4), np.float32), 'expected'), (np.zeros((0, 4, 3), np.uint8), 'expected')])
 def test_what_is_no_image_is_refused(image: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -92,7 +92,7 @@ def test_a_classifier_goes_by_timms_names(tmp_path: Path, trainee: Trainee, name
 
 @pytest.mark.parametrize('classes, width, message', [
     (4, 0, r'student\.classes: expected a classifier of 4 classes over \d+ features in .*it\.'
-           r'safetensors, found \(5, \d+\); take the whole weights file, and the list'),
+           r'safetensors, found \(5, \d+\); use the complete weights file, and its list'),
     (CLASSES, 3, r'over \d+ features in .*, found \(5, \d+\)')])
 def test_a_classifier_of_another_size_is_refused(
         tmp_path: Path, trainee: Trainee, classes: int, width: int, message: str) -> None:

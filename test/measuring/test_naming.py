@@ -166,7 +166,7 @@ def test_answers_that_do_not_fit_are_refused(student: Path, tmp_path: Path) -> N
     write_png(other / '0.png', draw('green_star', 'day', 8))
     for identity, images, said in (
             ('ViT-L-14/openai', root, 'expected answers of ViT-B-32-quickgelu/openai, width 8'),
-            (IDENTITY, other, 'answers are found by the content of files')):
+            (IDENTITY, other, 'answers are found by the content of the files')):
         file = answers(root, np.eye(2, 8), tmp_path / 'answers.safetensors', identity)
         with pytest.raises(SystemExit, match=said):
             command('teacher', '--checkpoint', student, '--out', tmp_path / 'out', '--recording',

@@ -211,7 +211,7 @@ def test_a_full_disk_stops_the_run_and_leaves_whole_files(meshes: Path, tmp_path
         done = render(meshes, disk / 'out')
         assert done.returncode == 1
         assert 'No space left' in done.stderr
-        assert 'run it again to go on' in done.stderr
+        assert 'the same command resumes' in done.stderr
         images = list(disk.rglob('*.jpg'))
         assert images
         assert all(cv2.imread(str(path)) is not None for path in images)

@@ -73,7 +73,7 @@ def test_embeddings_are_the_teachers_and_are_paid_for_once(
     assert isinstance(rows, np.memmap) and not rows.flags.writeable
     np.testing.assert_allclose(rows, plain(index), atol=1e-3)
     np.testing.assert_allclose(np.linalg.norm(rows.astype(float), axis=-1), 1, atol=1e-3)
-    assert f'{COUNT} of {COUNT} images are new or have changed: embedded' in capsys.readouterr()[0]
+    assert f'{COUNT} of {COUNT} images are new or have changed; ' in capsys.readouterr()[0]
     again = black_box()
     np.testing.assert_array_equal(embedding_cache.embeddings(index, again, folder), rows)
     assert (teacher.queries, again.queries) == (COUNT, 0)
