@@ -16,6 +16,7 @@ import sys
 
 import cv2
 import numpy as np
+from vl2v_ros.images.sources import read_image
 
 ZOOM = 1.02, 1.22  # how near the view comes; at 1 it is as wide or as high as the photo
 RATE = 30.0  # [Hz]
@@ -105,10 +106,11 @@ def main() -> None:
     video = cv2.VideoWriter(str(options.out), cv2.VideoWriter.fourcc(*'mp4v'), RATE, size)
     counts = shown_frames([stamp for stamp, _ in rows], RATE)
     for (_, name), count in zip(rows, counts, strict=True):
-        photo = cv2.imread(str(options.photos / name))
-        if photo is None:
-            sys.exit(f'photo_sequence: expected a photo, got {options.photos / name}, which does '
-                     'not decode')
+        try:
+            photo = read_image(options.photos / name).pixels
+        except ValueError as error:
+            sys.exit(f'photo_sequence: {options.photos / name}: {error}')
+
         rng = np.random.default_rng([options.seed, *name.encode()])
         for picture in pan(photo, size, count, rng):
             video.write(picture)

@@ -11,7 +11,8 @@ import torch
 from torch.utils.data import DataLoader
 from training.data import coco, image_index, images, shards, splits
 from training.rendering import dataset_files
-from vl2v_ros.images.frame import Frame
+from vl2v_ros.images.encodings import decode
+from vl2v_ros.images.frame import Frame, to_rgb
 from vl2v_ros.images.preprocess import preprocess
 import yaml
 
@@ -149,8 +150,9 @@ def spoil(folder: Path) -> dict[str, str]:
     png = cv2.imencode('.png', np.arange(1200, dtype=np.uint8).reshape(20, 20, 3))[1].tobytes()
     (folder / 'cut.png').write_bytes(png[:len(png) // 2])
     (folder / 'gone.jpg').symlink_to(folder / 'nowhere.jpg')
-    return {'cut.jpg': 'truncated', 'empty.jpg': 'zero bytes', 'text.png': 'not an image',
-            'cut.png': '', 'gone.jpg': 'no such file'}
+    return {'cut.jpg': 'expected a whole jpeg', 'empty.jpg': '0 bytes',
+            'text.png': '19 bytes that are none', 'cut.png': 'expected a png',
+            'gone.jpg': 'no such file'}
 
 
 def test_corrupt_files_are_left_out_and_named(tmp_path: Path) -> None:
@@ -170,32 +172,38 @@ def test_corrupt_files_are_left_out_and_named(tmp_path: Path) -> None:
 def test_folder_of_corrupt_files_only(tmp_path: Path) -> None:
     (tmp_path / 'x').mkdir()
     (tmp_path / 'x' / '0.jpg').write_bytes(b'')
-    with pytest.raises(ValueError, match='none of its 1 images can be read.*zero bytes'):
+    with pytest.raises(ValueError, match='none of its 1 images can be read.*got 0 bytes'):
         image_index.read_folders(tmp_path)
 
 
 def test_file_that_breaks_later_is_named(tmp_path: Path) -> None:
     index = image_index.read_folders(write_folders(tmp_path, ['a'], ['x']))
     (tmp_path / 'a' / 'x' / 'pic_001.jpg').write_bytes(b'')
-    with pytest.raises(ValueError, match=r'pic_001\.jpg: zero bytes'):
+    with pytest.raises(ValueError, match=r'pic_001\.jpg: expected a .* got 0 bytes'):
         images.Images(index, 16)[1]
 
 
 @pytest.mark.parametrize('pixels', [
     np.full((8, 9), 100, np.uint8), np.full((8, 9), 100 * 256 + 7, np.uint16),
     np.full((8, 9, 4), 100, np.uint8), np.full((8, 9, 3), 100, np.uint8)])
-def test_decode_gives_rgb_of_any_kind(pixels: np.ndarray) -> None:
-    decoded = image_index.decode(cv2.imencode('.png', pixels)[1].tobytes())
+def test_rgb_is_read_of_any_kind(tmp_path: Path, pixels: np.ndarray) -> None:
+    (tmp_path / 'x').mkdir()
+    cv2.imwrite(str(tmp_path / 'x' / '0.png'), pixels)
+    decoded = image_index.read_folders(tmp_path).read(0)
     assert decoded.dtype == np.uint8
     assert decoded.shape == (8, 9, 3)
     assert (decoded == 100).all()
 
 
-def test_decode_agrees_with_the_robots_decoder(tmp_path: Path) -> None:
-    write_image(tmp_path / 'x.jpg', size=(64, 48))
-    data = (tmp_path / 'x.jpg').read_bytes()
-    robot = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
-    assert np.abs(image_index.decode(data) - robot).max() <= 3
+def test_training_sees_what_the_robot_sees(tmp_path: Path) -> None:
+    write_image(tmp_path / 'x' / '0.jpg', size=(64, 48))
+    data = (tmp_path / 'x' / '0.jpg').read_bytes()
+    (tmp_path / 'x' / '1.jpg').write_bytes(data + bytes(5000))  # as cameras pad their buffers
+    (tmp_path / 'x' / '2.jpg').write_bytes(data[:-300] + bytes(5000))
+    index = image_index.read_folders(tmp_path)
+    assert index.files == ('x/0.jpg', 'x/1.jpg')
+    for row in range(2):
+        assert np.array_equal(index.read(row), to_rgb(decode(data)))
 
 
 # COCO
@@ -243,7 +251,8 @@ def test_corrupt_picture_takes_all_its_crops_along(tmp_path: Path) -> None:
     (tmp_path / '0.png').write_bytes(b'')
     index = coco.read_crops(tmp_path)
     assert index.files == ('1.png',)
-    assert index.corrupt == ('0.png: zero bytes',)
+    [corrupt] = index.corrupt
+    assert corrupt.startswith('0.png: expected a BMP, JPEG, PNG, TIFF or WebP image, got 0 bytes')
 
 
 def test_scenes_tell_what_is_present(tmp_path: Path) -> None:
@@ -519,8 +528,8 @@ def test_corrupt_samples_of_shards_are_named_once(rendered: Path) -> None:
     named = dataset.corrupt()
     assert [line.partition(': ')[0] for line in named] == [
         record['file'].removesuffix('.jpg') for record in records[1:]]
-    assert 'zero bytes' in named[0]
-    assert 'truncated' in named[1].lower()
+    assert 'got 0 bytes' in named[0]
+    assert 'expected a whole JPEG' in named[1]
 
 
 def test_shard_that_is_cut_off_is_named(rendered: Path) -> None:

@@ -189,7 +189,8 @@ def test_images_of_no_use_are_named(path: Path, tmp_path: Path) -> None:
     write_png(images / 'one.png', draw('red_circle', 'day', 0))  # anywhere, no class is needed
     assert refusal(path, images).endswith(f'{images} or below, found 1')
     (images / 'two.png').write_bytes(b'no image')
-    assert f'{images}/two.png: expected an image, got not an image' in refusal(path, images)
+    assert f'{images}/two.png: expected a BMP, JPEG, PNG, TIFF or WebP image, got 8' in refusal(
+        path, images)
 
 
 def test_missing_nncf_is_said(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

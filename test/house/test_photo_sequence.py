@@ -70,7 +70,7 @@ def test_a_view_shows_what_it_says() -> None:
     ('0,a,red.png\n', 'expected two photos or more'),
     ('1,a,red.png\n2,b,blue.png\n', 'stamps that rise from 0'),
     ('0,a,red.png\n0,b,blue.png\n', 'stamps that rise from 0'),
-    ('0,a,red.png\n1,b,green.png\n', 'green.png, which does not decode'),
+    ('0,a,red.png\n1,b,green.png\n', 'green.png: expected an image file'),
 ])
 def test_what_it_cannot_show_is_said(rows: str, reason: str, tmp_path: Path) -> None:
     write_photos(tmp_path).write_text('stamp,label,photo\n' + rows)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 import pytest
 from support import image_bags
-from vl2v_ros.images.encodings import COMPRESSED, decode, FILES, view
+from vl2v_ros.images.encodings import check_whole, COMPRESSED, decode, FILES, view
 from vl2v_ros.images.frame import to_rgb
 
 RGB = np.zeros((48, 64, 3), np.uint8)
@@ -42,8 +42,55 @@ def test_only_files_may_be_bitmaps() -> None:
 
 def test_what_is_no_image_is_told_with_the_note() -> None:
     with pytest.raises(ValueError, match='BMP, JPEG, PNG, TIFF or WebP image, got 4 bytes '
-                                         'of another format of the robot: '):
+                                         'of another format of the robot$'):
         decode(b'text', FILES, ' of the robot')
+
+
+def photo(**options: object) -> bytes:
+    data = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    Image.fromarray(noise).save(data, **{'format': 'JPEG', **options})
+    return data.getvalue()
+
+
+WITH_THUMBNAIL = photo(exif=b'Exif\0\0' + photo(quality=20))
+KINDS = {'plain': photo(), 'progressive': photo(progressive=True), 'thumbnail': WITH_THUMBNAIL,
+         'restarts': photo(restart_marker_blocks=1),
+         'several': photo(format='MPO', save_all=True,
+                          append_images=[Image.fromarray(RGB)])}
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('behind', [b'\0' * 1100, b'\0' * 10 ** 6, b'\0\0\0\x18ftypmp42' * 500,
+                                    b'\xff' * 2000, photo()])
+def test_what_follows_a_jpeg_is_no_matter(kind: str, behind: bytes) -> None:
+    data = KINDS[kind]
+    check_whole(data + behind)
+    assert np.array_equal(decode(data + behind).pixels, decode(data).pixels)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('behind', [b'', b'\0' * 1100, photo()], ids=['cut', 'padded', 'next'])
+@pytest.mark.parametrize('share', [0.2, 0.6, 0.95])
+def test_a_cut_jpeg_is_refused_whatever_follows(kind: str, behind: bytes, share: float) -> None:
+    whole = KINDS[kind]
+    first = whole[:whole.index(b'\xff\xd9') + 2] if kind == 'several' else whole
+    cut = first[:int(len(first) * share)] + behind
+    for read in (decode, check_whole):
+        with pytest.raises(ValueError, match='expected a'):
+            read(cut)
+
+
+@pytest.mark.parametrize('ending', ['.bmp', '.jpg', '.png', '.tiff', '.webp'])
+@pytest.mark.parametrize('side', [1, 3, 48])
+def test_the_fast_check_is_of_one_mind_with_decode(ending: str, side: int) -> None:
+    data = cv2.imencode(ending, np.full((side, side, 3), 9, np.uint8))[1].tobytes()
+    check_whole(data)
+    assert decode(data, FILES).pixels.shape == (side, side, 3)
+    for cut in (0, 1, len(data) // 2):
+        for read in (lambda data: decode(data, FILES), check_whole):
+            with pytest.raises(ValueError, match='expected a '):
+                read(data[:cut])
 
 
 def test_a_photo_lies_as_it_was_taken() -> None:

@@ -118,7 +118,7 @@ def test_corrupt_images_are_left_out_and_named(tmp_path: Path,
     write_images(tmp_path, CLASSES[:1], ('day',), 2)
     (tmp_path / 'day' / CLASSES[0] / '0.png').write_bytes(b'')
     assert len(mixture.read_images(Source(tmp_path))) == 1
-    assert '1 corrupt files left out: day/blue_square/0.png: zero bytes' in capsys.readouterr().out
+    assert '1 corrupt files left out: day/blue_square/0.png: expected' in capsys.readouterr().out
 
 
 def test_answers_that_are_not_there(recipe: Recipe, tmp_path: Path) -> None:

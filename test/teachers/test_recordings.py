@@ -109,7 +109,7 @@ def test_what_a_teacher_says_is_recorded_imported_and_not_asked_again(
                  'CC0', '--out', tmp_path / 'it.safetensors', '--teacher.model', source.model,
                  '--teacher.pretrained', source.pretrained, '--device', 'cpu', '--workers', '0']
     said = process('recordings.py', *arguments)
-    assert '1 corrupt files left out: broken.png: not an image' in said
+    assert '1 corrupt files left out: broken.png: expected a BMP' in said
     assert 'images 40 asked, 0 from cache, 40 missing; prompts 3 asked, 0 from cache' in said
     assert '40 asked, 40 from cache, 0 missing; prompts 3 asked, 3 from' in command(*arguments)
     found = recording.read(tmp_path / 'it.safetensors')

@@ -4,32 +4,28 @@ Index: the images of a dataset with their classes and domains, as one table.
 `read_folders` reads root/<domain>/<class>/* (PACS, OfficeHome, the renderer's `single`) and
 root/<class>/*; `coco.py` reads COCO annotations beside their images.
 
-Corrupt images: every file is decoded once while an index is read. A file that is missing, empty,
-cut off or no image gets no row, and `Index.corrupt` names it with the reason. So corrupt images
-are left out before training, for any number of workers, and the length of an index is the number
-of valid images. A file that becomes corrupt later stops the run with an error that names it.
+Corrupt images: every file is decoded once while an index is read, as on a robot. A file that is
+missing, empty, cut off or no image gets no row, and `Index.corrupt` names it with the reason. So
+corrupt images are left out before training, for any number of workers, and the length of an index
+is the number of valid images. A file that becomes corrupt later stops the run with an error that
+names it.
 """
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-import io
 import os
 from pathlib import Path, PurePosixPath
 import re
-import struct
 import unicodedata
-import zlib
 
 import numpy as np
-from PIL import Image, ImageOps
-from vl2v_ros.images.frame import check_size
+from vl2v_ros.images.encodings import check_whole
+from vl2v_ros.images.frame import to_rgb
+from vl2v_ros.images.sources import read_image
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 ANNOTATIONS = 'annotations.json'
 NUMBER = re.compile(r'\d{3}(-[a-z])?_(?=.)')  # of a YCB class
-# What Pillow raises for broken files, beside ValueError.
-BROKEN = (OSError, EOFError, IndexError, KeyError, SyntaxError, TypeError, ValueError,
-          struct.error, zlib.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +84,8 @@ class Index:
         """
         path = self.root / self.files[row]
         try:
-            pixels = decode(path.read_bytes())
-        except (OSError, ValueError) as error:
+            pixels = to_rgb(read_image(path))
+        except ValueError as error:
             raise ValueError(f'{path}: {error}; it was whole when the index was read, or was '
                              'not checked: read the index again') from error
         if self.boxes is None:
@@ -109,47 +105,14 @@ def label_of(class_name: str) -> str:
     return class_name[number.end() if number else 0:].replace('_', ' ')
 
 
-def decode(data: bytes) -> np.ndarray:
-    """
-    Decode a JPEG, PNG, BMP or WebP file, turned upright by its EXIF, without alpha.
-
-    :return: (H, W, 3) uint8 RGB.
-    :raises ValueError: for data that is cut off, empty, too large or no image, with the reason.
-    """
-    try:
-        image = ImageOps.exif_transpose(_open(data))
-        if image.mode.startswith('I'):  # 16 bit grey, which convert() would clip
-            image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
-        return np.asarray(image.convert('RGB'))
-    except BROKEN as error:
-        raise ValueError(reason(error)) from error
-
-
-def _open(data: bytes) -> Image.Image:
-    if not data:
-        raise ValueError('zero bytes')
-    image = Image.open(io.BytesIO(data))
-    check_size(*image.size)
-    return image
-
-
-def reason(error: Exception) -> str:
-    """Return why a file could not be read, as one short line."""
-    if isinstance(error, Image.UnidentifiedImageError):
-        return 'not an image'
-    words = getattr(error, 'strerror', None) or str(error.args[0] if error.args else error)
-    return ' '.join(words.split())
-
-
 def _why_corrupt(path: Path) -> str:
-    """Return why a file is corrupt, '' if it is not; decodes JPEGs at an eighth of their size."""
+    """Return why a file is corrupt, '' if it is not."""
     try:
-        image = _open(path.read_bytes())
-        image.draft('RGB', (image.width // 8, image.height // 8))
-        ImageOps.exif_transpose(image)
-        image.load()
-    except BROKEN as error:
-        return reason(error)
+        check_whole(path.read_bytes())
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError as error:
+        return str(error)
     return ''
 
 
@@ -158,7 +121,7 @@ def without_corrupt(index: Index, check: bool) -> Index:
     files = list(dict.fromkeys(index.files))
     reasons = {}
     if check:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV decodes outside Python's lock
             paths = [index.root / file for file in files]
             reasons = {file: why for file, why
                        in zip(files, pool.map(_why_corrupt, paths), strict=True) if why}

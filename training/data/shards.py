@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset
-from training.data.image_index import decode, reason
 from training.data.images import Preparation, Sample
 from training.recipe import Augmentation
+from vl2v_ros.images.encodings import decode, FILES
+from vl2v_ros.images.frame import to_rgb
 import webdataset
 
 
@@ -94,13 +95,13 @@ class ShardImages(IterableDataset):
             try:
                 yield from webdataset.tariterators.tarfile_samples([shard])
             except (EOFError, OSError, ValueError, tarfile.TarError) as error:
-                self._note(address, reason(error))
+                self._note(address, getattr(error, 'strerror', None) or str(error))
 
     def _samples(self, source: Iterable[dict[str, Any]]) -> Iterator[Sample]:
         for entry in source:
             try:
                 record = json.loads(entry['json'])
-                pixels = decode(entry['jpg'])
+                pixels = to_rgb(decode(entry['jpg'], FILES))
             except KeyError as error:
                 self._note(entry['__key__'], f'lacks {error}')
             except ValueError as error:

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from training.data.image_index import decode, image_files
+from training.data.image_index import image_files
 from training.measuring import metrics
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.preprocess import resize_on_cpu
+from vl2v_ros.images.sources import read_image
 import vl2v_ros.model.runtime.choose  # noqa: F401 before NNCF: keeps its use from being reported
 from vl2v_ros.model.spec import Graph
 from vl2v_ros.model.student import Student
@@ -45,10 +46,9 @@ def read_frames(root: Path) -> list[Frame]:
 
 def _read(path: Path) -> Frame:
     try:
-        return Frame(decode(path.read_bytes()))
-    except (OSError, ValueError) as error:
-        raise ValueError(f'--calibration: {path}: expected an image, got {error}; repair or '
-                         'remove it') from error
+        return read_image(path)
+    except ValueError as error:
+        raise ValueError(f'--calibration: {path}: {error}; repair or remove it') from error
 
 
 def quantise(student: Student, frames: list[Frame]) -> Graph:

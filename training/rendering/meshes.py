@@ -5,6 +5,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from vl2v_ros.images.frame import to_rgb
+from vl2v_ros.images.sources import read_image
 
 GREY = np.full((4, 4, 3), 160, np.uint8)
 TEXTURES = ('.png', '.jpg', '.jpeg')
@@ -64,9 +66,10 @@ def read_texture(mesh: Mesh, side: int) -> np.ndarray:
     """
     if mesh.texture is None:
         return GREY
-    pixels = cv2.imread(str(mesh.texture), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise ValueError(f'texture {mesh.texture} is not an image that can be read')
-    if pixels.shape[0] != side or pixels.shape[1] != side:
-        pixels = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    try:
+        pixels = to_rgb(read_image(mesh.texture))
+    except ValueError as error:
+        raise ValueError(f'texture {mesh.texture}: {error}') from error
+    if pixels.shape[:2] == (side, side):
+        return pixels
+    return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
