@@ -110,7 +110,6 @@ def main() -> None:
             photo = read_image(options.photos / name).pixels
         except ValueError as error:
             sys.exit(f'photo_sequence: {options.photos / name}: {error}')
-
         rng = np.random.default_rng([options.seed, *name.encode()])
         for picture in pan(photo, size, count, rng):
             video.write(picture)

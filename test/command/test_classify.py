@@ -315,6 +315,8 @@ def test_a_bag_becomes_a_video_at_its_own_rate(options: list[str], tmp_path: Pat
     (['{image}', '--labels', 'mug, Mug'], "'Mug' repeats 'mug'"),
     (['{image}', '--labels', ''], 'at least one label'),
     (['{image}', '--vocabulary', '{tmp}/none.yaml'], 'expected a file, found none at'),
+    (['{image}', '--vocabulary', '{tmp}/text.txt'], "text.txt', which is a file here, but no *"),
+    (['{image}', '--labels', 'mug; banana'], "got 'mug; banana', which holds a separator"),
     (['{image}', '--checkpoint', '{tmp}/none.safetensors'], 'checkpoint: expected a file, found'),
     (['{image}', '--device', 'tpu'], "expected 'auto', 'cpu', 'cuda' or 'cuda:N', got 'tpu'"),
 ])

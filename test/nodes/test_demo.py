@@ -4,6 +4,7 @@ import signal
 import sys
 
 import cv2
+import pytest
 from support import photos_sample, shapes
 from support.ros_processes import Ros, wait_until
 from vl2v_ros.nodes.demo import OTHER_LABELS
@@ -41,6 +42,13 @@ def test_the_demo_says_what_it_cannot_do(ros: Ros, shapes_student: Path, tmp_pat
     assert 'camera_node: expected a folder of images' in demo.output
     assert 'camera_node ended with 1; see its message above' in demo.output
     assert 'Traceback' not in demo.output
+
+
+@pytest.mark.parametrize('option', ['--vocabulary', '--then'])
+def test_the_demo_takes_no_other_file_for_labels(ros: Ros, tmp_path: Path, option: str) -> None:
+    demo = ros.run(DEMO, '--out', tmp_path, option, 'labels.txt')
+    assert demo.wait() == 1
+    assert "vl2v_demo: vocabulary: expected labels separated by commas ('mug, " in demo.output
 
 
 def test_the_demo_and_its_nodes_end_on_ctrl_c(ros: Ros, shapes_student: Path, tmp_path: Path

@@ -52,6 +52,39 @@ PLAIN = ['yes', 'no', '12', '1.5', 'null', '~', 'on', '0x1F', '2024-01-01', '1_0
 HOT = Entry(('It is hot.',))
 
 
+OTHER_THAN_A_LIST = {
+    'labels.txt': 'like a file', 'missing.json': 'like a file', 'mug, labels.TXT': 'like a file',
+    'runs/student.safetensors': 'like a file', 'config/vocabularies': 'or a folder',
+    r'C:\words': 'like a file', '~': 'like a file', 'words.yaml, mug': 'like a file',
+    'mug|banana': 'separator', 'mug; banana': 'separator', 'mug\uff0cbanana': 'separator',
+    'mug\nbanana': 'separator', '["mug", "banana"]': 'brackets', '{mug: }': 'brackets',
+    '"mug", "banana"': 'quotes', "'mug'": 'quotes'}
+
+
+@pytest.mark.parametrize('text', OTHER_THAN_A_LIST)
+def test_what_is_neither_a_list_nor_a_yaml_file_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"labels separated by commas \('mug, banana'\), or the "
+                       rf'path of a \*.yaml file, got .*, which .*{OTHER_THAN_A_LIST[text]}'):
+        parse(text)
+
+
+def test_the_name_of_a_file_here_is_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                             ) -> None:
+    (tmp_path / 'labels').write_text('mug')
+    (tmp_path / 'mug').mkdir()  # photos of it
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="got 'labels', which is a file here"):
+        parse('labels')
+    assert parse('labels, mug') == plain('labels', 'mug')
+    assert parse('mug') == plain('mug')
+
+
+@pytest.mark.parametrize('label', ['St. Bernard', 'No.5', 'U.S.A', '7.5mm bolt', "baker's choice",
+                                   'size 3.5', 'cup (blue)', 'a.m.', 'rock & roll', 'x-ray'])
+def test_what_only_resembles_a_path_is_a_label(label: str) -> None:
+    assert parse(f'{label}, mug') == plain(label, 'mug')
+
+
 @pytest.mark.parametrize(('content', 'expected'), [
     ('labels: [cup, coffee  mug]', {'cup': Entry(), 'coffee mug': Entry()}),
     ('# kitchen\nlabels:\n- cup\n- "dog: big"\n', {'cup': Entry(), 'dog: big': Entry()}),

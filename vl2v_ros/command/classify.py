@@ -62,7 +62,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help='image, folder of images, video, bag file (*.mcap, *.db3) or bag folder')
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument('--labels', help='labels separated by commas: "mug, banana, apple"')
-    labels.add_argument('--vocabulary', help='vocabulary file, *.yaml; by default everyday things')
+    labels.add_argument('--vocabulary', help='vocabulary file, *.yaml, or labels; by default everyday things')
     add('--checkpoint', type=Path,
         help='student to run, *.safetensors; by default the one in the package')
     add('--known', nargs='?', const='', metavar='WORD', help='only list the names that the '

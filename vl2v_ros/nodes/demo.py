@@ -32,6 +32,7 @@ from vl2v_ros.images.frame import to_rgb
 from vl2v_ros.nodes.messages import to_frame
 from vl2v_ros.nodes.program import until_stopped
 from vl2v_ros.nodes.transport import environment
+from vl2v_ros.words.vocabulary_file import parse
 
 NAMESPACE = '/demo'
 START_TIMEOUT = 120.0  # time limit of the first label [s]; a first start encodes and compiles
@@ -207,7 +208,7 @@ def play(viewer: Viewer, arguments: argparse.Namespace, half: float) -> None:
                                      'listeners': LISTENERS}) as camera:
             spin(viewer, [classifier, camera], START_TIMEOUT, lambda: viewer.latencies, 'label')
             spin(viewer, [classifier, camera], half)
-            viewer.set_vocabulary([label.strip() for label in arguments.then.split(',')])
+            viewer.set_vocabulary([*arguments.then.entries])
             spin(viewer, [classifier, camera], half)
 
 
@@ -228,11 +229,16 @@ def main() -> None:
     parser.add_argument('--vocabulary', default=share / 'config/vocabularies/everyday.yaml',
                         help='labels of the first half, separated by commas, or a *.yaml file')
     parser.add_argument('--then', default=OTHER_LABELS,
-                        help='labels of the second half, separated by commas')
+                        help='labels of the second half, separated by commas, or a *.yaml file')
     parser.add_argument('--unknown-threshold', type=float, default=0.0,
                         help='cosine similarity below which a frame is unknown; by default 0, so '
                         'none is: the two vocabularies would need different thresholds')
     arguments = parser.parse_args()
+    try:
+        parse(str(arguments.vocabulary))
+        arguments.then = parse(arguments.then)
+    except ValueError as error:
+        sys.exit(f'vl2v_demo: {error}')
     arguments.out.mkdir(parents=True, exist_ok=True)
     os.environ.update(environment())  # for the two nodes, and for what this process receives
     rclpy.init()

@@ -1,7 +1,9 @@
 """Vocabulary files: YAML with labels, descriptions, synonyms, templates and background prompts."""
 from collections.abc import Sequence
 from dataclasses import dataclass
+import os
 from pathlib import Path
+import re
 from typing import Any
 
 from vl2v_ros.words.labels import (
@@ -16,6 +18,9 @@ import yaml
 
 KEYS = ('labels', 'template', 'templates', 'background')
 ENTRY_KEYS = ('descriptions', 'synonyms')
+# What is listed between commas may be meant as something else.
+LIKE_A_PATH = re.compile(r'[/\\]|^~|\S\.([a-z][a-z0-9]{1,11}|[A-Z][A-Z0-9]{1,11})$')
+LIKE_A_LIST = re.compile(r'[;|\n\t\uff0c\u3001\uff1b\u061b\u060c]|^[\[{]|[\]}]$|^(["\']).*\1$')
 DEPTH = 4  # {labels: {label: {descriptions: []}}}
 # Most builds of PyYAML have loaders in C: 0.1 s instead of 10 s for 10,000 labels.
 LOADER = getattr(yaml, 'CBaseLoader', yaml.BaseLoader)
@@ -42,12 +47,14 @@ def parse(text: str) -> VocabularyFile:
     A YAML file has `labels`: a list of labels, or a mapping of each label to a sentence, a list
     of sentences, or a mapping with `descriptions` and `synonyms`. It may have `template` (or
     `templates`) and `background`. One text is accepted as a list of one. All values are texts, so
-    that `yes`, `no` and `12` can be labels.
+    that `yes`, `no` and `12` can be labels. What is listed between commas must not look like a
+    path, or like a list of another kind: one label made of it would make everything unknown.
 
     :raises ValueError: with file and line, if the line is known.
     """
+    text = text.strip()
     if not text.lower().endswith(('.yaml', '.yml')):
-        return VocabularyFile(check_labels([label for label in text.split(',') if label.strip()]))
+        return VocabularyFile(check_labels(_listed(text)))
     path = Path(text).expanduser()
     if not path.is_file():
         raise ValueError(f'vocabulary: expected a file, found none at {path}; correct the path')
@@ -55,6 +62,24 @@ def parse(text: str) -> VocabularyFile:
         return _read(_compose(path.read_bytes()))
     except (OSError, ValueError) as error:
         raise ValueError(f'vocabulary {path}: {error}') from error
+
+
+def _listed(text: str) -> list[str]:
+    """Split labels at commas; raises ValueError for a path, or for a list of another kind."""
+    labels = [label for label in map(str.strip, text.split(',')) if label]
+    for label in labels:
+        if os.path.isfile(text):
+            why = 'is a file here, but no *.yaml'
+        elif LIKE_A_PATH.search(label):
+            why = 'is named like a file or a folder'
+        elif LIKE_A_LIST.search(label):
+            why = 'holds a separator, quotes or brackets'
+        else:
+            continue
+        raise ValueError("vocabulary: expected labels separated by commas ('mug, banana'), or the "
+                         f'path of a *.yaml file, got {label!r:.80}, which {why}; a label that is '
+                         'spelled like this can stand in a *.yaml file')
+    return labels
 
 
 def dump(file: VocabularyFile) -> str:
