@@ -45,7 +45,7 @@ def read(path: Path) -> VocabularyFile:
     if path.suffix.lower() in {'.yaml', '.yml'}:
         return parse(str(path))
     try:
-        lines = enumerate(path.read_text(encoding='utf-8').splitlines(), 1)
+        lines = enumerate(path.read_text(encoding='utf-8-sig').splitlines(), 1)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f'{path}: expected a text file with a label per line: {error}') from error
     rows = [(number, line) for number, line in lines if line.strip()]

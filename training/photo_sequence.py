@@ -70,7 +70,7 @@ def read_list(path: Path) -> list[tuple[float, str]]:
 
     :raises ValueError: if there are fewer than two, or the stamps do not rise from 0.
     """
-    with path.open(encoding='utf-8') as file:
+    with path.open(encoding='utf-8-sig') as file:
         rows = [(float(row['stamp']), row['photo']) for row in csv.DictReader(file)]
     stamps = [stamp for stamp, _ in rows]
     if len(rows) < 2 or stamps[0] or not (np.diff(stamps) > 0).all():

@@ -20,7 +20,7 @@ def read(path: Path) -> Recipe:
     :raises ValueError: for a file that is no recipe, naming the key and the known ones.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f'recipe {path}: expected a YAML file: {error}') from error
     try:

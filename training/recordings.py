@@ -30,6 +30,7 @@ from training.teachers.queries import CountedText, NAMED, Queries
 from training.teachers.recorded import check_identity, half, keep
 from training.teachers.teacher import unit_rows
 import tyro
+from vl2v_ros.files import shown
 from vl2v_ros.words import recording
 from vl2v_ros.words.cached_text import default_cache_dir
 from vl2v_ros.words.recording import Recording
@@ -146,7 +147,7 @@ def import_files(files: Files, images: Path | None = None, teacher: str = '') ->
         names = [str(file) for file in image_files(images)]
         digests = dict(zip(names, file_digests([images / name for name in names]), strict=True))
         lacking = [file for file, digest in digests.items() if digest not in answered]
-        named = f' ({", ".join(lacking[:NAMED])}{", ..." if lacking[NAMED:] else ""})'
+        named = f' ({", ".join(map(shown, lacking[:NAMED]))}{", ..." if lacking[NAMED:] else ""})'
         print(f'{images}: {len(digests) - len(lacking)} of {len(digests)} images have an answer, '
               f'{len(lacking)} have none{named if lacking else ""}; '
               f'{len(answered - set(digests.values()))} answers fit no image here')
@@ -166,7 +167,7 @@ def read_images(root: Path) -> Index:
 def read_prompts(path: Path) -> dict[str, str]:
     """Return prompt -> name; raises ValueError for a file without prompts."""
     try:
-        lines = path.read_text(encoding='utf-8').splitlines()
+        lines = path.read_text(encoding='utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f'--prompts: {path}: expected a text file with a prompt per line: '
                          f'{error}') from error

@@ -99,7 +99,7 @@ class Options:
 def read_study(path: Path) -> Study:
     """Read a study; raises ValueError that names the file and the key."""
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f'{path}: expected a YAML file of a study: {error}') from error
     try:

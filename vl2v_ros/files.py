@@ -2,7 +2,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 
 
@@ -23,6 +23,11 @@ def replacing(path: Path) -> Iterator[Path]:
             with open(file, 'rb') as written:
                 os.fsync(written.fileno())
         os.replace(temporary, path)
+
+
+def shown(path: Path | PurePath | str) -> str:
+    """Return a path as text that can be written anywhere; bytes that are no UTF-8 are spelled."""
+    return os.fsencode(path).decode('utf-8', 'backslashreplace')
 
 
 def share() -> Path:

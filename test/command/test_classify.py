@@ -277,6 +277,24 @@ def test_several_inputs_of_all_kinds_make_one_table(
         *((str(folder / f'{number}.png'), '', label) for number, label in enumerate(LABELS))]
 
 
+def test_names_that_are_no_utf8_spoil_nothing(options: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    for name, label in ((b'caf\xe9.png', LABELS[0]), (b'cup.png', LABELS[1])):
+        cv2.imwrite(str(tmp_path / 'x.png'), draw(label)[..., ::-1])
+        (tmp_path / 'x.png').rename(folder / os.fsdecode(name))
+    (folder / os.fsdecode(b'b\xe4d.png')).write_bytes(b'')
+    done = run(folder, *options, '--out', tmp_path / 'x.csv', '--plot', tmp_path / 'x.png')
+    assert 'skipped ' in done.stderr and 'd.png: expected a' in done.stderr
+    assert [(row['file'], row['label']) for row in rows(tmp_path / 'x.csv')] == [
+        (f'{folder}/caf\\xe9.png', LABELS[0]), (f'{folder}/cup.png', LABELS[1])]
+    explained = run(folder / os.fsdecode(b'caf\xe9.png'), *options).stdout
+    assert f'caf\\xe9.png: {LABELS[0]}' in explained
+    assert 'caf\\xe9.png  similarity' in run(folder, *options).stdout
+    assert 'expected a name in UTF-8' in refused(folder, *options, '--out',
+                                                 tmp_path / os.fsdecode(b'\xe9.csv'))
+
+
 @pytest.mark.parametrize(('given', 'rate'), [([], STILL_RATE), (['--rate', '24'], 24)])
 def test_images_become_a_video_at_the_rate(folder: Path, options: list[str], tmp_path: Path,
                                            given: list[str], rate: float) -> None:

@@ -1,6 +1,7 @@
 """Datasets from files and from shards: what is read, split, augmented, and what is left out."""
 from collections.abc import Sequence
 import json
+import os
 from pathlib import Path
 import shutil
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from training.data import coco, image_index, images, shards, splits
+from training.data import coco, image_index, images, shards, splits, task
+from training.recipe import Augmentation
 from training.rendering import dataset_files
 from vl2v_ros.images.encodings import decode
 from vl2v_ros.images.frame import Frame, to_rgb
@@ -167,6 +169,19 @@ def test_corrupt_files_are_left_out_and_named(tmp_path: Path) -> None:
         assert file not in index.files
     loader = DataLoader(images.Images(index, 16), batch_size=3, num_workers=2)
     assert sorted(name for batch in loader for name in batch.name) == sorted(index.files)
+
+
+def test_names_that_are_no_utf8_can_be_trained_on(
+        tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    for name in (b'caf\xe9.jpg', b'cup.jpg'):
+        write_image(tmp_path / 'a' / 'x' / 'new.jpg').tobytes()
+        (tmp_path / 'a/x/new.jpg').rename(tmp_path / 'a/x' / os.fsdecode(name))
+    (tmp_path / 'a/x' / os.fsdecode(b'b\xe4d.jpg')).write_bytes(b'')
+    index = image_index.read_folders(tmp_path)
+    task.report_corrupt(index)
+    assert br'left out: a/x/b\xe4d.jpg: expected' in capfdbinary.readouterr().out
+    loader = DataLoader(images.Images(index, 16, Augmentation()), batch_size=2, num_workers=1)
+    assert [name for batch in loader for name in batch.name] == list(index.files)
 
 
 def test_folder_of_corrupt_files_only(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 """Pictures out of files: what is read, in which order, and what is said of what cannot be."""
+import os
 from pathlib import Path
 
 import cv2
@@ -109,6 +110,13 @@ def test_a_file_that_is_no_video_is_refused(tmp_path: Path, ending: str, content
     path.write_bytes(content)
     with pytest.raises(ValueError, match='x.*: expected a video'):
         list(open_video(path, print).pictures)
+
+
+def test_a_video_that_opencv_cannot_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b'caf\xe9.avi')
+    write_video(tmp_path / 'x.avi').rename(path)
+    with pytest.raises(ValueError, match=r'caf\\xe9.avi: expected a video whose name is UTF-8'):
+        open_video(path, print)
 
 
 def test_the_end_of_a_cut_video_is_told(tmp_path: Path) -> None:

@@ -333,10 +333,27 @@ def test_spellings_of_one_label_in_unicode_are_one_label() -> None:
         check_labels(['caf\u00e9', 'cafe\u0301'])
 
 
-@pytest.mark.parametrize('label', ['\u200b', '\u200b \u2060'])
+@pytest.mark.parametrize('label', ['\u200b', '\u200b \u2060', '\u200d', '\u3164', '\u2800',
+                                   '\ufeff', '\u115f\u1160'])
 def test_a_label_that_cannot_be_seen_is_blank(label: str) -> None:
     with pytest.raises(ValueError, match='got a blank'):
         check_labels(['mug', label])
+
+
+@pytest.mark.parametrize(('given', 'label'), [
+    ('\ufeffmug', 'mug'), ('mug\u200b', 'mug'), ('cof\u00adfee mug', 'coffee mug'),
+    ('mug\u200d', 'mug'), ('\u200e\u0643\u0648\u0628', '\u0643\u0648\u0628'),
+    ('coffee\u3164mug', 'coffee mug'), ('👩\u200d🚒', '👩\u200d🚒'),
+    ('\u0645\u06cc\u200c\u0632', '\u0645\u06cc\u200c\u0632')])
+def test_what_has_no_width_is_no_part_of_a_label(given: str, label: str) -> None:
+    entries = check_labels([given])
+    assert [*entries] == [label]
+    assert [*add(entries, check_labels([label]))] == [label]
+    with pytest.raises(ValueError, match='repeats'):
+        check_labels([given, label])
+    with pytest.raises(ValueError, match='repeats'):
+        check_labels([label, label.replace('\u200d', '').replace('\u200c', '')])
+    assert [*remove(check_labels([label, 'cup']), [given])] == ['cup']
 
 
 def test_what_is_no_text_is_refused() -> None:

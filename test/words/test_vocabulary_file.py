@@ -220,6 +220,12 @@ def test_yaml_in_another_encoding_is_refused(tmp_path: Path, parser: str) -> Non
         parse(str(tmp_path / 'latin.yaml'))
 
 
+@pytest.mark.parametrize('content', ['labels:\n- mug', '{labels: [mug]}'])
+def test_a_byte_order_mark_is_no_part_of_a_file(write: Callable[[str], str], parser: str,
+                                                content: str) -> None:
+    assert parse(write('\ufeff' + content)) == plain('mug')
+
+
 def test_missing_yaml_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf'found none at {tmp_path}/none\.yaml'):
         parse(str(tmp_path / 'none.yaml'))

@@ -43,7 +43,7 @@ def read_facts(path: Path, class_names: Sequence[str], described: Entries) -> li
     :raises ValueError: for a class without facts, or an entry with other fields.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f'captions {path}: expected a YAML file: {error}') from error
     if not isinstance(content, dict):
@@ -120,7 +120,7 @@ def read_captions(path: Path, index: Index) -> list[str]:
     :raises ValueError: for another kind of file, or an image without a caption.
     """
     try:
-        with path.open(encoding='utf-8', newline='') as file:
+        with path.open(encoding='utf-8-sig', newline='') as file:
             said = {row['file']: row['caption'] for row in csv.DictReader(file)}
     except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
         raise ValueError(f'{path}: expected a CSV file with the columns file and caption '

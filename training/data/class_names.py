@@ -34,6 +34,6 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 def _read_yaml(path: Path, what: str) -> object:
     try:
-        return yaml.safe_load(path.read_text(encoding='utf-8'))
+        return yaml.safe_load(path.read_text(encoding='utf-8-sig'))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f'{what} {path}: expected a YAML file: {error}') from error

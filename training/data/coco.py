@@ -35,7 +35,7 @@ def _read_coco(root: Path) -> tuple[list[Picture], list[str]]:
     for path in paths:
         folder = '' if path.parent == root else f'{path.parent.name}/'
         try:
-            coco = json.loads(path.read_text(encoding='utf-8'))
+            coco = json.loads(path.read_text(encoding='utf-8-sig'))
             names = {entry['id']: unicodedata.normalize('NFC', entry['name'])
                      for entry in coco['categories']}
             by_id = {entry['id']: Picture(folder + entry['file_name'], path.parent.resolve().name,

@@ -19,6 +19,7 @@ import re
 import unicodedata
 
 import numpy as np
+from vl2v_ros.files import shown
 from vl2v_ros.images.encodings import check_whole
 from vl2v_ros.images.frame import to_rgb
 from vl2v_ros.images.sources import read_image
@@ -125,7 +126,7 @@ def without_corrupt(index: Index, check: bool) -> Index:
             paths = [index.root / file for file in files]
             reasons = {file: why for file, why
                        in zip(files, pool.map(_why_corrupt, paths), strict=True) if why}
-    corrupt = tuple(f'{file}: {why}' for file, why in reasons.items())
+    corrupt = tuple(f'{shown(file)}: {why}' for file, why in reasons.items())
     if len(corrupt) == len(files):
         raise ValueError(f'{index.root}: none of its {len(files)} images can be read; the first: '
                          f'{corrupt[0]}')

@@ -6,6 +6,7 @@ normalised here: each model has its own mean and std. The augmentation of an ima
 the seed, the epoch and the image's name, so it is the same for any number of workers and in any
 order. `image_index.py` and `shards.py` say how corrupt images are handled.
 """
+import os
 from typing import NamedTuple
 import zlib
 
@@ -71,7 +72,7 @@ class Preparation:
             return preprocess([Frame(pixels)], self._size, self._resize_mode)[0]
         image = torch.tensor(pixels).permute(2, 0, 1)  # (3, H, W)
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's one generator
-            torch.default_generator.manual_seed(zlib.crc32(name.encode(), self.stream))
+            torch.default_generator.manual_seed(zlib.crc32(os.fsencode(name), self.stream))
             return self._transform(image)
 
 

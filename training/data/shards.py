@@ -121,7 +121,8 @@ class ShardImages(IterableDataset):
         return label
 
     def _note(self, name: str, why: str) -> None:
-        line = f'{name}: {" ".join(why.split())}\n'.encode()
+        line = f'{name}: {" ".join(why.split())}\n'.encode(
+            errors='backslashreplace')
         handle = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(handle, line)  # in one piece, so that workers do not mix their lines

@@ -97,7 +97,7 @@ def read_object_split(path: Path) -> ObjectSplit:
 
     :raises ValueError: for another kind of file, or a class that is named twice.
     """
-    content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
     if (not isinstance(content, dict) or set(content) != {'id', 'ood'}
             or not all(isinstance(names, list) and names for names in content.values())):
         raise ValueError(f'{path}: expected two lists of class names, id and ood, got '

@@ -9,6 +9,7 @@ from training.data.image_index import Index, label_of, read_folders
 from training.data.shards import find_shards, Shards
 from training.data.splits import hold_out, ObjectSplit, read_object_split, select_classes
 from training.recipe import Data
+from vl2v_ros.files import shown
 from vl2v_ros.words import vocabulary, vocabulary_file
 from vl2v_ros.words.encoder import TextEncoder
 from vl2v_ros.words.labels import check_entries, check_labels, Entry
@@ -130,7 +131,7 @@ def report_corrupt(index: Index) -> None:
     """Print which files were left out, the first ten by name."""
     if index.corrupt:
         more = f' and {len(index.corrupt) - 10} more' if len(index.corrupt) > 10 else ''
-        print(f'{index.root}: {len(index.corrupt)} corrupt files left out: '
+        print(f'{shown(index.root)}: {len(index.corrupt)} corrupt files left out: '
               f'{"; ".join(index.corrupt[:10])}{more}')
 
 

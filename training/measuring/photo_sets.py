@@ -83,7 +83,7 @@ def read_sets(path: Path, data: Path) -> dict[str, PhotoSet]:
     :raises ValueError: for a file that is no mapping of names to sets.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f'photo sets {path}: expected a YAML file: {error}') from error
     known = [field.name for field in fields(PhotoSet)]
@@ -187,7 +187,7 @@ def _descriptions(found: PhotoSet, called: dict[str, str]) -> dict[str, tuple[st
     for key, name in called.items():
         path = found.descriptions / f'{key}.txt' if found.descriptions else None
         if path and path.is_file():
-            text = ' '.join(path.read_text(encoding='utf-8').split())
+            text = ' '.join(path.read_text(encoding='utf-8-sig').split())
             said[name] = said[name] or check_texts([text], str(path), 'a sentence')
     return said
 

@@ -16,7 +16,7 @@ import sys
 from tqdm import tqdm
 from vl2v_ros.command import bags, outputs
 from vl2v_ros.drawing.explanation_plot import Explanation, MOST_IMAGES, plot
-from vl2v_ros.files import replacing, share
+from vl2v_ros.files import replacing, share, shown
 from vl2v_ros.images import sources
 from vl2v_ros.images.sources import Picture, Source
 from vl2v_ros.labeller import Labeller
@@ -62,7 +62,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help='image, folder of images, video, bag file (*.mcap, *.db3) or bag folder')
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument('--labels', help='labels separated by commas: "mug, banana, apple"')
-    labels.add_argument('--vocabulary', help='vocabulary file, *.yaml, or labels; by default everyday things')
+    labels.add_argument('--vocabulary',
+                        help='vocabulary file, *.yaml, or labels; by default everyday things')
     add('--checkpoint', type=Path,
         help='student to run, *.safetensors; by default the one in the package')
     add('--known', nargs='?', const='', metavar='WORD', help='only list the names that the '
@@ -186,13 +187,13 @@ def run(options: argparse.Namespace) -> None:
             else:
                 write(picture, prediction)
             if options.plot:
-                title = '/'.join(picture.file.parts[-2:])
+                title = shown('/'.join(picture.file.parts[-2:]))
                 explanations.append(Explanation(title, picture.frame, prediction, why))
             progress.update()
         if drawing is not None:
             plot(explanations, threshold, drawing)
     for path in filter(None, (options.out, options.plot)):
-        print(f'wrote {path}')
+        print(f'wrote {shown(path)}')
 
 
 def best(prediction: Prediction) -> str:
@@ -203,7 +204,7 @@ def best(prediction: Prediction) -> str:
 
 def print_line(picture: Picture, prediction: Prediction) -> None:
     """Print what a picture shows as one line."""
-    where = picture.topic or picture.file
+    where = picture.topic or shown(picture.file)
     when = '' if picture.stamp is None else f' {bags.seconds(picture.stamp)} s'
     print(f'{where}{when}  similarity {prediction.similarities[0]:5.2f}  '
           f'score {prediction.scores[0]:.2f}  {best(prediction)}', flush=True)
@@ -211,7 +212,7 @@ def print_line(picture: Picture, prediction: Prediction) -> None:
 
 def print_reasons(picture: Picture, prediction: Prediction, why: Sequence[Reason]) -> None:
     """Print the labels of a picture with the similarity of each of their prompts."""
-    print(f'{picture.file}: {best(prediction)}')
+    print(f'{shown(picture.file)}: {best(prediction)}')
     print('  similarity  score')
     for line in _table(prediction, why):
         print(f'  {line}', flush=True)
@@ -235,6 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # SIGTERM removes incomplete files, as Ctrl-C does; `| head` ends the command quietly.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.stdout.reconfigure(errors='backslashreplace')  # a label may be of any script
     options = parse(arguments)
     try:
         run(options)

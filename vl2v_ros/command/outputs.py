@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from vl2v_ros.command import bags
 from vl2v_ros.drawing.overlay import draw
-from vl2v_ros.files import replacing
+from vl2v_ros.files import replacing, shown
 from vl2v_ros.images.sources import Picture
 from vl2v_ros.model.prediction import Prediction
 
@@ -21,7 +21,9 @@ ENDINGS = ('.csv', '.mcap', *CODECS)
 
 
 def check_ending(path: Path) -> None:
-    """Raise ValueError for an ending without an output format."""
+    """Raise ValueError for a name, or its ending, that nothing can be written as."""
+    if shown(path.name) != path.name:
+        raise ValueError(f'--out: expected a name in UTF-8, got {shown(path)}; choose another')
     if path.suffix.lower() not in ('', *ENDINGS):
         raise ValueError(f'--out {path}: expected a file that ends with {", ".join(ENDINGS)}, or '
                          f'a folder without an ending for a bag, got {path.suffix!r}')
@@ -70,7 +72,7 @@ def _table(path: Path) -> Iterator[Write]:
             for rank, (label, similarity, score) in enumerate(
                     zip(prediction.labels, prediction.similarities, prediction.scores,
                         strict=True), 1):
-                table.writerow((picture.file, picture.topic, stamp, rank, label,
+                table.writerow((shown(picture.file), picture.topic, stamp, rank, label,
                                 f'{similarity:.4f}', f'{score:.4f}', int(prediction.unknown)))
         yield write
 

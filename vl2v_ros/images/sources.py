@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+from vl2v_ros.files import shown
 from vl2v_ros.images.encodings import decode, FILES
 from vl2v_ros.images.frame import Frame
 
@@ -115,6 +116,8 @@ def open_video(path: Path, skip: Skip) -> Source:
     :raises ValueError: if it cannot be opened; the iterator of pictures raises it if there is
         no frame.
     """
+    if shown(path) != str(path):  # OpenCV would end the process
+        raise ValueError(f'{shown(path)}: expected a video whose name is UTF-8; rename it')
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise ValueError(f'{path}: expected a video, got a file that OpenCV cannot open; it may '

@@ -12,7 +12,7 @@ from vl2v_ros.files import replacing
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.words import cached_text
 from vl2v_ros.words.encoder import TextEncoder
-from vl2v_ros.words.labels import add, check_labels, check_texts, Entry, remove
+from vl2v_ros.words.labels import add, check_labels, check_texts, Entry, folded, remove
 from vl2v_ros.words.language_model import (
     Answers,
     check_endpoint,
@@ -114,7 +114,7 @@ class VocabularyKeeper:
             self._logger.info('prompts in use: ' + ', '.join(map(repr, vocabulary.prompts)))
 
     def _build(self, file: VocabularyFile) -> Vocabulary:
-        background = {prompt.casefold(): prompt for prompt in (*file.background,
+        background = {folded(prompt): prompt for prompt in (*file.background,
                                                                *self._background)}
         return build(file.entries, self._encoder, next(self._versions),
                      file.templates or self._templates, tuple(background.values()))

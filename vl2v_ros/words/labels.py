@@ -9,6 +9,8 @@ MAX_LABEL_LENGTH = 200  # characters of a label or a synonym; CLIP reads 77 toke
 MAX_DESCRIPTION_LENGTH = 2_000  # characters of a description, template or background prompt
 MAX_TEXTS = 100  # number of descriptions or synonyms of a label, templates, background prompts
 _LONGEST = {'a name': MAX_LABEL_LENGTH, 'a sentence': MAX_DESCRIPTION_LENGTH}
+_JOINERS = '\u200c\u200d'  # no letters, but Persian, Hindi and emoji are spelled with them
+_FILLERS = re.compile('[\u115f\u1160\u2800\u3164\uffa0]')  # letters to Unicode, blanks to people
 _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')  # and what no text has
 
 
@@ -51,7 +53,8 @@ def check_entries(entries: Sequence[tuple[str, Entry]],
     Validate labels with their descriptions and synonyms.
 
     :param where: returns the place of label number 1, 2, ... for an error.
-    :return: label -> entry, in order; runs of spaces are replaced by one.
+    :return: label -> entry, in order; runs of spaces are replaced by one, without what has no
+        width.
     :raises ValueError: for texts that are blank, repeated, too long, too many or of more than one
         line, and for a synonym that is a label too.
     """
@@ -62,16 +65,16 @@ def check_entries(entries: Sequence[tuple[str, Entry]],
     seen: dict[str, str] = {}
     for number, (label, entry) in enumerate(entries, 1):
         label = _check_text(label, where(number), 'a name')
-        if label.casefold() in seen:
-            raise ValueError(f'{where(number)}: {label!r} repeats {seen[label.casefold()]!r}; '
+        if folded(label) in seen:
+            raise ValueError(f'{where(number)}: {label!r} repeats {seen[folded(label)]!r}; '
                              'labels must differ by more than case and spaces')
-        seen[label.casefold()] = label
+        seen[folded(label)] = label
         checked[label] = Entry(
             check_texts(entry.descriptions, f'{where(number)}, description', 'a sentence'),
             check_texts(entry.synonyms, f'{where(number)}, synonym', 'a name'))
     for number, entry in enumerate(checked.values(), 1):
         for synonym in entry.synonyms:
-            if synonym.casefold() in seen:
+            if folded(synonym) in seen:
                 raise ValueError(f'{where(number)}: the synonym {synonym!r} is a label too; leave '
                                  'one of them out')
     return checked
@@ -112,9 +115,9 @@ def check_texts(texts: Sequence[str], what: str, kind: str) -> tuple[str, ...]:
     checked: dict[str, str] = {}
     for number, text in enumerate(texts, 1):
         text = _check_text(text, f'{what} {number}', kind)
-        if text.casefold() in checked:
+        if folded(text) in checked:
             raise ValueError(f'{what} {number}: expected different texts, got {text!r:.80} twice')
-        checked[text.casefold()] = text
+        checked[folded(text)] = text
     return tuple(checked.values())
 
 
@@ -123,14 +126,27 @@ def _check_text(text: str, what: str, kind: str) -> str:
         raise ValueError(f'{what}: expected one line without control characters, got {text!r:.80}')
     if len(text) > _LONGEST[kind]:
         raise ValueError(f'{what}: expected at most {_LONGEST[kind]} characters, got {len(text)}')
+    text = _one_spelling(text)
     if not any(unicodedata.category(letter)[0] in 'LNPS' for letter in text):
         raise ValueError(f'{what}: expected {kind}, got a blank')
-    return _one_spelling(text)
+    return text
 
 
 def _one_spelling(text: str) -> str:
-    """Return a text in Unicode's composed form; runs of spaces are replaced by one."""
-    return ' '.join(unicodedata.normalize('NFC', text).split())
+    """
+    Return a text in Unicode's composed form, runs of spaces folded to one.
+
+    What has no width, such as the byte order mark of a file, goes; joiners stay between letters.
+    """
+    seen = ''.join(letter for letter in _FILLERS.sub(' ', text)
+                   if letter in _JOINERS or unicodedata.category(letter) != 'Cf')
+    words = (word.strip(_JOINERS) for word in unicodedata.normalize('NFC', seen).split())
+    return ' '.join(word for word in words if word)
+
+
+def folded(text: str) -> str:
+    """Return what two texts have in common that look the same but for their case."""
+    return re.sub(f'[{_JOINERS}]', '', text.casefold())
 
 
 def add(entries: Entries, more: Entries) -> dict[str, Entry]:
@@ -144,7 +160,7 @@ def add(entries: Entries, more: Entries) -> dict[str, Entry]:
     """
     result, present = dict(entries), _by_folded(entries)
     for label, entry in more.items():
-        label = present.get(label.casefold(), label)
+        label = present.get(folded(label), label)
         known = result.get(label, Entry())
         result[label] = Entry(entry.descriptions or known.descriptions,
                               entry.synonyms or known.synonyms)
@@ -159,11 +175,11 @@ def remove(entries: Entries, labels: Sequence[str]) -> dict[str, Entry]:
     """
     result, present = dict(entries), _by_folded(entries)
     for label in labels:
-        folded = _one_spelling(label).casefold()
-        if folded not in present:
+        known = present.get(folded(_one_spelling(label)))
+        if known is None:
             raise ValueError(f'expected a label of the current vocabulary, got {label!r}; '
                              'nothing was removed')
-        result.pop(present[folded], None)
+        result.pop(known, None)
     if not result:
         raise ValueError('expected at least one label to stay, got a request to remove all; use '
                          'REPLACE to exchange all labels')
@@ -171,4 +187,4 @@ def remove(entries: Entries, labels: Sequence[str]) -> dict[str, Entry]:
 
 
 def _by_folded(entries: Entries) -> dict[str, str]:
-    return {label.casefold(): label for label in entries}
+    return {folded(label): label for label in entries}

@@ -103,7 +103,7 @@ def _shortest(entry: Entry) -> str | list[str] | dict[str, list[str]]:
 def _compose(content: bytes) -> yaml.Node | None:
     """Return the root node; raises ValueError with the line."""
     try:
-        text = content.decode('utf-8')
+        text = content.decode('utf-8-sig')
     except UnicodeDecodeError as error:
         line = content[:error.start].count(b'\n') + 1
         raise ValueError(f'line {line}: expected UTF-8, got {error.reason}') from error
