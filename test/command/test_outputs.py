@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
+from support import uneven_video
 from vl2v_ros.command import outputs
 from vl2v_ros.drawing.overlay import draw
 from vl2v_ros.images.frame import Frame
-from vl2v_ros.images.sources import Picture
+from vl2v_ros.images.sources import open_video, Picture
 from vl2v_ros.model.prediction import Prediction
 
 LABELS = Prediction(('mug, blue', 'cup'), (0.5, 0.25), (0.75, 0.25), False, 0.25, 1)
@@ -20,7 +21,7 @@ ALL = (*outputs.ENDINGS, '')
 
 def picture(number: int = 0, width: int = 64, height: int = 48) -> Picture:
     smooth = np.linspace(40, 200, width * height * 3).reshape(height, width, 3)
-    stamp = 1_700_000_000_000_000_000 + number * 5
+    stamp = 1_700_000_000_000_000_000 + number * 80_000_000
     frame = Frame(smooth.astype(np.uint8))
     return Picture(frame, Path('a b.mcap'), stamp, stamp, '/image', 'head')
 
@@ -47,7 +48,7 @@ def test_a_table_has_a_row_for_each_label(tmp_path: Path) -> None:
         'file': 'a b.mcap', 'topic': '/image', 'stamp': '1700000000.000000000', 'rank': '2',
         'label': 'cup', 'similarity': '0.2500', 'score': '0.2500', 'unknown': '0'}
     assert rows[2] == {
-        'file': 'a b.mcap', 'topic': '/image', 'stamp': '1700000000.000000005', 'rank': '1',
+        'file': 'a b.mcap', 'topic': '/image', 'stamp': '1700000000.080000000', 'rank': '1',
         'label': 'mug, blue', 'similarity': '-0.1250', 'score': '0.5000', 'unknown': '1'}
 
 
@@ -64,10 +65,39 @@ def test_a_video_shows_the_overlay_at_the_rate(tmp_path: Path, ending: str) -> N
     assert abs(shown[2].astype(int) - picture().frame.pixels).mean() > 8
 
 
-def test_pictures_of_another_size_are_fitted_into_the_video(tmp_path: Path) -> None:
+def levels(path: Path) -> list[int]:
+    return [round(float(pixels[40:].mean()) / 20) for pixels in frames(path)]
+
+
+@pytest.mark.parametrize(('stamps', 'shown'), [
+    ([0, 1, 2, 5, 6], [0, 1, 2, 2, 2, 3, 4]), ([0, 1, 1.2, 2], [0, 2, 3]),
+    ([0, 0.4, 1.6, 2.4, 3.6], [1, 1, 3, 3, 4]), ([3, 4, 0, 2], [0, 1, 2, 2, 3]),
+    ([0, 1, 10 ** 9, 10 ** 9 + 2], [0, 1, 2, 2, 3]), ([None, None, None], [0, 1, 2])])
+def test_a_video_keeps_the_pace_of_its_pictures(
+        tmp_path: Path, stamps: list[float | None], shown: list[int]) -> None:
     with outputs.writing(tmp_path / 'x.avi', 0.2, 10) as write_one:
-        for width, height in ((64, 48), (128, 96), (24, 48), (640, 1), (1, 640)):
-            write_one(picture(0, width, height), LABELS)
+        for number, stamp in enumerate(stamps):
+            time = None if stamp is None else round(stamp * 1e8)
+            frame = Frame(np.full((48, 64, 3), 20 * number, np.uint8))
+            write_one(Picture(frame, Path('x'), time, time), LABELS)
+    assert levels(tmp_path / 'x.avi') == shown
+
+
+def test_a_video_of_variable_rate_keeps_its_pace(tmp_path: Path) -> None:
+    source = open_video(uneven_video.write(tmp_path / 'x.mkv'), pytest.fail)
+    with outputs.writing(tmp_path / 'y.avi', 0.2, source.rate) as write_one:
+        for picture in source.pictures:
+            write_one(picture, LABELS)
+    shown = levels(tmp_path / 'y.avi')
+    assert [shown[time] for time in uneven_video.TIMES] == list(range(10))
+    assert len(shown) == uneven_video.TIMES[-1] + 1
+
+
+def test_pictures_of_another_size_are_fitted_into_the_video(tmp_path: Path) -> None:
+    with outputs.writing(tmp_path / 'x.avi', 0.2, 6.25) as write_one:
+        sizes = (64, 48), (128, 96), (24, 48), (640, 1), (1, 640)
+        for number, (width, height) in enumerate(sizes):
+            write_one(picture(2 * number, width, height), LABELS)
     shown = list(frames(tmp_path / 'x.avi'))
     assert [pixels.shape for pixels in shown] == [(48, 64, 3)] * 5
     assert shown[2][40:, :16].mean() < 16 < 90 < shown[2][40:, 22:42].mean()

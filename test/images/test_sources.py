@@ -1,10 +1,13 @@
 """Pictures out of files: what is read, in which order, and what is said of what cannot be."""
+from collections.abc import Sequence
 import os
 from pathlib import Path
+import re
 
 import cv2
 import numpy as np
 import pytest
+from support import uneven_video
 from vl2v_ros.images.frame import to_rgb
 from vl2v_ros.images.sources import open_folder, open_image, open_video
 
@@ -124,4 +127,53 @@ def test_the_end_of_a_cut_video_is_told(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
     shown = len(list(open_video(path, skipped.append).pictures))
     assert 2 < shown < 13
-    assert skipped == [f'{path}: the last {15 - shown} of 15 frames cannot be read']
+    left = 1.2 - (shown - 1) * 0.08  # [s]
+    assert skipped == [f'{path}: its end, {left:.1f} of 1.2 s, which cannot be read']
+
+
+def spoil(path: Path, numbers: Sequence[int]) -> None:
+    """Overwrite some frames of an AVI file."""
+    data = path.read_bytes()
+    starts = [found.end() for found in re.finditer(b'00dc(?=....\xff\xd8)', data, re.DOTALL)]
+    changed = bytearray(data)
+    for number in numbers:
+        start = starts[number] + 4
+        size = int.from_bytes(data[starts[number]:start], 'little')
+        changed[start:start + size] = bytes(size)
+    path.write_bytes(changed)
+
+
+@pytest.mark.parametrize('numbers', [[4], [3, 4, 5, 6, 7, 8], [0], [2, 5, 11]])
+def test_frames_that_cannot_be_read_do_not_end_a_video(tmp_path: Path, numbers: list[int]
+                                                       ) -> None:
+    path, skipped = write_video(tmp_path / 'x.avi'), []
+    spoil(path, numbers)
+    pictures = list(open_video(path, skipped.append).pictures)
+    left = [number for number in range(15) if number not in numbers]
+    assert [round(picture.stamp / 80e6) for picture in pictures] == left
+    assert levels(pictures) == pytest.approx([16 * number for number in left], abs=6)
+    assert skipped == [f'{path}: {len(numbers)} frames in it, which cannot be read']
+
+
+@pytest.mark.parametrize(('ending', 'codec'), [('.mpg', 'MPG1'), ('.mpg', 'MPG2'), ('.ts', 'MPG2'),
+                                               ('.avi', 'XVID'), ('.mp4', 'mp4v')])
+def test_times_rise_also_where_the_order_of_frames_is_another(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, codec: str) -> None:
+    monkeypatch.setenv('OPENCV_FFMPEG_WRITER_OPTIONS', 'bf;2')
+    path = tmp_path / f'x{ending}'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 25, (WIDTH, HEIGHT))
+    for number in range(15):
+        writer.write(grey(16 * number))
+    writer.release()
+    pictures = list(open_video(path, pytest.fail).pictures)
+    assert levels(pictures) == pytest.approx([16 * number for number in range(15)], abs=6)
+    assert [picture.stamp - pictures[0].stamp for picture in pictures] == [
+        pytest.approx(number * 40_000_000, abs=1_000_000) for number in range(15)]
+
+
+def test_a_video_of_variable_rate_is_whole(tmp_path: Path) -> None:
+    path = uneven_video.write(tmp_path / 'x.mkv')
+    source = open_video(path, pytest.fail)
+    assert source.rate == pytest.approx(10)
+    assert [picture.stamp / 1e8 for picture in source.pictures] == pytest.approx(
+        uneven_video.TIMES)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from vl2v_ros.files import share
 from vl2v_ros.images.encodings import decode, view
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.sources import Picture, Skip, Source
+from vl2v_ros.images.videos import SAMPLED, SECOND, usual_rate
 from vl2v_ros.model.prediction import Prediction
 
 BAGS = ('.mcap', '.db3')
@@ -26,7 +28,6 @@ LABELS, CLASSIFICATION = 'vl2v_msgs/msg/LabelArray', 'vision_msgs/msg/Classifica
 # Folders of the definitions of these packages, in the checkout and in share/vl2v_ros.
 DEFINITIONS = {'vl2v_msgs': 'vl2v_msgs/msg', 'vision_msgs': 'tools/vision_msgs/msg'}
 NAMED = 5  # at most this many unreadable messages of a topic are named
-SECOND = 10 ** 9  # [ns]
 FILE_TOPIC = '/image'  # topic of pictures that come from no bag
 
 
@@ -81,6 +82,9 @@ def open_bag(path: Path, topics: Sequence[str], skip: Skip) -> Source:
         for connection in _of_images(reader):
             counts[connection.topic] += connection.msgcount
         duration = reader.duration / SECOND
+        first = [recorded for _, recorded, _ in islice(reader.messages(
+            [connection for connection in _of_images(reader)
+             if connection.topic in (topics or counts)]), SAMPLED)]
     if missing := [topic for topic in topics if topic not in counts]:
         raise ValueError(f'{path}: expected a topic of images ({", ".join(sorted(counts))}), got '
                          f'{", ".join(missing)}')
@@ -90,8 +94,9 @@ def open_bag(path: Path, topics: Sequence[str], skip: Skip) -> Source:
         there = ', '.join(f'{topic} ({kind})' for topic, kind in sorted(found.items()))
         raise ValueError(f'{path}: expected messages of {IMAGE} or {COMPRESSED_IMAGE}, found none '
                          f'in {", ".join(chosen) or there or "an empty bag"}')
-    rate = (count - 1) / duration if count > 1 and duration > 0 else None
-    return Source(_pictures(path, tuple(chosen), skip), count, rate, topics=tuple(chosen))
+    mean = (count - 1) / duration if count > 1 and duration > 0 else 0.0
+    return Source(_pictures(path, tuple(chosen), skip), count, usual_rate(first, mean),
+                  topics=tuple(chosen))
 
 
 def _of_images(reader: Reader) -> list[Connection]:

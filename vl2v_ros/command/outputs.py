@@ -11,6 +11,7 @@ from vl2v_ros.command import bags
 from vl2v_ros.drawing.overlay import draw
 from vl2v_ros.files import replacing, shown
 from vl2v_ros.images.sources import Picture
+from vl2v_ros.images.videos import SECOND
 from vl2v_ros.model.prediction import Prediction
 
 Write = Callable[[Picture, Prediction], None]
@@ -18,6 +19,7 @@ Write = Callable[[Picture, Prediction], None]
 COLUMNS = ('file', 'topic', 'stamp', 'rank', 'label', 'similarity', 'score', 'unknown')
 CODECS = {'.avi': 'MJPG', '.mkv': 'mp4v', '.mov': 'mp4v', '.mp4': 'mp4v', '.webm': 'VP80'}
 ENDINGS = ('.csv', '.mcap', *CODECS)
+LONGEST = 10 * SECOND  # that a picture is shown in a video [ns]
 
 
 def check_ending(path: Path) -> None:
@@ -79,19 +81,37 @@ def _table(path: Path) -> Iterator[Write]:
 
 @contextmanager
 def _video(path: Path, codec: str, rate: float) -> Iterator[Write]:
-    """Write the annotated pictures, all of the size of the first."""
+    """
+    Write the annotated pictures, all of the size of the first, each as long as it was shown.
+
+    Of two that fall into one frame of the video the later is written. Where times go back, or a
+    pause is longer than LONGEST, the next picture follows the last one.
+    """
     video: cv2.VideoWriter | None = None
     size = 0, 0
+    waiting: np.ndarray | None = None  # until it is known how long it is shown
+    begin = last = frame = 0  # begin: of frame 0 [ns]; frame: number of the waiting one
 
     def write(picture: Picture, prediction: Prediction) -> None:
-        nonlocal video, size
+        nonlocal video, size, waiting, begin, last, frame
         pixels = cv2.cvtColor(draw(picture.frame, prediction), cv2.COLOR_RGB2BGR)
+        now = picture.recorded
         if video is None:
             size = pixels.shape[1], pixels.shape[0]
             video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, size)
-        video.write(_fitted(pixels, size))
+            begin = now or 0
+        else:
+            if now is None or not 0 <= now - last <= LONGEST:  # begin with the next frame
+                begin = (now or 0) - round((frame + 1) / rate * SECOND)
+            after = round(((now or 0) - begin) * rate / SECOND)
+            for _ in range(after - frame):
+                video.write(waiting)
+            frame = max(frame, after)
+        waiting, last = _fitted(pixels, size), now or 0
     try:
         yield write
+        if video is not None:
+            video.write(waiting)
     finally:
         if video is not None:
             video.release()

@@ -3,10 +3,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-from vl2v_ros.files import shown
 from vl2v_ros.images.encodings import decode, FILES
 from vl2v_ros.images.frame import Frame
+from vl2v_ros.images.videos import SECOND, USUAL_RATE, Video
 
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
@@ -112,32 +111,23 @@ def open_video(path: Path, skip: Skip) -> Source:
     """
     Open a video file.
 
-    :param skip: receives a text if the end of the video cannot be read.
+    :param skip: receives a text for frames that cannot be read, and for the end of a cut video.
     :raises ValueError: if it cannot be opened; the iterator of pictures raises it if there is
         no frame.
     """
-    if shown(path) != str(path):  # OpenCV would end the process
-        raise ValueError(f'{shown(path)}: expected a video whose name is UTF-8; rename it')
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise ValueError(f'{path}: expected a video, got a file that OpenCV cannot open; it may '
-                         'be damaged, cut, or of an unknown codec')
-    count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-    rate = capture.get(cv2.CAP_PROP_FPS)
+    video = Video(path)
 
     def pictures() -> Iterator[Picture]:
-        shown = 0
-        while True:
-            good, pixels = capture.read()
-            if not good:
-                break
-            stamp = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-            shown += 1
-            yield Picture(Frame(pixels, 'bgr'), path, stamp, stamp)
-        capture.release()
-        if not shown:
+        stamp, lost = None, 0
+        for shot in video.shots():
+            stamp, lost = shot.stamp, lost + shot.lost
+            yield Picture(Frame(shot.pixels, 'bgr'), path, stamp, stamp)
+        if stamp is None:
             raise ValueError(f'{path}: expected a video, got a file without a frame that can be '
                              'read')
-        if shown < 0.9 * count:  # the count of a header can be a few too high
-            skip(f'{path}: the last {count - shown} of {count} frames cannot be read')
-    return Source(pictures(), count, rate if rate > 0 else None)
+        if lost:
+            skip(f'{path}: {lost} frames in it, which cannot be read')
+        if stamp < 0.9 * video.duration - SECOND / (video.rate or USUAL_RATE):
+            skip(f'{path}: its end, {(video.duration - stamp) / SECOND:.1f} of '
+                 f'{video.duration / SECOND:.1f} s, which cannot be read')
+    return Source(pictures(), video.count, video.rate)

@@ -17,6 +17,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vl2v_ros.images.sources import image_paths, IMAGES, read_image
+from vl2v_ros.images.videos import Video
 from vl2v_ros.nodes.messages import byte_array, to_image
 from vl2v_ros.nodes.parameters import CameraParameters, declare
 from vl2v_ros.nodes.program import refusing, until_stopped
@@ -63,15 +64,16 @@ def read_video(path: str, loop: bool) -> Iterator[np.ndarray]:
     :raises ValueError: if the file cannot be opened or has no frame.
     """
     while True:
-        capture = cv2.VideoCapture(path)
-        good, pixels = capture.read()
-        if not good:
+        try:
+            shots = Video(Path(path)).shots()
+            first = next(shots, None)
+        except ValueError:
+            first = None
+        if first is None:
             raise ValueError('expected a folder of images, a video file or a webcam as source, '
                              f'got {path!r}, which gives no frame')
-        while good:
-            yield pixels
-            good, pixels = capture.read()
-        capture.release()
+        yield first.pixels
+        yield from (shot.pixels for shot in shots)
         if not loop:
             return
 
