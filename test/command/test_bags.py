@@ -3,6 +3,7 @@ from collections.abc import Sequence
 import json
 from pathlib import Path
 import random
+import struct
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,98 @@ def test_a_file_that_is_no_bag_is_refused(tmp_path: Path, ending: str, content: 
     with pytest.raises(ValueError, match=f'x{ending}: expected a bag of ROS 2, got one '
                                          'that is damaged'):
         open_bag(path, (), print)
+
+
+def test_photos_beside_other_metadata_or_our_own_output_are_no_bag(tmp_path: Path) -> None:
+    for name, content in (('photo.jpg', b''), ('metadata.yaml', b'camera: phone')):
+        (tmp_path / name).write_bytes(content)
+    assert not bags.is_bag(tmp_path)
+    image_bags.write(tmp_path / 'bag', recording())
+    (tmp_path / 'bag' / 'bag.mcap').rename(tmp_path / 'labels.mcap')
+    assert not bags.is_bag(tmp_path)
+    (tmp_path / 'photo.jpg').unlink()
+    assert bags.is_bag(tmp_path)
+
+
+def record(kind: int, *fields: bytes) -> bytes:
+    content = b''.join(fields)
+    return struct.pack('<BQ', kind, len(content)) + content
+
+
+def text(value: str | bytes) -> bytes:
+    value = value.encode() if isinstance(value, str) else value
+    return struct.pack('<I', len(value)) + value
+
+
+def channel(number: int, topic: str, name: str, encoding: str, schema: bytes, language: str
+            ) -> bytes:
+    """Return an MCAP file's records of a schema and of a channel."""
+    return (record(3, struct.pack('<H', number), text(name), text(language), text(schema))
+            + record(4, struct.pack('<HH', number, number), text(topic), text(encoding), text('')))
+
+
+def message(number: int, time: int, data: bytes) -> bytes:
+    return record(5, struct.pack('<HIQQ', number, 0, time, time), data)
+
+
+def image(seed: int, time: int) -> bytes:
+    sent = image_bags.raw(noise(seed), time)
+    return message(1, time, bytes(image_bags.TYPES.serialize_cdr(sent, sent.__msgtype__)))
+
+
+def chunk(*messages: bytes, times: tuple[int, int]) -> bytes:
+    content = b''.join(messages)
+    return record(6, struct.pack('<QQQI', *times, len(content), 0), text(''),
+                  struct.pack('<Q', len(content)), content)
+
+
+CAMERA = channel(1, FRONT, bags.IMAGE, 'cdr', b'any', 'ros2msg')
+JSON = channel(2, '/state', 'state', 'json', b'{"type": "object"}', 'jsonschema')
+PROTOBUF = channel(3, '/pose', 'foxglove.Pose', 'protobuf', b'\x0a\xff\xfe\x00', 'protobuf')
+
+
+def mcap(path: Path, data: bytes, summary: bytes = b'', profile: str = 'ros2') -> Path:
+    """Write an MCAP file of the records of its data and its summary."""
+    magic = b'\x89MCAP0\r\n'
+    data = magic + record(1, text(profile), text('test')) + data + record(15, bytes(4))
+    start = len(data) if summary else 0
+    path.write_bytes(data + summary + record(2, struct.pack('<QQI', start, 0, 0)) + magic)
+    return path
+
+
+@pytest.mark.parametrize('profile', ['ros2', ''])
+@pytest.mark.parametrize('chunked', [False, True])
+def test_images_of_a_file_with_other_encodings_are_read(tmp_path: Path, profile: str,
+                                                        chunked: bool) -> None:
+    times = [START + number * SECOND // 10 for number in range(3)]
+    messages = [part for number, time in enumerate(times)
+                for part in (image(number, time), message(2, time, b'{}'), message(3, time, b''))]
+    channels = JSON + CAMERA + PROTOBUF
+    data = chunk(channels, *messages, times=(times[0], times[-1])) if chunked else (
+        channels + b''.join(messages))
+    source = open_bag(mcap(tmp_path / 'x.mcap', data, profile=profile), (), pytest.fail)
+    assert (source.count, source.topics, source.rate) == (3, (FRONT,), pytest.approx(10))
+    pictures = list(source.pictures)
+    assert [picture.recorded for picture in pictures] == times
+    assert np.array_equal(frames(pictures, FRONT), [noise(number) for number in range(3)])
+
+
+def test_chunks_without_an_index_of_messages_are_read_by_time(tmp_path: Path) -> None:
+    chunks = [chunk(image(2, START + 2), image(0, START), times=(START, START + 2)),
+              chunk(image(1, START + 1), image(3, START + 3), times=(START + 1, START + 3))]
+    before = 8 + len(record(1, text('ros2'), text('test')) + CAMERA)
+    indices = b''.join(
+        record(8, struct.pack('<QQQQ', START + number, START + number + 2, before + offset,
+                              len(chunks[number])), text(''), bytes(8), text(''), bytes(16))
+        for number, offset in enumerate((0, len(chunks[0]))))
+    statistics = record(11, struct.pack('<QHIIIIQQ', 4, 1, 1, 0, 0, 2, START, START + 3),
+                        text(struct.pack('<HQ', 1, 4)))
+    for summary in (CAMERA + indices + statistics, CAMERA + statistics, CAMERA + indices, b''):
+        path = mcap(tmp_path / 'x.mcap', CAMERA + b''.join(chunks), summary)
+        source = open_bag(path, (), pytest.fail)
+        assert source.count == 4
+        assert np.array_equal(frames(list(source.pictures), FRONT),
+                              [noise(number) for number in range(4)])
 
 
 @pytest.mark.parametrize('storage', StoragePlugin)

@@ -15,14 +15,17 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from rosbags.typesys.store import Typestore
+from vl2v_ros.command.mcap import BagReader
 from vl2v_ros.files import share
 from vl2v_ros.images.encodings import decode, view
 from vl2v_ros.images.frame import Frame
-from vl2v_ros.images.sources import Picture, Skip, Source
+from vl2v_ros.images.sources import IMAGES, Picture, Skip, Source
 from vl2v_ros.images.videos import SAMPLED, SECOND, usual_rate
 from vl2v_ros.model.prediction import Prediction
 
 BAGS = ('.mcap', '.db3')
+METADATA = b'rosbag2_bagfile_information'  # of a bag's metadata.yaml
+MOST_METADATA = 1 << 20  # of it are looked through [bytes]
 IMAGE, COMPRESSED_IMAGE = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 LABELS, CLASSIFICATION = 'vl2v_msgs/msg/LabelArray', 'vision_msgs/msg/Classification'
 # Folders of the definitions of these packages, in the checkout and in share/vl2v_ros.
@@ -45,17 +48,34 @@ def message_types() -> Typestore:
 
 
 def is_bag(path: Path) -> bool:
-    """Return whether a path is a bag: by the ending of a file, or the metadata in a folder."""
-    if path.is_dir():
-        return any(file.suffix in BAGS or file.name == 'metadata.yaml' for file in path.iterdir())
-    return path.suffix in BAGS
+    """
+    Return whether a path is meant as a bag: a file by its ending, a folder by its metadata.
+
+    Without them, as a recording that was cut off is, by its files, unless there are images beside:
+    these may be photos, and the bag what was written of them.
+    """
+    if not path.is_dir():
+        return path.suffix.lower() in BAGS
+    if _has_metadata(path):
+        return True
+    endings = {file.suffix.lower() for file in path.iterdir()}
+    return not endings.isdisjoint(BAGS) and endings.isdisjoint(IMAGES)
+
+
+def _has_metadata(folder: Path) -> bool:
+    """Tell whether a folder's metadata.yaml is that of a bag; other programs write some, too."""
+    try:
+        with open(folder / 'metadata.yaml', 'rb') as file:
+            return METADATA in file.read(MOST_METADATA)
+    except OSError:
+        return False
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Reader]:
     """Open a bag; an error of the library while the block runs becomes a ValueError."""
     try:
-        with Reader(path) as reader:
+        with BagReader(path) as reader:
             yield reader
     except FileNotFoundError as error:
         raise ValueError(f'{path}: expected metadata.yaml in the folder of a bag, found none, as '
@@ -101,7 +121,8 @@ def open_bag(path: Path, topics: Sequence[str], skip: Skip) -> Source:
 
 def _of_images(reader: Reader) -> list[Connection]:
     return [connection for connection in reader.connections
-            if connection.msgtype in (IMAGE, COMPRESSED_IMAGE)]
+            if connection.msgtype in (IMAGE, COMPRESSED_IMAGE)
+            and connection.ext.serialization_format == 'cdr']
 
 
 def _pictures(path: Path, topics: Sequence[str], skip: Skip) -> Iterator[Picture]:
