@@ -20,7 +20,7 @@ import zlib
 
 import numpy as np
 from tqdm import tqdm
-from training.data.image_index import image_files, Index, make_index, without_corrupt
+from training.data.image_index import Index, make_index, without_corrupt
 from training.data.task import report_corrupt
 from training.learning.trainee import open_device
 from training.recipe import TeacherSource
@@ -31,6 +31,7 @@ from training.teachers.recorded import check_identity, half, keep
 from training.teachers.teacher import unit_rows
 import tyro
 from vl2v_ros.files import shown
+from vl2v_ros.images.folders import image_files
 from vl2v_ros.words import recording
 from vl2v_ros.words.cached_text import default_cache_dir
 from vl2v_ros.words.recording import Recording

@@ -18,9 +18,9 @@ from typing import Annotated
 
 import numpy as np
 from training.data.class_names import read_classes
-from training.data.image_index import image_files
 from training.teachers.embedding_cache import file_digests
 import tyro
+from vl2v_ros.images.folders import image_files
 from vl2v_ros.words import recording
 from vl2v_ros.words.recording import Recording
 from vl2v_ros.words.vocabulary import prompt

@@ -10,6 +10,8 @@ from pathlib import Path
 import unicodedata
 
 import numpy as np
+from PIL import ExifTags
+from PIL import Image as PillowImage
 from training.data.image_index import ANNOTATIONS, Index, make_index, without_corrupt
 
 
@@ -62,7 +64,9 @@ def read_crops(root: Path, margin: float = 0.1, least_visible: float = 0.3, smal
     """
     Read COCO annotations (root/ or root/<domain>/annotations.json), every object one image.
 
-    Crowds (COCO's `iscrowd`) and small or hidden objects are left out.
+    Boxes count the pixels of a file as stored where its width and height do, as COCO's own tools
+    do; else those of the picture as it is seen. Crowds (COCO's `iscrowd`) and small or hidden
+    objects are left out.
 
     :param margin: added at each side of the box, as a fraction of its width or height, within the
         picture.
@@ -72,6 +76,7 @@ def read_crops(root: Path, margin: float = 0.1, least_visible: float = 0.3, smal
     :raises ValueError: if there are no annotations, or none is left.
     """
     pictures, class_names = _read_coco(root)
+    pictures = [_upright(picture, root / picture.file) for picture in pictures]
     chosen = [(picture, name, _grow(box, margin, picture.size)) for picture in pictures
               for name, box, visible in picture.objects
               if visible >= least_visible and min(box[2:]) >= smallest]
@@ -85,6 +90,26 @@ def read_crops(root: Path, margin: float = 0.1, least_visible: float = 0.3, smal
         make_index(root, [picture.file for picture in found], classes,
                [picture.domain for picture in found], np.array(boxes, np.int64), class_names),
         check)
+
+
+def _upright(picture: Picture, path: Path) -> Picture:
+    """Turn boxes as the EXIF of a file turns its pixels, if they count those that are stored."""
+    try:
+        with PillowImage.open(path) as image:
+            turn, stored = image.getexif().get(ExifTags.Base.Orientation, 1), image.size
+    except (OSError, ValueError):  # which is told of when it is checked, or read
+        return picture
+    if turn not in range(2, 9) or picture.size != stored:  # else of an upright copy
+        return picture
+    width, height = stored
+
+    def turned(box: Sequence[float]) -> list[float]:
+        left, top, wide, high = box
+        left = width - left - wide if turn in (2, 3, 7, 8) else left
+        top = height - top - high if turn in (3, 4, 6, 7) else top
+        return [top, left, high, wide] if turn > 4 else [left, top, wide, high]
+    return replace(picture, size=(height, width) if turn > 4 else stored, objects=[
+        (name, turned(box), visible) for name, box, visible in picture.objects])
 
 
 def _grow(box: Sequence[float], margin: float, size: tuple[int, int]) -> list[int]:

@@ -10,21 +10,21 @@ corrupt images are left out before training, for any number of workers, and the 
 is the number of valid images. A file that becomes corrupt later stops the run with an error that
 names it.
 """
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 import re
 import unicodedata
 
 import numpy as np
 from vl2v_ros.files import shown
 from vl2v_ros.images.encodings import check_whole
+from vl2v_ros.images.folders import image_files, IMAGES, is_pipe
 from vl2v_ros.images.frame import to_rgb
 from vl2v_ros.images.sources import read_image
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 ANNOTATIONS = 'annotations.json'
 NUMBER = re.compile(r'\d{3}(-[a-z])?_(?=.)')  # of a YCB class
 
@@ -109,6 +109,8 @@ def label_of(class_name: str) -> str:
 def _why_corrupt(path: Path) -> str:
     """Return why a file is corrupt, '' if it is not."""
     try:
+        if is_pipe(path):
+            raise ValueError('expected an image file, got a pipe or a device')
         check_whole(path.read_bytes())
     except OSError as error:
         return error.strerror or str(error)
@@ -161,7 +163,7 @@ def read_folders(root: Path, check: bool = True) -> Index:
     """
     files = list(image_files(root))
     if not files:
-        raise ValueError(f'expected images ({", ".join(SUFFIXES)}) as {root}/<domain>/<class>/* or'
+        raise ValueError(f'expected images ({", ".join(IMAGES)}) as {root}/<domain>/<class>/* or'
                          f' {root}/<class>/*, found none'
                          + ('' if root.is_dir() else '; there is no such folder'))
     depths = {len(file.parts) - 1: file for file in files}
@@ -178,12 +180,3 @@ def read_folders(root: Path, check: bool = True) -> Index:
     domains = [file.parts[0] if len(file.parts) == 3 else root.resolve().name for file in files]
     index = make_index(root, [str(file) for file in files], classes, domains)
     return without_corrupt(index, check)
-
-
-def image_files(root: Path) -> Iterator[PurePosixPath]:
-    """Yield the images at any depth below a folder, relative to it, sorted; no hidden ones."""
-    for folder, below, names in os.walk(root, followlinks=True):
-        below[:] = sorted(name for name in below if not name.startswith('.'))
-        for name in sorted(names):
-            if name.lower().endswith(SUFFIXES) and not name.startswith('.'):
-                yield PurePosixPath(Path(folder, name).relative_to(root).as_posix())

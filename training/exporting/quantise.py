@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from training.data.image_index import image_files
 from training.measuring import metrics
+from vl2v_ros.images.folders import image_files
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.preprocess import resize_on_cpu
 from vl2v_ros.images.sources import read_image

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.data import ConcatDataset, DataLoader
 from training.data import resident
 from training.data.class_names import read_names
-from training.data.image_index import image_files, Index, label_of, make_index, without_corrupt
+from training.data.image_index import Index, label_of, make_index, without_corrupt
 from training.data.images import Images, Sample
 from training.data.task import report_corrupt
 from training.learning.batches import Batches, Drawn, on_device, part_of, quiet_worker, RowBatches
@@ -27,6 +27,7 @@ from training.recipe import Recipe, Source
 from training.teachers.embedding_cache import embeddings, known_embeddings
 from training.teachers.queries import Queries
 from training.teachers.teacher import Teacher
+from vl2v_ros.images.folders import image_files
 
 NO_NAME = -1
 

@@ -12,9 +12,10 @@ import unicodedata
 import numpy as np
 from timm.data import ImageNetInfo
 from training.data.class_names import read_classes, read_names
-from training.data.image_index import image_files, Index, label_of, make_index, without_corrupt
+from training.data.image_index import Index, label_of, make_index, without_corrupt
 from training.measuring.robot import Command
 from training.recipe import ROOT
+from vl2v_ros.images.folders import image_files
 from vl2v_ros.words import vocabulary
 from vl2v_ros.words.cached_text import CachedText
 from vl2v_ros.words.labels import check_texts, Entry

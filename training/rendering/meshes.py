@@ -1,6 +1,7 @@
 """Find textured meshes on disk and read their textures."""
 from collections.abc import Sequence
 from dataclasses import dataclass
+import os
 from pathlib import Path
 
 import cv2
@@ -49,12 +50,15 @@ def find_meshes(folder: Path, wanted: Sequence[str] | None = None) -> list[Mesh]
 
 def _texture(path: Path) -> Path | None:
     named = []
-    for material in sorted(path.parent.glob('*.mtl')):
+    for material in filter(os.path.isfile, sorted(path.parent.glob('*.mtl'))):
         for line in material.read_text(errors='replace').splitlines():
-            if line.strip().startswith('map_Kd'):
-                named.append(path.parent / line.split(maxsplit=1)[1].strip())
+            key, *names = line.replace('\\', '/').split(maxsplit=1) or ['']
+            for name in names if key.lower() == 'map_kd' else ():
+                # Options may stand before the name, and spaces in it.
+                named += [path.parent / name.strip(), path.parent / name.split()[-1]]
     beside = [file for file in sorted(path.parent.iterdir()) if file.suffix.lower() in TEXTURES]
-    found = [file for file in named if file.is_file()] or beside
+    found = list(dict.fromkeys(filter(os.path.isfile, named))) or [
+        file for file in beside if file.is_file()]
     return found[0] if len(found) == 1 else None
 
 

@@ -18,8 +18,9 @@ from rosbags.typesys.store import Typestore
 from vl2v_ros.command.mcap import BagReader
 from vl2v_ros.files import share
 from vl2v_ros.images.encodings import decode, view
+from vl2v_ros.images.folders import IMAGES
 from vl2v_ros.images.frame import Frame
-from vl2v_ros.images.sources import IMAGES, Picture, Skip, Source
+from vl2v_ros.images.sources import Picture, Skip, Source
 from vl2v_ros.images.videos import SAMPLED, SECOND, usual_rate
 from vl2v_ros.model.prediction import Prediction
 

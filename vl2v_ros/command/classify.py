@@ -18,6 +18,7 @@ from vl2v_ros.command import bags, outputs
 from vl2v_ros.drawing.explanation_plot import Explanation, MOST_IMAGES, plot
 from vl2v_ros.files import replacing, share, shown
 from vl2v_ros.images import sources
+from vl2v_ros.images.folders import IMAGES, is_pipe
 from vl2v_ros.images.sources import Picture, Source
 from vl2v_ros.labeller import Labeller
 from vl2v_ros.model.prediction import Prediction
@@ -38,17 +39,19 @@ def open_input(path: Path, topics: Sequence[str], skip: sources.Skip) -> Source:
     if not path.exists():
         raise ValueError(f'{path}: expected an image, a video, a bag or a folder, found none of '
                          'this name')
-    if bags.is_bag(path):
+    if bags.is_bag(path) and not is_pipe(path):
         return bags.open_bag(path, topics, skip)
     if path.is_dir():
         return sources.open_folder(path, skip)
+    if is_pipe(path):
+        raise ValueError(f'{path}: expected a file or a folder, got a pipe or a device')
     ending = path.suffix.lower()
-    if ending in sources.IMAGES:
+    if ending in IMAGES:
         return sources.open_image(path)
     if ending in sources.VIDEOS:
         return sources.open_video(path, skip)
     hint = '; `rosbags-convert` makes a bag of ROS 2 of it' if ending == '.bag' else ''
-    raise ValueError(f'{path}: expected an image ({", ".join(sources.IMAGES)}), a video '
+    raise ValueError(f'{path}: expected an image ({", ".join(IMAGES)}), a video '
                      f'({", ".join(sources.VIDEOS)}), a bag ({", ".join(bags.BAGS)}) or a folder, '
                      f'got a file that ends with {path.suffix!r}{hint}')
 

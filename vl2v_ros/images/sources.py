@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vl2v_ros.images.encodings import decode, FILES
+from vl2v_ros.images.folders import image_files, IMAGES, is_pipe
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.videos import SECOND, USUAL_RATE, Video
 
-IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 
 Skip = Callable[[str], None]  # receives a text: what was skipped, and why
@@ -51,17 +51,14 @@ class Source:
     topics: tuple[str, ...] = ()
 
 
-def image_paths(folder: Path) -> list[Path]:
-    """Return the files of a folder with the ending of an image, sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
-
-
 def read_image(path: Path) -> Frame:
     """
     Decode an image file.
 
     :raises ValueError: for another format, a damaged or too large image; without the file's name.
     """
+    if is_pipe(path):
+        raise ValueError('expected an image file, got a pipe or a device')
     try:
         return decode(path.read_bytes(), FILES)
     except OSError as error:
@@ -87,7 +84,7 @@ def open_folder(folder: Path, skip: Skip) -> Source:
     :raises ValueError: if there is no image file; the iterator of pictures raises it if none can
         be read.
     """
-    paths = image_paths(folder)
+    paths = [folder / file for file in image_files(folder, recursive=False)]
     if not paths:
         raise ValueError(f'{folder}: expected images ({", ".join(IMAGES)}), found none')
 
