@@ -19,6 +19,7 @@ import torch
 from vl2v_ros import files
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model import checkpoint
+from vl2v_ros.model.runtime.choose import create
 from vl2v_ros.model.runtime.torch_runtime import TorchRuntime
 from vl2v_ros.model.student import Student
 from vl2v_ros.words.encoder import TextTower
@@ -113,6 +114,20 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / 'none.safetensors', tmp_path):
         with pytest.raises(ValueError, match=f'expected a file, found none at {path}; train one'):
             checkpoint.load(path)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_no_numbers_are_refused(path: Path, value: float) -> None:
+    weights = load_file(path)
+    name = next(name for name in weights if name.endswith('projector.weight'))
+    weights[name][0, 0] = value
+    with safe_open(path, 'pt') as file:
+        save_file(weights, path, file.metadata())
+    for load in (checkpoint.load, lambda path: create(
+            checkpoint.open_stored(path, path.parent / 'graphs'), 'cpu')):
+        with pytest.raises(ValueError, match=f'1 of {len(weights)} tensors hold NaN or infinity, '
+                                             f'such as {name}; its training diverged'):
+            load(path)
 
 
 @pytest.mark.parametrize('share', [0, 4, 8, 100, 0.1, 0.5, 0.99, -1])

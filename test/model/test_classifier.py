@@ -203,3 +203,16 @@ def test_prediction_is_of_plain_python_numbers(
     assert {type(number) for number in (*prediction.similarities, *prediction.scores,
                                         prediction.unknown_score)} == {float}
     assert type(prediction.unknown) is bool
+
+
+@pytest.mark.parametrize('odd', ['label', 'all', 'background'])
+def test_nothing_that_is_no_number_is_known(classifier: Classifier, odd: str) -> None:
+    words = with_background(classifier, -0.5)
+    prototypes, background = words.prototypes.copy(), words.background_rows.copy()
+    if odd == 'background':
+        background[:] = np.nan
+    else:
+        prototypes[0 if odd == 'label' else slice(None)] = np.nan
+    [prediction] = classifier.classify(
+        [FRAME], replace(words, prototypes=prototypes, background_rows=background))
+    assert (prediction.unknown, prediction.unknown_score) == (True, 1)

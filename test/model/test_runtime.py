@@ -223,6 +223,18 @@ def test_cpu_says_device_precision_engine_and_reason(shapes_student: Path) -> No
 
 
 @without_cuda
+@pytest.mark.parametrize('device', ['cpu', 'torch', pytest.param('cuda', marks=pytest.mark.cuda)])
+def test_a_student_that_makes_no_numbers_is_refused(shapes_student: Path, device: str) -> None:
+    student = checkpoint.load(shapes_student)
+    with torch.no_grad():
+        student.projector.weight.fill_(3e38)  # a number, of which a sum is none
+    with pytest.raises(ValueError, match='expected embeddings that are numbers, got NaN'):
+        if device == 'torch':
+            TorchRuntime(student, torch.device('cpu'), False, 'test')
+        else:
+            create(student, device)
+
+
 def test_auto_says_why_it_took_the_cpu(shapes_student: Path) -> None:
     description = create(checkpoint.load(shapes_student)).description
     try:

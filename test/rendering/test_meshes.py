@@ -22,7 +22,8 @@ def folder(tmp_path: Path) -> Path:
     ('map_Kd a b.png', 'a b.png'), ('  map_Kd\tother.png', 'other.png'), ('map_Kd', None),
     ('map_kd -s 1 1 1 other.png', 'other.png'), (r'map_Kd .\other.png', 'other.png'),
     ('map_Kd ', None), ('map_Kd none.png', None), ('map_Kd .', None),
-    ('map_Kd ' + 'x' * 999, None), ('map_Kd \0', None), ('# map_Kd other.png', None), ('map_Kdx other.png', None)])
+    ('map_Kd ' + 'x' * 999, None), ('map_Kd \0', None), ('# map_Kd other.png', None),
+    ('map_Kdx other.png', None)])
 def test_the_named_texture_is_taken_and_no_line_ends_the_search(
         folder: Path, line: str, texture: str | None) -> None:
     (folder / 'cup' / 'cup.mtl').write_text(f'newmtl m\n{line}\n')

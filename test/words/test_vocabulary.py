@@ -328,6 +328,14 @@ def test_no_label_gives_no_vocabulary(encoder: ClipText) -> None:
         vocabulary.build({}, encoder, 1)
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, 0])
+@pytest.mark.filterwarnings('ignore::RuntimeWarning')
+def test_a_tower_that_answers_no_numbers_is_refused(value: float) -> None:
+    tower = GivenText({'a mug': np.eye(4)[0], 'a cup': np.full(4, value)})
+    with pytest.raises(ValueError, match="answers in numbers, got none for 'a cup'"):
+        vocabulary.build(check_labels(['mug', 'cup']), tower, 1, ['a {label}'])
+
+
 def test_spellings_of_one_label_in_unicode_are_one_label() -> None:
     with pytest.raises(ValueError, match='repeats'):
         check_labels(['caf\u00e9', 'cafe\u0301'])

@@ -87,7 +87,8 @@ def load(path: Path) -> 'Student':
     Read a student, in evaluation mode, in float32, on the CPU.
 
     :raises ValueError: if the file is missing, damaged, of another format, or its weights do not
-        fit its spec. An `int8` that OpenVINO cannot read is found only when it is run.
+        fit its spec or are no numbers. An `int8` that OpenVINO cannot read is found only when it
+        is run.
     """
     from vl2v_ros.model.student import Student  # with torch and timm: seconds of a start
     with _opened(path, 'pt') as (file, spec):
@@ -102,6 +103,10 @@ def load(path: Path) -> 'Student':
     except RuntimeError as error:
         raise ValueError(f'checkpoint {path}: its weights do not fit its own spec: {error}'
                          ) from error
+    if bad := [name for name, weight in weights.items() if not weight.isfinite().all()]:
+        raise ValueError(f'checkpoint {path}: expected weights that are numbers, but {len(bad)} '
+                         f'of {len(weights)} tensors hold NaN or infinity, such as {bad[0]}; its '
+                         'training diverged, or the file is damaged: take another')
     return student.eval()
 
 

@@ -44,6 +44,7 @@ class Classifier:
         # Similarity that the best label has to reach; float64 holds the threshold exactly.
         needed = np.maximum(matches.background.astype(np.float64), unknown_threshold)
         lacking = needed - matches.similarities[:, 0]
+        lacking[np.isnan(lacking)] = np.inf  # what is no number is nothing that is known
         # The logistic function, written so that nothing overflows far from its middle. Against a
         # background prompt it is the softmax over that and the best label.
         unknown_scores = (1 + np.tanh(lacking / (2 * temperature))) / 2

@@ -61,7 +61,8 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
     :param templates: see `prompt`.
     :param background: background prompts, encoded as they are.
     :raises ValueError: for no label, too many prompts, a template without {label}, labels without
-        a known prompt while no text tower is available, or if the tower cannot be loaded.
+        a known prompt while no text tower is available, or if the tower cannot be loaded or
+        answers with what is no number.
     """
     if not entries:
         raise ValueError('expected at least one label, got none')
@@ -89,6 +90,10 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
     of_wordings = _unit(np.add.reduceat(rows[uses], starts))  # the mean's direction
     first = np.unique([wording.label for wording in wordings], return_index=True)[1]
     prototypes = _unit(np.add.reduceat(of_wordings, first))  # (C, D)
+    if not np.isfinite(prototypes).all() or not np.isfinite(rows).all():
+        bad = prompts[int(np.argmin(np.isfinite(rows).all(1)))]
+        raise ValueError(f'expected a text tower that answers in numbers, got none for {bad!r:.80}'
+                         '; its weights are damaged: take others')
     for array in (rows, labels, prototypes):
         array.flags.writeable = False
     names = (*entries, *background)

@@ -42,6 +42,13 @@ class Runtime(Protocol):
         """Compare frames with (C, D) and (K, D) unit rows; K may be 0."""
 
 
+def check_numbers(rows: np.ndarray) -> None:
+    """Raise ValueError if a student makes embeddings that are no numbers."""
+    if not np.isfinite(rows).all():
+        raise ValueError('student: expected embeddings that are numbers, got NaN or infinity; its '
+                         'training diverged, or its file is damaged: take another checkpoint')
+
+
 def match_embeddings(embeddings: np.ndarray, prototypes: np.ndarray, background: np.ndarray,
                      k: int, temperature: float) -> Matches:
     """Compare (B, D) with (C, D) and (K, D) unit rows, on the CPU; K may be 0."""

@@ -18,7 +18,7 @@ from vl2v_ros.files import replacing
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.preprocess import resize_on_cpu
 from vl2v_ros.model.checkpoint import StoredStudent
-from vl2v_ros.model.runtime.matching import match_embeddings, Matches
+from vl2v_ros.model.runtime.matching import check_numbers, match_embeddings, Matches
 from vl2v_ros.model.spec import Graph, StudentSpec
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class OpenVinoRuntime:
         Read or convert the graph, choose the number of threads, and compile.
 
         :param half: compute in float16 on a CPU that does so at twice the speed.
-        :raises ValueError: if the student's int8 is damaged.
+        :raises ValueError: if the student's int8 is damaged, or what it makes is no number.
         """
         self._spec = student.spec
         self._hints: dict[str, object] = {
@@ -144,6 +144,8 @@ class OpenVinoRuntime:
         """
         counts = [count for count in THREADS if count <= len(os.sched_getaffinity(0))]
         requests = {count: self._compile(model, count) for count in counts}
+        for request in requests.values():
+            request.get_input_tensor().data[:] = 128  # grey
         times = dict.fromkeys(counts, float('inf'))
         for _ in range(TRIALS):  # in turns, so that other work of the machine slows all alike
             for count, request in requests.items():
@@ -153,6 +155,7 @@ class OpenVinoRuntime:
         best = counts[0]
         while 2 * best in times and times[2 * best] * MIN_SPEEDUP < times[best]:
             best *= 2
+        check_numbers(requests[best].get_output_tensor().data)
         return requests[best], best
 
     def embed(self, frames: Sequence[Frame]) -> np.ndarray:

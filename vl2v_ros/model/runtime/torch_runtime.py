@@ -12,7 +12,7 @@ from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.preprocess import preprocess
 from vl2v_ros.model.runtime.device_resize import DeviceResize, mark
 from vl2v_ros.model.runtime.folded import fold_batch_norms
-from vl2v_ros.model.runtime.matching import Matches
+from vl2v_ros.model.runtime.matching import check_numbers, Matches
 from vl2v_ros.model.student import Student
 
 # A captured graph runs at one batch size only, so a batch is filled up to the next of these. For
@@ -62,6 +62,7 @@ class TorchRuntime:
         Copy the student to the device.
 
         :param half: compute in float16; meant for CUDA.
+        :raises ValueError: if what the student makes is no number.
         """
         self._spec, self._device = student.spec, device
         self._dtype = torch.float16 if half else torch.float32
@@ -69,6 +70,9 @@ class TorchRuntime:
         example = torch.linspace(0, 1, 3 * size * size).view(1, 3, size, size)
         self._student = fold_batch_norms(student, example).requires_grad_(False).to(
             device, self._dtype).to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            made = self._on_cuda(example.to(device, self._dtype))
+        check_numbers(made.float().cpu().numpy())
         self._resize = DeviceResize(self._spec.image_size, self._spec.resize_mode, device,
                                     self._dtype)
         self._captured: dict[int, _Captured] = {}
