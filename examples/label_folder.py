@@ -8,7 +8,7 @@ import sys
 
 from vl2v_ros import Labeller
 from vl2v_ros.files import share
-from vl2v_ros.images.sources import image_paths
+from vl2v_ros.images.folders import image_paths
 
 
 def main(folder: str, labels: str = '') -> None:

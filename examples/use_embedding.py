@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 from vl2v_ros import Labeller
-from vl2v_ros.images.sources import image_paths
+from vl2v_ros.images.folders import image_paths
 
 
 def main(image: str, folder: str) -> None:

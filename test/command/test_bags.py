@@ -42,6 +42,15 @@ def frames(pictures: Sequence[Picture], topic: str) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize('storage', StoragePlugin)
+def test_endings_are_read_in_any_case(tmp_path: Path, storage: StoragePlugin) -> None:
+    folder = image_bags.write(tmp_path / 'bag', recording(), storage)
+    [path] = (file for file in folder.iterdir() if file.suffix in bags.BAGS)
+    upper = path.rename(tmp_path / f'X{path.suffix.upper()}')
+    assert bags.is_bag(upper)
+    assert open_bag(upper, (), pytest.fail).count == 8
+
+
+@pytest.mark.parametrize('storage', StoragePlugin)
 @pytest.mark.parametrize('of_file', [False, True], ids=['folder', 'file'])
 def test_images_come_as_they_were_recorded(tmp_path: Path, storage: StoragePlugin, of_file: bool
                                            ) -> None:

@@ -277,6 +277,17 @@ def test_several_inputs_of_all_kinds_make_one_table(
         *((str(folder / f'{number}.png'), '', label) for number, label in enumerate(LABELS))]
 
 
+def test_folders_below_are_read_if_asked_for(
+        folder: Path, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        ) -> None:
+    (folder / 'below').mkdir()
+    (folder / '3.png').rename(folder / 'below' / '3.png')
+    for given, shown in (([], 3), (['--recursive'], 4)):
+        main([str(folder), *options, *given, '--out', str(tmp_path / 'x.csv')])
+        assert [row['label'] for row in rows(tmp_path / 'x.csv')] == list(LABELS[:shown])
+        assert ('below/3.png; --recursive reads' in capsys.readouterr().err) == (not given)
+
+
 def test_names_that_are_no_utf8_spoil_nothing(options: list[str], tmp_path: Path) -> None:
     folder = tmp_path / 'pictures'
     folder.mkdir()

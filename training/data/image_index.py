@@ -21,7 +21,7 @@ import unicodedata
 import numpy as np
 from vl2v_ros.files import shown
 from vl2v_ros.images.encodings import check_whole
-from vl2v_ros.images.folders import image_files, IMAGES, is_pipe
+from vl2v_ros.images.folders import image_files, IMAGES, is_pipe, other_images
 from vl2v_ros.images.frame import to_rgb
 from vl2v_ros.images.sources import read_image
 
@@ -165,7 +165,8 @@ def read_folders(root: Path, check: bool = True) -> Index:
     if not files:
         raise ValueError(f'expected images ({", ".join(IMAGES)}) as {root}/<domain>/<class>/* or'
                          f' {root}/<class>/*, found none'
-                         + ('' if root.is_dir() else '; there is no such folder'))
+                         + ('' if root.is_dir() else '; there is no such folder')
+                         + (f'; passed over {others}' if (others := other_images(root)) else ''))
     depths = {len(file.parts) - 1: file for file in files}
     if len(depths) > 1 or not depths.keys() <= {1, 2}:
         raise ValueError(f'expected all images as {root}/<domain>/<class>/* or all as '

@@ -10,6 +10,7 @@ from training.data.shards import find_shards, Shards
 from training.data.splits import hold_out, ObjectSplit, read_object_split, select_classes
 from training.recipe import Data
 from vl2v_ros.files import shown
+from vl2v_ros.images.folders import other_images
 from vl2v_ros.words import vocabulary, vocabulary_file
 from vl2v_ros.words.encoder import TextEncoder
 from vl2v_ros.words.labels import check_entries, check_labels, Entry
@@ -128,7 +129,9 @@ def _read(root: Path) -> Index:
 
 
 def report_corrupt(index: Index) -> None:
-    """Print which files were left out, the first ten by name."""
+    """Print which files were left out, the first ten by name, and which kinds of images."""
+    if others := other_images(index.root):
+        print(f'{shown(index.root)}: passed over {others}')
     if index.corrupt:
         more = f' and {len(index.corrupt) - 10} more' if len(index.corrupt) > 10 else ''
         print(f'{shown(index.root)}: {len(index.corrupt)} corrupt files left out: '

@@ -30,7 +30,8 @@ from vl2v_ros.words.vocabulary import Vocabulary
 STILL_RATE = 2.0  # of images that become a video [Hz]
 
 
-def open_input(path: Path, topics: Sequence[str], skip: sources.Skip) -> Source:
+def open_input(path: Path, topics: Sequence[str], skip: sources.Skip, recursive: bool = False
+               ) -> Source:
     """
     Open an input: an image, a folder, a video or a bag.
 
@@ -42,7 +43,7 @@ def open_input(path: Path, topics: Sequence[str], skip: sources.Skip) -> Source:
     if bags.is_bag(path) and not is_pipe(path):
         return bags.open_bag(path, topics, skip)
     if path.is_dir():
-        return sources.open_folder(path, skip)
+        return sources.open_folder(path, skip, recursive)
     if is_pipe(path):
         raise ValueError(f'{path}: expected a file or a folder, got a pipe or a device')
     ending = path.suffix.lower()
@@ -79,6 +80,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         'picture is unknown; by default the value stored in the checkpoint')
     add('--score-threshold', type=_number(float, 0, 1), default=0.0, help='score below which a '
         'label is left out of the classification in a bag (default: %(default)s)')
+    add('--recursive', action='store_true', help='read folders below a folder too')
     add('--topic', action='append', default=[], help='image topic of a bag to read, may be given '
         'several times; by default all image topics')
     add('--out', type=Path, help=f'file to write: {", ".join(outputs.ENDINGS)}; a name without an '
@@ -164,7 +166,7 @@ def run(options: argparse.Namespace) -> None:
     if options.known is not None:
         print_known(options.known, labeller.encoder)
         return
-    inputs = [open_input(path, options.topic, skip) for path in options.input]
+    inputs = [open_input(path, options.topic, skip, options.recursive) for path in options.input]
     check(options, inputs)
     # The vocabulary comes first: its errors are reported before the slow steps.
     words, classifier = read_words(options, labeller), labeller.classifier

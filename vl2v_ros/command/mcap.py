@@ -246,4 +246,5 @@ class _Folder(DirectoryReader):
 class BagReader(Reader):
     """rosbags' Reader, with MCAP files as they are read here."""
 
-    STORAGE_PLUGINS: Any = {**Reader.STORAGE_PLUGINS, 'dir': _Folder, '.mcap': McapFile}
+    STORAGE_PLUGINS: Any = {**Reader.STORAGE_PLUGINS, 'dir': _Folder, '.mcap': McapFile,
+                            '.MCAP': McapFile, '.DB3': Reader.STORAGE_PLUGINS['.db3']}

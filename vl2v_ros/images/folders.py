@@ -1,10 +1,13 @@
 """Folders of images: which files are some, at any depth, the same for robot and training."""
+from collections import Counter
 from collections.abc import Iterator
 import os
 from pathlib import Path, PurePosixPath
 import stat
 
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')  # in any case
+OTHERS = ('.arw', '.avif', '.cr2', '.cr3', '.dng', '.gif', '.heic', '.heif', '.jfif', '.jp2',
+          '.jxl', '.mpo', '.nef', '.orf', '.pgm', '.ppm', '.psd', '.raf', '.rw2', '.svg', '.tga')
 
 
 def image_files(root: Path, recursive: bool = True) -> Iterator[PurePosixPath]:
@@ -18,6 +21,21 @@ def image_files(root: Path, recursive: bool = True) -> Iterator[PurePosixPath]:
         for name in files:
             if name.lower().endswith(IMAGES):
                 yield PurePosixPath((folder / name).relative_to(root).as_posix())
+
+
+def image_paths(folder: Path, recursive: bool = False) -> list[Path]:
+    """Return the paths of the files that `image_files` finds."""
+    return [folder / file for file in image_files(folder, recursive)]
+
+
+def other_images(root: Path, recursive: bool = True) -> str:
+    """Say which images of other kinds lie in a folder and are passed over; '' for none."""
+    counts = Counter(Path(name).suffix.lower() for _, files in _folders(
+        root, frozenset(), recursive) for name in files if name.lower().endswith(OTHERS))
+    if not counts:
+        return ''
+    listed = ', '.join(f'{count} {ending}' for ending, count in sorted(counts.items()))
+    return f'images of kinds that are not read ({listed}); convert them to JPEG or PNG'
 
 
 def _folders(folder: Path, above: frozenset[tuple[int, int]], recursive: bool

@@ -3,8 +3,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vl2v_ros.files import shown
 from vl2v_ros.images.encodings import decode, FILES
-from vl2v_ros.images.folders import image_files, IMAGES, is_pipe
+from vl2v_ros.images.folders import image_files, image_paths, IMAGES, is_pipe, other_images
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.videos import SECOND, USUAL_RATE, Video
 
@@ -76,17 +77,25 @@ def open_image(path: Path) -> Source:
     return Source(pictures(), 1, still=True)
 
 
-def open_folder(folder: Path, skip: Skip) -> Source:
+def open_folder(folder: Path, skip: Skip, recursive: bool = False) -> Source:
     """
-    Open the images in a folder, without those in folders below it.
+    Open the images in a folder.
 
-    :param skip: receives a text for each image that cannot be read.
+    :param skip: receives a text for each image that cannot be read, and for kinds passed over.
+    :param recursive: whether to read those in folders below it, too.
     :raises ValueError: if there is no image file; the iterator of pictures raises it if none can
         be read.
     """
-    paths = [folder / file for file in image_files(folder, recursive=False)]
+    paths = image_paths(folder, recursive)
+    below = None if recursive else next(
+        (file for file in image_files(folder) if len(file.parts) > 1), None)
+    passed = list(filter(None, (other_images(folder, recursive), below and (
+        f'images in folders below, such as {shown(below)}; --recursive reads them'))))
     if not paths:
-        raise ValueError(f'{folder}: expected images ({", ".join(IMAGES)}), found none')
+        raise ValueError(f'{folder}: expected images ({", ".join(IMAGES)}), found none'
+                         + ''.join(f'; passed over {what}' for what in passed))
+    for what in passed:
+        skip(f'{shown(folder)}: {what}')
 
     def pictures() -> Iterator[Picture]:
         shown = 0

@@ -16,7 +16,7 @@ from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
-from vl2v_ros.images.folders import image_files, IMAGES
+from vl2v_ros.images.folders import image_paths, IMAGES, other_images
 from vl2v_ros.images.sources import read_image
 from vl2v_ros.images.videos import Video
 from vl2v_ros.nodes.messages import byte_array, to_image
@@ -36,7 +36,9 @@ def read_folder(folder: Path, loop: bool) -> Iterator[np.ndarray]:
 
     :raises ValueError: if the folder has no image that can be read.
     """
-    paths = [folder / file for file in image_files(folder, recursive=False)]
+    paths = image_paths(folder)
+    if others := other_images(folder, recursive=False):
+        print(f'skipped {folder}: {others}', file=sys.stderr)
     kept: dict[Path, np.ndarray] = {}
     for turn in itertools.count():
         shown = 0
