@@ -79,7 +79,7 @@ def test_compare_names_what_got_slower(tmp_path: Path) -> None:
     done = compare(old, new)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
-        'the two differ in machine: cpu; read the rest with care',
+        'the two differ in machine: cpu; compare them with care',
         '1 figures are worse beyond the range of their runs',
         '  a node @ 5 Hz: cpu 5.5 -> 7.5 ms/frame (+36%); 5 to 6 before, 7 to 8 now',
         '0 figures are better beyond the range of their runs']

@@ -78,7 +78,7 @@ def test_what_is_no_recipe_is_named(tmp_path: Path, text: str, message: str) -> 
     ('precision: 8-bit', "precision: expected one of 32-true, bf16-mixed.*got '8-bit'"),
     ('student: {projector: cubic}', r'student\.projector: expected one of linear, mlp, got'),
     ('data: {hold_out: 1}', r'data\.hold_out: expected'),
-    ('augmentation: {hue: 2}', r'augmentation\.hue: expected at most 0\.5'),
+    ('augmentation: {hue: 2}', r'augmentation\.hue: expected a fraction of the colour circle'),
     ('loss: {cls: -1}', r'loss\.cls: expected a weight of 0 or more, got -1\.0'),
     ('loss: {cls: 0}', 'loss: expected a weight above 0 for at least one term')])
 def test_values_out_of_range_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -225,7 +225,7 @@ print('paid', teacher.queries, rows.tobytes().hex())
 
 def start(index: image_index.Index, folder: Path, how: str,
           monkeypatch: pytest.MonkeyPatch) -> subprocess.Popen:
-    monkeypatch.setenv('PYTHONPATH', f'{ROOT}:{Path(__file__).parent}')
+    monkeypatch.setenv('PYTHONPATH', f'{ROOT}:{ROOT / "test"}:{Path(__file__).parent}')
     return subprocess.Popen([sys.executable, '-c', SCRIPT, str(index.root), str(folder), how],
                             text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
@@ -236,7 +236,9 @@ def test_killed_run_goes_on_where_it_stopped(
     with start(index, folder, 'hang', monkeypatch) as killed:
         asked = 0
         while asked < 4:  # in the fourth batch of two it hangs
-            asked += killed.stdout.readline() == 'asked\n'
+            line = killed.stdout.readline()
+            assert line, 'it has ended'
+            asked += line == 'asked\n'
         killed.kill()
     teacher = black_box()
     rows = embedding_cache.embeddings(index, teacher, folder, batch=2)
@@ -337,7 +339,7 @@ except OSError as error:
 def test_full_disk_is_said_and_what_was_written_is_kept(
         index: image_index.Index, folder: Path, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('PYTHONPATH', f'{ROOT}:{Path(__file__).parent}')
+    monkeypatch.setenv('PYTHONPATH', f'{ROOT}:{ROOT / "test"}:{Path(__file__).parent}')
     room = 2 * WIDTH * 7 + 5  # for two batches of three, and a part of the third
     assert 'OSError' in python(FULL, index.root, folder, room)
     assert (store_of(folder) / 'rows.f16').stat().st_size > 2 * WIDTH * 6

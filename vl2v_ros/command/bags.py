@@ -123,7 +123,7 @@ def open_bag(path: Path, topics: Sequence[str], skip: Skip) -> Source:
 def _of_images(reader: Reader) -> list[Connection]:
     return [connection for connection in reader.connections
             if connection.msgtype in (IMAGE, COMPRESSED_IMAGE)
-            and connection.ext.serialization_format == 'cdr']
+            and getattr(connection.ext, 'serialization_format', '') == 'cdr']
 
 
 def _pictures(path: Path, topics: Sequence[str], skip: Skip) -> Iterator[Picture]:

@@ -8,6 +8,7 @@ writes a table (.csv), an annotated video (.mp4, .avi, ...) or a bag (.mcap, or 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+import io
 import itertools
 from pathlib import Path
 import signal
@@ -241,7 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # SIGTERM removes incomplete files, as Ctrl-C does; `| head` ends the command quietly.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    sys.stdout.reconfigure(errors='backslashreplace')  # a label may be of any script
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a label may be of any script
+        sys.stdout.reconfigure(errors='backslashreplace')
     options = parse(arguments)
     try:
         run(options)

@@ -133,20 +133,23 @@ class McapFile:
         except BaseException:
             self.close()
             raise
-        self.connections = [one._replace(msgcount=self._counts.get(one.id, 0))
+        counts = self._counts or {}
+        self.connections = [one._replace(msgcount=counts.get(one.id, 0))
                             for one in self.connections]
-        if total := sum(self._counts.values()):
+        if total := sum(counts.values()):
             self.metadata = self.metadata._replace(
                 duration=times[1] - times[0] + 1, start_time=times[0], end_time=times[1] + 1,
                 message_count=total)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file:
+            self._file.close()
         self._forget()
 
     def _records(self, start: int) -> Iterator[tuple[int, int, bytes]]:
         """Yield offset, kind and content of each record, up to the end of a section."""
+        assert self._file, 'open it first'
         while start + 9 <= self._size:
             self._file.seek(start)
             kind, size = struct.unpack('<BQ', self._file.read(9))

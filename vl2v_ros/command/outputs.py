@@ -100,7 +100,7 @@ def _video(path: Path, codec: str, rate: float) -> Iterator[Write]:
             size = pixels.shape[1], pixels.shape[0]
             video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, size)
             begin = now or 0
-        else:
+        elif waiting is not None:
             if now is None or not 0 <= now - last <= LONGEST:  # begin with the next frame
                 begin = (now or 0) - round((frame + 1) / rate * SECOND)
             after = round(((now or 0) - begin) * rate / SECOND)
@@ -110,7 +110,7 @@ def _video(path: Path, codec: str, rate: float) -> Iterator[Write]:
         waiting, last = _fitted(pixels, size), now or 0
     try:
         yield write
-        if video is not None:
+        if video is not None and waiting is not None:
             video.write(waiting)
     finally:
         if video is not None:

@@ -78,7 +78,8 @@ def _next_stamp(capture: cv2.VideoCapture, before: int | None, rate: float | Non
 
 
 def _first_stamps(path: Path) -> list[int]:
-    capture, stamps = cv2.VideoCapture(str(path)), []
+    capture = cv2.VideoCapture(str(path))
+    stamps: list[int] = []
     while len(stamps) < SAMPLED and capture.grab():
         stamps.append(_next_stamp(capture, stamps[-1] if stamps else None, None))
     return stamps
