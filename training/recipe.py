@@ -252,8 +252,9 @@ class Recipe:
             ('save_every', self.save_every >= 1, 'at least 1'),
             ('student.classes', self.student.classes or not (
                 self.loss.keep or self.loss.stand_in), 'a file, for loss.keep and loss.stand_in'),
-            ('loss', self.loss.weights, 'a weight above 0 for at least one term'),
-            ('loss', not self.student.closed_set or self.loss.weights.keys() <= {'cls', 'kd'},
+            ('loss.weights', self.loss.weights, 'a weight above 0 for at least one term'),
+            ('loss.weights',
+             not self.student.closed_set or self.loss.weights.keys() <= {'cls', 'kd'},
              'cls and kd alone with student.closed_set, which learns no embedding'),
             ('data.hold_out', 0 < self.data.hold_out < 1, 'a fraction in (0, 1)'),
         ))

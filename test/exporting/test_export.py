@@ -137,8 +137,7 @@ def test_student_that_computes_nonsense_is_not_written(path: Path) -> None:
     checkpoint.save(model, path)
     out = path.with_suffix('.onnx')
     out.write_bytes(b'of before')
-    with pytest.raises(SystemExit, match=r'^export: expected what torch computes .* got a '
-                                         r'difference of nan .*student\.onnx was not written'):
+    with pytest.raises(SystemExit, match='^export: .*expected weights that are numbers'):
         export.main(['--checkpoint', str(path), '--out', str(out)])
     assert out.read_bytes() == b'of before'
     assert {item.name for item in path.parent.iterdir()} == {path.name, out.name}

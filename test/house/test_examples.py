@@ -81,7 +81,7 @@ def test_a_running_classifier_is_changed_and_listened_to(
             change = ros.run(sys.executable, ROOT / 'examples' / 'change_vocabulary.py',
                              LABELS[1], LABELS[0])
             assert change.wait() == 0, change.output
-            assert 'version 2: 2 labels' in change.output
+            assert 'version 2: the vocabulary now has 2 label' in change.output
             assert listener.stop() == 0 and 'Traceback' not in listener.output
 
 

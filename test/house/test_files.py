@@ -15,7 +15,7 @@ def installed(folder: Path) -> subprocess.CompletedProcess[str]:
     package = folder / 'vl2v_ros'
     package.mkdir(parents=True)
     (package / '__init__.py').touch()
-    shutil.copy(ROOT / 'vl2v_ros' / 'share.py', package)
+    shutil.copy(ROOT / 'vl2v_ros' / 'files.py', package)
     return subprocess.run(
         [sys.executable, '-I', '-c', f'import sys; sys.path.insert(0, {str(folder)!r})\n'
          'from vl2v_ros.files import share; print(share())'], capture_output=True, text=True)

@@ -178,7 +178,6 @@ def test_a_black_box_takes_its_recorded_prompts_along(tmp_path: Path, cache_dir:
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (('--data.shards',), 'data.sources: expected no data.shards'),
     (('--batch', 2), 'batch: expected at least one image of each of 3 sources'),
     (('--data.sources.1.teacher', 'known'), 'the caches have no answer of sha256:.*named'),
     (('--teacher.recording', 'none.safetensors'), 'recording: expected a file, found none at')])
@@ -188,12 +187,19 @@ def test_what_does_not_fit_says_what_to_do(tmp_path: Path, arguments: tuple[obje
         here(tmp_path, *arguments)
 
 
+def test_shards_beside_sources_are_refused_at_once(tmp_path: Path,
+                                                   capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):  # by the command line's own error
+        here(tmp_path, '--data.shards')
+    assert 'data.sources: expected no data.shards' in ' '.join(capsys.readouterr().err.split())
+
+
 def test_a_backbone_without_its_classifier_is_refused(tmp_path: Path) -> None:
     write(tmp_path)
     bare = timm.create_model('test_resnet', num_classes=0).state_dict()
     save_file(bare, tmp_path / 'backbone.safetensors')
     with pytest.raises(ValueError, match=r'student\.classes: expected a classifier of 3 classes '
-                                         'over 96 features in .*, found none; take the whole'):
+                                         'over 96 features in .*, found none; use the complete'):
         here(tmp_path)
     (tmp_path / 'classes.yaml').write_text('[fox, crane]')
     save_file(timm.create_model('test_resnet', num_classes=3).state_dict(),

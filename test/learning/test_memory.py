@@ -104,7 +104,7 @@ def test_a_classifier_of_another_size_is_refused(
 def test_weights_without_a_classifier_are_refused(tmp_path: Path, trainee: Trainee) -> None:
     save_file({'conv.weight': torch.ones(1), 'head.weight': torch.ones(CLASSES, 1)},  # no bias
               tmp_path / 'it.safetensors')
-    with pytest.raises(ValueError, match='found none; take the whole weights file'):
+    with pytest.raises(ValueError, match='found none; use the complete weights file'):
         Memory(trainee, tmp_path / 'it.safetensors', torch.zeros(CLASSES, WIDTH))
     for name in ('none.safetensors', '.'):
         with pytest.raises(ValueError, match=r'student\.weights: .*expected a \*\.safetensors'):

@@ -80,7 +80,7 @@ def test_what_is_no_recipe_is_named(tmp_path: Path, text: str, message: str) -> 
     ('data: {hold_out: 1}', r'data\.hold_out: expected'),
     ('augmentation: {hue: 2}', r'augmentation\.hue: expected a fraction of the colour circle'),
     ('loss: {cls: -1}', r'loss\.cls: expected a weight of 0 or more, got -1\.0'),
-    ('loss: {cls: 0}', 'loss: expected a weight above 0 for at least one term')])
+    ('loss: {cls: 0}', r'loss\.weights: expected a weight above 0 for at least one term')])
 def test_values_out_of_range_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read(write(tmp_path, text))

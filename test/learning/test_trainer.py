@@ -377,7 +377,7 @@ def test_the_state_of_another_recipe_is_refused(data: Path, tmp_path: Path, whol
     out = tmp_path / 'copy'
     shutil.copytree(whole, out)
     before = (out / trainer.STATE).read_bytes()
-    with pytest.raises(ValueError, match=r'state\.pt: .* with loss\.mse 0\.5 instead of 0\.0, '
+    with pytest.raises(ValueError, match=r'state\.pt: .* changes: loss\.mse 0\.5 instead of 0\.0, '
                                          'seed 4 instead of 0; choose another --out'):
         learn(data, out, replace(RECIPE, seed=4, loss=replace(RECIPE.loss, mse=0.5)))
     more = tmp_path / 'more'

@@ -70,7 +70,7 @@ def jpeg(ros: Ros, process: Process) -> Camera:
 
 @pytest.mark.parametrize(('data', 'reason'), [
     (b'', 'got 0 bytes of another format'),
-    (b'\xff\xd8\xff\xe0 no picture', 'expected a JPEG, PNG, TIFF or WebP image'),
+    (b'\xff\xd8\xff\xe0 no picture', 'without an end mark'),
     (encoded('.jpg')[:200], 'expected a'),
     (encoded('.jpg')[:-20], 'without an end mark'),
     (png_header(16384, 16384), 'at most 67108864 px'),
