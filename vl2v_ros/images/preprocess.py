@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from vl2v_ros.images.frame import Frame
 
-if TYPE_CHECKING:  # a robot without a GPU starts without torch, see runtime/__init__.py
+if TYPE_CHECKING:  # a robot without a GPU starts without torch, see model/runtime/choose.py
     import torch
 
 RESIZE_MODES = ('shortest', 'squash')  # the names open_clip uses
