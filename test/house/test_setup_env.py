@@ -208,6 +208,12 @@ def test_distro_pins(tool: ModuleType) -> None:
         'numpy==2.2.6', 'PyYAML==6.0.3', 'torch==2.5.0']
 
 
+def test_a_python_newer_than_the_pins_is_not_held_to_them(tool: ModuleType) -> None:
+    assert tool.read_pins((3, 10)) == tool.read_pins((3, 13)) != []
+    assert tool.read_pins((3, 14)) == []
+    assert tool.distro_pins(tool.read_pins((3, 14)), {'numpy': '2.3.4'}) == ['numpy==2.3.4']
+
+
 def test_pins_are_complete(tool: ModuleType) -> None:
     """Every package asked for has one version, and every line of the file is a pin."""
     lines = [line for line in tool.PINS.read_text().splitlines() if not line.startswith('#')]
