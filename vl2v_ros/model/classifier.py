@@ -19,7 +19,7 @@ class Classifier:
 
     def __init__(self, student: 'Student | StoredStudent', device: str = 'auto', half: bool = True
                  ) -> None:
-        """Prepare the student on a device, see `runtime.create`; raises ValueError."""
+        """Prepare the student on a device, see runtime/choose.py; raises ValueError."""
         self.spec = student.spec
         self.runtime = create(student, device, half)
 

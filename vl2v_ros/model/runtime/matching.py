@@ -1,13 +1,10 @@
 """Compare embeddings with prototypes on the CPU; and the protocol of all runtimes."""
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from vl2v_ros.images.frame import Frame
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
