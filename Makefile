@@ -41,8 +41,8 @@ demo: setup  ## two nodes label a stream of images (DEMO_ARGS='--help')
 bench: setup  ## measure speed beside a usual CLIP node (BENCH_ARGS='--help')
 	@$(IN_VENV) .venv/bin/python benchmarks/bench.py $(BENCH_ARGS)
 
-bench-compare: setup  ## name what got slower: make bench-compare OLD=old.json NEW=new.json
-	@.venv/bin/python benchmarks/compare.py $(OLD) $(NEW)
+bench-compare: setup  ## name what got slower since the committed run (or OLD=old.json NEW=new.json)
+	@.venv/bin/python benchmarks/compare.py $(if $(OLD),--old $(OLD)) $(if $(NEW),--new $(NEW))
 
 clean:  ## remove what setup and build made
 	rm -rf .venv .venv_docs build install log .mypy_cache .pytest_cache .ruff_cache

@@ -4,9 +4,10 @@ Measure the nodes as a robot runs them: real processes, real DDS, in ros2_benchm
 make bench; make bench BENCH_ARGS='--quick'; make bench BENCH_ARGS=--help
 
 Every step saves its results in a JSON file; at the end a table and pictures are written beside it.
-The same command resumes a benchmark that was stopped.
+The same command resumes a benchmark that was stopped. `make bench-compare` compares the file with
+the committed one of the same kind of machine.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from typing import Any
 
 from benchmarks import machine, plan
 from benchmarks.bench_page import write_page
-from benchmarks.contenders import OURS, ROOT, Setup
+from benchmarks.contenders import OUT, Setup
 from benchmarks.rig import Monitor, Rig, running, Unusable
 from benchmarks.timing import MISSED, percentile
 import rclpy
@@ -27,21 +28,20 @@ from tqdm import tqdm
 import tyro
 from vl2v_ros.files import replacing
 
-PRECISION = 1.05  # largest ratio of a rate that is too high / the highest rate found
-
 
 @dataclass(frozen=True)
 class Options:
     """What is measured, and where the results go."""
 
-    out: Path = ROOT / 'docs/benchmarks/bench.json'
-    """JSON file to write; the page and the pictures go beside it."""
+    out: Path | None = None
+    """JSON file to write; the page and the pictures go beside it. Default:
+    build/benchmarks/bench.json, or quick.json; docs/benchmarks has the committed figures."""
     repeats: int = 5
     """Repeats for figures used in ratios; others are measured less often."""
     device: str = 'auto'
     """Device of our node: auto, cpu, cuda or cuda:N."""
     quick: bool = False
-    """Measure only 1280x720, and once: good for a first look, not for publishing."""
+    """Measure in three minutes what the ratios need, once: to see what a change did."""
     only: str = ''
     """Do only the steps whose name contains this text."""
 
@@ -51,50 +51,48 @@ class Bench:
 
     def __init__(self, options: Options, monitor: Monitor, folder: Path) -> None:
         self.options, self._monitor, self._folder = options, monitor, folder
+        self.plan = plan.QUICK if options.quick else plan.FULL
+        self.out = options.out or OUT / f'{"quick" if options.quick else "bench"}.json'
         wanted = {name: value for name, value in asdict(options).items()
                   if name in ('repeats', 'device', 'quick')}
         self.result: dict[str, Any] = {
             'machine': machine.describe(), 'options': wanted, 'done': [], 'notes': [],
             'figures': {}, 'profiles': {}}
-        if options.out.is_file():
-            before = json.loads(options.out.read_text())
+        if self.out.is_file():
+            before = json.loads(self.out.read_text())
             if all(before[key] == self.result[key] for key in ('machine', 'options')):
                 self.result = before
 
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """Yield the name of each step and its function."""
         times = 1 if self.options.quick else self.options.repeats
-        setups = [setup for setup in plan.streams()
-                  if not self.options.quick or (setup.size == plan.MAIN
-                                                and setup.transport == 'raw')]
         for turn in range(times):
-            for setup in setups:
+            for setup, rates in self.plan.streams.items():
                 if turn < plan.repeats(setup, times):
-                    yield f'{setup}, turn {turn}', partial(self._stream, setup)
-            for name, setups_, rate in (('labels', plan.LABELS, plan.GROWTH_RATE),
-                                        ('cameras', plan.CAMERAS + plan.TRIGGERED,
-                                         plan.CAMERA_RATE),
-                                        ('one camera', plan.CAMERAS[:1], plan.ONE_CAMERA_RATE)):
-                for setup in setups_:
+                    yield f'{setup}, turn {turn}', partial(self._stream, setup, rates)
+            for name, setups, rate in (
+                    ('labels', self.plan.labels, plan.GROWTH_RATE),
+                    ('cameras', self.plan.cameras + self.plan.triggered, plan.CAMERA_RATE),
+                    ('one camera', plan.CAMERAS[:1], plan.ONE_CAMERA_RATE)):
+                for setup in setups:
                     yield (f'{name}: {setup}, turn {turn}',
                            partial(self._fixed, setup, rate, f'{name}: '))
             yield f'first label, turn {turn}', self._first_label
             yield f'image hop, turn {turn}', self._hops
-        for setup in (setup for setup in setups if setup.program == OURS):
-            yield f'stages of {setup}', partial(self._profile, setup, plan.GROWTH_RATE)
-        for setup, rate in ((plan.CAMERAS[0], plan.ONE_CAMERA_RATE),
-                            (plan.CAMERAS[-1], plan.CAMERA_RATE),
-                            (plan.TRIGGERED[-1], plan.CAMERA_RATE)):
-            name = f'{setup} @ {rate:g} Hz'
+        for name, (setup, rate) in self.plan.profiled.items():
             yield f'stages of {name}', partial(self._profile, setup, rate, name)
         yield 'endurance', self._endurance
-        yield 'text', self._text
+        if self.plan.text:
+            yield 'text', self._text
         yield 'component', self._component
 
     def run(self) -> None:
         """Do the steps that are not done; print one line for each that cannot be measured."""
         todo = [(name, step) for name, step in self.steps()
                 if name not in self.result['done'] and self.options.only in name]
+        if not todo:
+            self.say(f'{self.out} has all of these steps; remove it or name another --out to '
+                     'measure again')
         if todo:  # the cache of this run is empty, even if it resumes an older run
             todo.insert(0, ('first start', self._first_start))
         for name, step in tqdm(todo, unit='step'):
@@ -103,7 +101,8 @@ class Bench:
             except Unusable as error:
                 self.say(f'{name}: {error}')
             self.result['done'].append(name)
-            with replacing(self.options.out) as temporary:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self.out) as temporary:
                 temporary.write_text(json.dumps(self.result, indent=1))
 
     def say(self, line: str) -> None:
@@ -130,14 +129,15 @@ class Bench:
             self.say(f'{rig.setup}: the camera reached {reached:.0f} of {rate:.0f} Hz')
         return found
 
-    def _stream(self, setup: Setup) -> None:
+    def _stream(self, setup: Setup, rates: Sequence[float]) -> None:
         with self._running(setup) as rig:
-            for rate in plan.RATES:
+            for rate in rates:
                 self._keep(f'{setup} @ {rate:g} Hz',
                            self._measure(rig, rate, plan.seconds(rate)))
             before = self.result['figures'].get(f'{setup}, highest')
             found = before[-1]['highest rate'] if before else 0.0
-            self._keep(f'{setup}, highest', highest_rate(rig, found, self.say))
+            self._keep(f'{setup}, highest', highest_rate(
+                rig, found, self.say, self.plan.precision, self.plan.frames))
 
     def _fixed(self, setup: Setup, rate: float, prefix: str) -> None:
         with self._running(setup) as rig:
@@ -157,31 +157,30 @@ class Bench:
         """Measure the time from stamp to callback, in our node and in a bare subscriber."""
         profile = self._folder / 'hop.json'
         with self._running(plan.LARGEST, profile) as rig:
-            rig.send(plan.HOP_RATE, plan.HOP_SECONDS)
+            rig.send(plan.HOP_RATE, self.plan.hop)
         hop = json.loads(profile.read_text())['stages']['receive']['p50'] / 1e3
         self._keep('image hop, vl2v_ros', {'image hop p50': hop})
         with self._running(plan.BARE_LARGEST) as rig:
             rig.send(plan.HOP_RATE, 1)  # until both sides have discovered each other
-            rig.send(plan.HOP_RATE, plan.HOP_SECONDS)
+            rig.send(plan.HOP_RATE, self.plan.hop)
         hops = sorted(json.loads(rig.log.read_text().splitlines()[-1]))
         if not hops:
             raise Unusable('no image reached the bare subscriber')
         self._keep('image hop, bare subscriber', {'image hop p50': 1e3 * percentile(hops, 0.5)})
 
-    def _profile(self, setup: Setup, rate: float, name: str = '') -> None:
+    def _profile(self, setup: Setup, rate: float, name: str) -> None:
         profile = self._folder / 'profile.json'
         with self._running(setup, profile) as rig:
-            sent = sum(map(len, rig.send(rate, plan.PROFILE_SECONDS)))
+            sent = sum(map(len, rig.send(rate, self.plan.profile)))
         found = json.loads(profile.read_text())
         if found['frames'] < (1 - MISSED) * sent:
-            self.say(f'stages of {name or setup}: only {found["frames"]} of {sent} frames were '
-                     'labelled')
-        self.result['profiles'][name or str(setup)] = found
+            self.say(f'stages of {name}: only {found["frames"]} of {sent} frames were labelled')
+        self.result['profiles'][name] = found
 
     def _endurance(self) -> None:
         with self._running(plan.LARGEST) as rig:
             self._keep(f'endurance: {plan.LARGEST} @ 30 Hz',
-                       self._measure(rig, 30, plan.ENDURANCE))
+                       self._measure(rig, 30, self.plan.endurance))
 
     def _program(self, name: str, *arguments: str) -> dict[str, Any]:
         """Run a benchmark that needs no ROS, and return what it wrote."""
@@ -196,29 +195,32 @@ class Bench:
         self.result['text'] = self._program('text_time')
 
     def _component(self) -> None:
-        self.result['component'] = self._program('component', '--device', self.options.device)
+        self.result['component'] = self._program(
+            'component', '--device', self.options.device, *self.plan.component)
 
 
-def highest_rate(rig: Rig, guess: float, say: Callable[[str], None]) -> dict[str, float]:
+def highest_rate(rig: Rig, guess: float, say: Callable[[str], None], precision: float,
+                 frames: int) -> dict[str, float]:
     """
     Search as ros2_benchmark does: raise the rate until frames are missed, then search between.
 
     :param guess: the rate that was found before [Hz]; 0 without one.
     :param say: receives a line if the camera limits the rate.
+    :param precision: largest ratio of a rate that is too high / the highest rate found.
+    :param frames: the number of frames that a rate is judged by, in 2 to 10 s.
     :return: the figures of the best run, with its 'highest rate' [Hz], 0 if there is none.
     """
     rate, factor = (guess, 1.15) if guess else (20.0, 2.0)
     low, high, best = 0.0, 0.0, {'highest rate': 0.0}
-    while not high or high > PRECISION * low:
-        # Long enough that a queue of ten frames holds less than the frames that may be missed.
-        seconds = min(10.0, max(2.0, 100 / rate))
+    while not high or high > precision * low:
+        seconds = min(10.0, max(2.0, frames / rate))
         found = rig.measure(rate, seconds)
-        if found['rate sent'] < rate / PRECISION:  # the camera was delayed, or is too slow
+        if found['rate sent'] < rate / precision:  # the camera was delayed, or is too slow
             found = max(found, rig.measure(rate, seconds), key=lambda run: run['rate sent'])
         reached = min(rate, found['rate sent'])
         if found['missed'] < MISSED * found['sent'] and reached > low:
             low, best = reached, found | {'highest rate': reached}
-            if reached < rate / PRECISION:
+            if reached < rate / precision:
                 say(f'{rig.setup}: the camera reached {reached:.0f} of {rate:.0f} Hz, which '
                     'limits the highest rate')
                 break
@@ -246,7 +248,7 @@ def main() -> None:
             if not machine.gpu_name():
                 bench.say('no GPU: the nodes run on the CPU, memory of a GPU is not measured')
             bench.run()
-        write_page(bench.result, options.out)
+        write_page(bench.result, bench.out)
     finally:
         monitor.close()
 

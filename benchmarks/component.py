@@ -54,6 +54,7 @@ class Options:
     width: int = 1280  # Width of the frames [px].
     height: int = 720  # Height of the frames [px].
     batches: tuple[int, ...] = (1, 4, 16)  # Batch sizes.
+    only: tuple[str, ...] = ()  # Names of the models to measure; none: all.
     labels: int = 100
     """Number of labels in the vocabulary; their prototypes are random."""
     top_k: int = 5  # Number of labels per result.
@@ -62,7 +63,7 @@ class Options:
     """Duration of a measurement, per round, model and batch size [s]; at least one batch."""
     device: str = 'auto'
     """Device to measure on: auto, cpu, cuda or cuda:N; the CPU if there is no such GPU."""
-    out: Path = ROOT / 'docs/benchmarks/component.json'  # JSON file to write.
+    out: Path = ROOT / 'build/benchmarks/component.json'  # JSON file to write.
 
 
 def say(line: str) -> None:
@@ -190,6 +191,8 @@ def measure(options: Options, device: str) -> dict[str, Any]:
     # Different frames each time, as from a camera, so that no cache holds them all.
     batches = {size: cycle([frames[start:start + size] for start in range(
         0, len(frames) - size + 1, size)]) for size in options.batches}
+    built = {name: build for name, build in contenders(options, device).items()
+             if name in (options.only or (name,))}
     models: dict[str, Label] = {}
     weights, left_out = {}, {}
     times: dict[str, dict[int, list[float]]] = {}
@@ -200,7 +203,7 @@ def measure(options: Options, device: str) -> dict[str, Any]:
         times.pop(name, None)
         say(f'{name} is left out: {left_out[name]}')
 
-    for name, build in contenders(options, device).items():
+    for name, build in built.items():
         try:
             models[name], weights[name] = build()
             times[name] = {size: [] for size in options.batches}
@@ -263,6 +266,10 @@ def main() -> None:
         device = pick_device(options.device)
     except ValueError as error:
         sys.exit(f'component: {error}')
+    unknown = set(options.only) - contenders(options, device).keys()
+    if unknown:
+        sys.exit(f'component: --only: expected some of {", ".join(contenders(options, device))}, '
+                 f'got {", ".join(sorted(unknown))}')
     options.out.parent.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.WARNING)  # open_clip says of each model that its weights are random
     result = measure(options, device)

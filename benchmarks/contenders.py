@@ -16,6 +16,7 @@ from vl2v_ros.words.labels import check_labels
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+OUT = ROOT / 'build/benchmarks'  # git ignores it, so a run changes no committed figure
 STUDENT = ROOT / 'models/student.safetensors'
 EVERYDAY = 307  # labels of everyday.yaml
 SIZES = {'640x480': (640, 480), '1280x720': (1280, 720), '1920x1080': (1920, 1080)}  # [px]

@@ -47,7 +47,7 @@ class Options:
     profiled: int = 20
     """Number of frames whose kernels and calls are profiled."""
     device: str = 'auto'  # Device to measure on: auto, cpu, cuda or cuda:N.
-    out: Path = ROOT / 'docs/benchmarks/frame_profile.json'  # JSON file to write.
+    out: Path = ROOT / 'build/benchmarks/frame_profile.json'  # JSON file to write.
 
 
 def times(do: Callable[[], object], count: int) -> dict[str, float]:

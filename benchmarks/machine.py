@@ -11,13 +11,21 @@ PACKAGES = ('torch', 'openvino', 'open_clip_torch', 'timm', 'numpy', 'opencv-pyt
             'opencv-python-headless', 'rclpy')
 
 
+# What decides in which precision, and how fast, a CPU runs a student: as /proc/cpuinfo names it.
+INSTRUCTIONS = ('avx2', 'avx512f', 'avx_vnni', 'avx512_vnni', 'avx512_bf16', 'avx512_fp16',
+                'amx_int8', 'amx_bf16', 'amx_fp16', 'asimddp', 'asimdhp', 'i8mm', 'bf16')
+
+
 def describe() -> dict[str, Any]:
     """Return the machine and the versions of packages, as values for JSON."""
     info = Path('/proc/cpuinfo').read_text().splitlines()
     cpu = next((line.split(':')[1].strip() for line in info if line.startswith('model name')),
                platform.processor())
+    flags = next((line.split(':')[1].split() for line in info
+                  if line.startswith(('flags', 'Features'))), [])
     memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30
-    return {'cpu': cpu, 'cores': os.cpu_count(), 'memory [GiB]': round(memory),
+    return {'cpu': cpu, 'instructions': ' '.join(name for name in INSTRUCTIONS if name in flags),
+            'cores': os.cpu_count(), 'memory [GiB]': round(memory),
             'gpu': gpu_name() or 'none', 'system': f'{platform.system()} {platform.machine()}',
             'python': platform.python_version(), 'versions': _versions()}
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Options:
     """What is measured."""
 
-    out: Path = ROOT / 'docs/benchmarks/text.json'  # JSON file to write.
+    out: Path = ROOT / 'build/benchmarks/text.json'  # JSON file to write.
     labels: int = 1000
     """Number of labels for the shipped tower; ViT-B/32 gets a fortieth, as it is that slow."""
     rounds: int = 5  # Number of times that each tower is measured.
