@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from training.data.image_index import Index, read_folders
 from training.distill import make_fabric
-from training.learning import trainer
+from training.learning import loop, trainer
 from training.learning.batches import Batches, Drawn, index_batches
 from training.learning.trainee import build
 from training.recipe import Recipe, Stage, StudentSource
@@ -127,7 +127,7 @@ def measure(options: Options) -> dict[str, Any]:
     for name, (recipe, change) in runs.items():
         try:
             found[name] = rate(options, recipe, index, change)
-        except (trainer.Stopped, RuntimeError) as error:  # the other runs are still measured
+        except (loop.Stopped, RuntimeError) as error:  # the other runs are still measured
             left_out[name] = one_line(error)
             print(f'training_rate: {name} is left out: {left_out[name]}')
     return {'machine': machine.describe() | {'device': str(make_fabric(recipe).device)},

@@ -24,11 +24,11 @@ from training.data.captions import read_captions
 from training.data.class_names import read_classes
 from training.data.task import read_task, shard_task, Task, vocabulary_of
 from training.evaluate import show
-from training.learning import mixture, trainer
+from training.learning import loop, mixture, trainer
 from training.learning.batches import Batches, index_batches, shard_batches
 from training.learning.memory import Memory, prototypes_of, remember
-from training.learning.run_state import PASSING, STATE
 from training.learning.trainee import build, check_hub, mean_and_std, Trainee
+from training.learning.trainer import PASSING, STATE
 from training.measuring.student import evaluate
 from training.recipe import Recipe, TeacherSource
 from training.recipe_file import plain, read_command
@@ -82,7 +82,7 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
     Run or resume a recipe, and return its results.
 
     :raises ValueError: for a recipe or data that do not fit.
-    :raises trainer.Stopped: for a loss that is not finite, or when interrupted.
+    :raises loop.Stopped: for a loss that is not finite, or when interrupted.
     """
     folder = recipe.out / f'{recipe.name}_seed{recipe.seed}'
     folder.mkdir(parents=True, exist_ok=True)
@@ -248,7 +248,7 @@ def main() -> None:
         recipe = parse(sys.argv[1:])
         fabric = make_fabric(recipe)
         result = distill(recipe, fabric)
-    except (ValueError, trainer.Stopped) as error:
+    except (ValueError, loop.Stopped) as error:
         sys.exit(f'distill: {error}')
     except OSError as error:
         sys.exit(f'distill: stopped: {error}; the same command resumes the run')

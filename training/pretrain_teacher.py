@@ -14,12 +14,15 @@ near their captions, while the text tower is frozen (as in LiT, Zhai et al., CVP
 roles of the towers exchanged). The targets of the softmax over captions are soft, as several
 captions can be true of one image. The same command resumes a run from its last saved state.
 """
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+import itertools
 import json
 from pathlib import Path
 import sys
 
+from lightning_fabric import Fabric
 import numpy as np
 import open_clip
 from safetensors.torch import load_file, save
@@ -27,17 +30,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 from training.data import captions
 from training.data.captions import Facts
 from training.data.image_index import Index, label_of, read_folders
 from training.data.images import Images
 from training.data.splits import select_classes
 from training.data.task import report_corrupt
-from training.learning import frozen_norms
-from training.learning.malloc_settings import keep_memory
+from training.learning import frozen_norms, loop
+from training.learning.batches import on_device, quiet_worker
 from training.learning.trainee import BATCH_NORMS
-from training.learning.trainer import rate_at
 from training.recipe import Augmentation, ROOT
 from training.teachers.teacher import OpenClipTeacher
 import tyro
@@ -46,7 +47,7 @@ from vl2v_ros.words import vocabulary, vocabulary_file
 from vl2v_ros.words.encoder import TextTower
 from vl2v_ros.words.labels import Entry
 
-STAGES = ('text tower', 'image tower')
+PASSING = ('test', 'out', 'workers', 'save_every', 'device')  # may differ when resumed
 WORDINGS = 24  # captions per class that images are compared with
 TEXT_BATCH = 128
 TEXT_SCALE, IMAGE_SCALE = 20.0, 30.0  # 1 / temperature of the two stages
@@ -89,66 +90,39 @@ def read_facts(options: Options, index: Index) -> list[Facts]:
     return captions.read_facts(options.captions, index.class_names, described)
 
 
-def run(name: str, parameters: Sequence[nn.Parameter], rate: float, steps: int, model: nn.Module,
-        loss_at: Callable[[int], torch.Tensor], state_path: Path, save_every: int) -> None:
-    """Minimise a loss over some parameters for some steps, or resume it; raises ValueError."""
-    decayed = [weight for weight in parameters if weight.ndim > 1]
-    others = [weight for weight in parameters if weight.ndim <= 1]
+def optimizer_of(weights: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the optimizer of a stage; it limits the norm of the gradient to 1."""
+    decayed = [weight for weight in weights if weight.ndim > 1]
+    others = [weight for weight in weights if weight.ndim <= 1]
     optimizer = torch.optim.AdamW([{'params': decayed, 'weight_decay': 0.05},
-                                   {'params': others, 'weight_decay': 0.0}],
-                                  rate, betas=(0.9, 0.98))
-    first = 0
-    if state_path.is_file():
-        state = torch.load(state_path, map_location='cpu', weights_only=True)
-        if STAGES.index(state['name']) > STAGES.index(name):
-            return  # a later stage has begun
-        if state['name'] == name:
-            optimizer.load_state_dict(state['optimizer'])
-            first = state['step']
-    with tqdm(total=steps, initial=first, desc=name, unit='step') as bar:
-        for step in range(first, steps):
-            for group in optimizer.param_groups:
-                group['lr'] = rate_at(rate, step, steps)
-            loss = loss_at(step)
-            if not torch.isfinite(loss):
-                raise ValueError(f'{name}: expected a finite loss, got {loss.item()} at step '
-                                 f'{step + 1}; lower the rate. The last good state is kept in '
-                                 f'{state_path}')
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            bar.set_postfix_str(f'loss {loss.item():.3f}')
-            bar.update()
-            if (step + 1) % save_every == 0 or step + 1 == steps:
-                with replacing(state_path) as temporary:
-                    torch.save({'name': name, 'step': step + 1, 'model': model.state_dict(),
-                                'optimizer': optimizer.state_dict()}, temporary)
+                                   {'params': others, 'weight_decay': 0.0}], betas=(0.9, 0.98))
+
+    def limit(*_: object) -> None:
+        nn.utils.clip_grad_norm_(weights, 1.0)
+
+    optimizer.register_step_pre_hook(limit)
+    return optimizer
 
 
-def train_text(model: open_clip.CLIP, facts: Sequence[Facts], options: Options, state: Path
-               ) -> None:
-    """Train the text tower: captions of the same classes get near embeddings."""
+def text_losses(model: open_clip.CLIP, facts: Sequence[Facts], options: Options, fabric: Fabric,
+                first: int) -> loop.Losses:
+    """Yield the losses of the text tower: captions of the same classes get near embeddings."""
     tokenizer = open_clip.get_tokenizer(options.config.stem)
-
-    def loss_at(step: int) -> torch.Tensor:
+    optimizer = optimizer_of([weight for name, weight in model.named_parameters()
+                              if not name.startswith(('visual.', 'logit_scale'))])
+    itself = torch.eye(TEXT_BATCH, dtype=torch.bool, device=fabric.device)
+    for step in itertools.count(first):
         rng = np.random.default_rng([options.seed, 0, step])
         said = [captions.caption(facts, int(number), rng)
                 for number in rng.integers(len(facts), size=TEXT_BATCH)]
         true_of = functional.normalize(torch.tensor(np.stack([true for _, true in said])).float())
-        itself = torch.eye(TEXT_BATCH, dtype=torch.bool, device=options.device)
-        wanted = (true_of @ true_of.T).to(options.device).masked_fill(itself, 0)
-        tokens = tokenizer([words for words, _ in said]).to(options.device)
-        with torch.autocast(torch.device(options.device).type, torch.bfloat16):
-            rows = model.encode_text(tokens, normalize=True).float()
+        wanted = (true_of @ true_of.T).to(fabric.device).masked_fill(itself, 0)  # (B, B)
+        tokens = tokenizer([words for words, _ in said]).to(fabric.device)
+        with fabric.autocast():
+            rows = model.encode_text(tokens, normalize=True).float()  # (B, D)
         logits = (TEXT_SCALE * rows @ rows.T).masked_fill(itself, -1e4)
-        return functional.cross_entropy(
-            logits, wanted / wanted.sum(1, keepdim=True).clamp(min=1e-6))
-
-    weights = [weight for name, weight in model.named_parameters()
-               if not name.startswith(('visual.', 'logit_scale'))]
-    run(STAGES[0], weights, options.text_rate, options.text_steps, model,
-        loss_at, state, options.save_every)
+        yield optimizer, {loop.TOTAL: functional.cross_entropy(
+            logits, wanted / wanted.sum(1, keepdim=True).clamp(min=1e-6))}
 
 
 @torch.inference_mode()
@@ -166,62 +140,68 @@ def caption_bank(model: open_clip.CLIP, facts: Sequence[Facts], options: Options
     return rows.view(shape).clone(), true_of.view(shape).float().clone()
 
 
-def train_images(model: open_clip.CLIP, facts: Sequence[Facts], index: Index, options: Options,
-                 state: Path) -> None:
-    """Train the image tower: images get near their captions, whose embeddings stay."""
+def image_losses(model: open_clip.CLIP, facts: Sequence[Facts], index: Index, options: Options,
+                 fabric: Fabric, first: int) -> loop.Losses:
+    """Yield the losses of the image tower: images get near their captions, which stay."""
     tower = model.visual.to(memory_format=torch.channels_last)  # much faster on CPU
-    mean, std = (torch.tensor(values, device=options.device).view(3, 1, 1)
+    mean, std = (torch.tensor(values, device=fabric.device).view(3, 1, 1)
                  for values in (tower.image_mean, tower.image_std))
+    optimizer = optimizer_of(list(tower.parameters()))
     bank, true_of = caption_bank(model, facts, options)
-    classes = torch.arange(len(facts), device=options.device)
-    images = Images(index, options.image_size, AUGMENTATION, seed=options.seed)
-    per_epoch = len(index) // options.batch
-    source = _batches(images, options, per_epoch)
+    classes, side = torch.arange(len(facts), device=fabric.device), options.image_size
     tower.train()
     for module in tower.modules():  # folded into convolutions, so they have no statistics to learn
         if isinstance(module, BATCH_NORMS):
             module.eval()
-
-    def loss_at(step: int) -> torch.Tensor:
-        pixels, labels = source(step)
-        generator = torch.Generator().manual_seed(hash((options.seed, step)))
-        wording = torch.randint(WORDINGS, (len(facts),), generator=generator)
-        true = true_of[classes, wording]  # (caption, class)
-        with torch.autocast(torch.device(options.device).type, torch.bfloat16):
-            rows = tower((pixels - mean) / std)
-        logits = IMAGE_SCALE * functional.normalize(rows.float(), dim=1) @ bank[classes, wording].T
-        wanted = (true / true.sum(1, keepdim=True))[:, labels].T  # what is true of few counts more
-        return functional.cross_entropy(logits, wanted / wanted.sum(1, keepdim=True))
-
-    with frozen_norms.folded(tower, torch.rand(1, 3, options.image_size, options.image_size,
-                                               device=options.device)):
-        run(STAGES[1], list(tower.parameters()), options.image_rate,
-            options.epochs * per_epoch, model, loss_at, state, options.save_every)
+    with frozen_norms.folded(tower, torch.rand(1, 3, side, side, device=fabric.device)):
+        for step, (pixels, labels) in enumerate(batches(index, options, fabric, first), first):
+            generator = torch.Generator().manual_seed(hash((options.seed, step)))
+            wording = torch.randint(WORDINGS, (len(facts),), generator=generator)
+            true = true_of[classes, wording]  # (caption, class)
+            with fabric.autocast():
+                rows = functional.normalize(tower((pixels - mean) / std).float(), dim=1)  # (B, D)
+            wanted = (true / true.sum(1, keepdim=True))[:, labels].T  # true of few counts more
+            yield optimizer, {loop.TOTAL: functional.cross_entropy(
+                IMAGE_SCALE * rows @ bank[classes, wording].T,
+                wanted / wanted.sum(1, keepdim=True))}
 
 
-def _batches(images: Images, options: Options, per_epoch: int
-             ) -> Callable[[int], tuple[torch.Tensor, torch.Tensor]]:
-    """Return step -> its images and labels; steps must come in order, from any first one."""
-    def stream(step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        epoch, offset = divmod(step, per_epoch)
-        while True:
-            images.set_epoch(epoch)
-            order = np.random.default_rng([options.seed, 2, epoch]).permutation(len(images))
-            rows = order[:per_epoch * options.batch].reshape(per_epoch, -1)[offset:]
-            for sample in DataLoader(images, batch_sampler=rows.tolist(),
-                                     num_workers=options.workers):
-                yield (sample.image.to(options.device, memory_format=torch.channels_last),
-                       sample.label.to(options.device))
-            epoch, offset = epoch + 1, 0
+def batches(index: Index, options: Options, fabric: Fabric, first: int
+            ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield (B, 3, S, S) images and (B,) labels of each step from the first on, without end."""
+    images = Images(index, options.image_size, AUGMENTATION, seed=options.seed)
+    per_epoch = len(index) // options.batch
+    epoch, offset = divmod(first, per_epoch)
+    for epoch in itertools.count(epoch):
+        images.set_epoch(epoch)
+        order = np.random.default_rng([options.seed, 2, epoch]).permutation(len(images))
+        rows = order[:per_epoch * options.batch].reshape(per_epoch, -1)[offset:]
+        for sample in DataLoader(images, batch_sampler=rows.tolist(), num_workers=options.workers,
+                                 worker_init_fn=quiet_worker):
+            yield on_device(fabric, sample.image), sample.label.to(fabric.device)
+        offset = 0
 
-    running: list[Iterator[tuple[torch.Tensor, torch.Tensor]]] = []
 
-    def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if not running:
-            running.append(stream(step))
-        return next(running[0])
+def train(model: open_clip.CLIP, facts: Sequence[Facts], index: Index, options: Options,
+          state: Path) -> None:
+    """
+    Train both towers in place, or resume their training.
 
-    return batch
+    :raises ValueError: for too few images, or the state of other options.
+    :raises loop.Stopped, OSError: as Loop.run does.
+    """
+    per_epoch = len(index) // options.batch
+    if not per_epoch:
+        raise ValueError(f'{options.images}: expected at least as many images as --batch, '
+                         f'{options.batch}, got {len(index)}')
+    fabric = Fabric(accelerator=options.device, devices=1, precision='bf16-mixed')
+    stages = (loop.StageLosses('text tower', options.text_steps, options.text_rate,
+                               partial(text_losses, model, facts, options, fabric)),
+              loop.StageLosses('image tower', options.epochs * per_epoch, options.image_rate,
+                               partial(image_losses, model, facts, index, options, fabric)))
+    settings = {name: str(value) for name, value in vars(options).items() if name not in PASSING}
+    loop.Loop(fabric, model, 'pretrain_teacher', stages, state,
+              {**settings, 'steps per epoch': per_epoch}, options.save_every).run()
 
 
 def test(facts: Sequence[Facts], class_names: Sequence[str], options: Options) -> None:
@@ -242,7 +222,6 @@ def test(facts: Sequence[Facts], class_names: Sequence[str], options: Options) -
 def main() -> None:
     """Train, test and write the model."""
     options = tyro.cli(Options, description=__doc__)
-    keep_memory()
     try:
         index = read_folders(options.images)
         report_corrupt(index)
@@ -255,11 +234,8 @@ def main() -> None:
             model.visual.trunk.load_state_dict(
                 {name: weight.float() for name, weight in load_file(options.backbone).items()})
         state = options.out.with_suffix('.state.pt')
-        if state.is_file():
-            model.load_state_dict(torch.load(state, options.device, weights_only=True)['model'])
-        train_text(model, facts, options, state)
-        train_images(model, facts, index, options, state)
-    except (ValueError, OSError, RuntimeError) as error:
+        train(model, facts, index, options, state)
+    except (ValueError, OSError, RuntimeError, loop.Stopped) as error:
         sys.exit(f'pretrain_teacher: {error}')
     except KeyboardInterrupt:
         sys.exit('pretrain_teacher: interrupted; the same command resumes from the last saved '

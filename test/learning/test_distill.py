@@ -1,30 +1,22 @@
-"""Distillation as a whole: recipes in, students and reports out, and what stops a run."""
-from collections.abc import Sequence
+"""Distillation as a whole: recipes in, students and reports out."""
 import json
-import os
 from pathlib import Path
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from typing import Any
 
 import numpy as np
 import pytest
+from support.distilling import again, command, here, named
 from support.tiny_data import (
     CLASSES,
     draw,
     LABELS,
-    ROOT,
     write_images,
     write_recipe,
     write_split,
     write_timm_teacher,
 )
-from support.tiny_models import TEXT_CONFIG, WIDTH
+from support.tiny_models import WIDTH
 import torch
-from training.distill import distill, make_fabric, parse
 from training.teachers.teacher import CallableTeacher
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model import checkpoint
@@ -32,38 +24,8 @@ from vl2v_ros.model.classifier import Classifier
 from vl2v_ros.words import vocabulary
 from vl2v_ros.words.cached_text import open_text_tower
 from vl2v_ros.words.labels import check_labels
-import yaml
 
 pytestmark = pytest.mark.usefixtures('cache_dir')
-RUN = [sys.executable, str(ROOT / 'training/distill.py')]
-
-
-def command(*arguments: object, limit: int | None = None) -> subprocess.CompletedProcess:
-    """Run distill.py; limit: size that files may have [bytes], as on a full disk."""
-    run = [*RUN, *map(str, arguments)]
-    if limit is not None:
-        run = [sys.executable, '-c', 'import resource, runpy, sys; '
-               f'resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); '
-               'sys.argv = sys.argv[1:]; '
-               'runpy.run_path(sys.argv[0], run_name="__main__")', *run[1:]]
-    return subprocess.run(run, capture_output=True, text=True, timeout=300, cwd=ROOT)
-
-
-def here(folder: Path, *arguments: object, **fields: Any) -> dict[str, Any]:
-    """Write a recipe, run it in this process, and return its results."""
-    recipe = parse(['--config', str(write_recipe(folder, **fields)), *map(str, arguments)])
-    return distill(recipe, make_fabric(recipe))
-
-
-def named(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the rows of the table by their names."""
-    return {row['images']: row for row in result['table']}
-
-
-def again(folder: Path) -> dict[str, Any]:
-    """Run the recipe that lies in a folder."""
-    recipe = parse(['--config', str(folder / 'recipe.yaml')])
-    return distill(recipe, make_fabric(recipe))
 
 
 def test_command_trains_a_student_that_names_images(
@@ -77,7 +39,7 @@ def test_command_trains_a_student_that_names_images(
     assert done.returncode == 0, done.stderr
     assert '| domains trained on | 16 |' in done.stdout and 'Its teacher:' in done.stdout
     assert 'M_vlalign(2)' in done.stdout and 'tiny: 64 images of 4 classes' in done.stdout
-    assert 'tiny: 100%' in done.stderr  # the progress bar
+    assert 'tiny, stage 1: 100%' in done.stderr  # the progress bar
     folder = tmp_path / 'runs/tiny_seed0'
     result = json.loads((folder / 'result.json').read_text())
     assert named(result)['domains trained on']['X_id'] > 0.6  # 0.25 by chance
@@ -235,119 +197,3 @@ def test_changed_images_are_embedded_anew(tmp_path: Path, capsys: pytest.Capture
         (tmp_path / f'teacher/timm_tiny.{suffix}').rename(tmp_path / f'teacher/tiny.{suffix}')
     here(tmp_path, name='third')
     assert '32 of 32 images are new' in capsys.readouterr().out
-
-
-# What does not fit
-
-def test_results_of_another_recipe_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture
-                                            ) -> None:
-    result = here(tmp_path)
-    with pytest.raises(ValueError, match='holds the results of another recipe; choose another '
-                                         '--name or --out, or delete it'):
-        here(tmp_path, '--temperature', 0.1)
-    assert here(tmp_path, '--workers', 3, '--save-every', 7) == result  # of no weight
-    assert 'is complete' in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(('arguments', 'fields', 'message'), [
-    (['--data.domains', 'fog'], {}, 'data.domains: .*has no domain fog; it has day, night'),
-    ([], {'loss': {'caption': 1}}, 'loss.caption: expected a file as data.captions'),
-    ([], {'student': {'backbone': 'test_resnt'}}, "timm model, got 'test_resnt'; near it: test_"),
-    (['--student.weights', 'none.safetensors'], {}, 'none.safetensors does not fit test_resnet'),
-    (['--teacher.pretrained', 'none.safetensors'], {}, 'none.safetensors, which does not exist'),
-    ([], {'data': {'vocabulary': 'config/classify.yaml'}}, 'classify.yaml: line 4: expected'),
-    ([], {'data': {'split': 'config/splits/ycb_robot.yaml'}}, 'has no class 002_master_chef_can'),
-    ([], {'student': {'weights': 'teacher'}}, "'teacher' needs an open_clip teacher whose image")])
-def test_recipe_that_does_not_fit_says_what_to_do(
-        tmp_path: Path, arguments: Sequence[object], fields: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        here(tmp_path, *arguments, **fields)
-    assert not (tmp_path / 'runs/tiny_seed0/result.json').exists()
-
-
-def test_a_hub_out_of_reach_is_said_before_the_teacher_is_asked(
-        tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path / 'hub'))
-    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
-    with pytest.raises(ValueError, match=r"timm's weights of mobilenetv2_100 could not be loaded "
-                       r'\(there is no network \(HF_HUB_OFFLINE is set\)\); connect to'):
-        here(tmp_path, student={'backbone': 'mobilenetv2_100', 'weights': 'hub'})
-    assert not cache_dir.exists()
-
-
-def test_empty_class_and_missing_words_are_named_by_the_command(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path)
-    (tmp_path / 'images/day/yellow_moon').mkdir()
-    done = command('--config', recipe)
-    assert done.returncode == 1 and 'Traceback' not in done.stderr
-    assert done.stderr.startswith('distill: ') and 'of the class yellow_moon; add' in done.stderr
-    write_images(tmp_path / 'images', ['yellow_circle'])
-    (tmp_path / 'images/day/yellow_moon').rmdir()
-    with pytest.raises(ValueError, match='lacks yellow circle; add a description for each, or '
-                                         'train with --data.no-enrich'):
-        here(tmp_path)
-    assert named(here(tmp_path, '--data.no-enrich'))['day']['count'] == 5
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-
-
-def test_interrupted_run_goes_on_with_the_same_teacher_only(
-        tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    recipe = write_recipe(tmp_path, stages=[{'train': 'all', 'epochs': 30, 'rate': 1e-3}],
-                          save_every=2)
-    folder = tmp_path / 'runs/tiny_seed0'
-    process = subprocess.Popen([*RUN, '--config', str(recipe)], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    wait_for(folder / 'state.pt', process)
-    os.kill(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode not in (0, -signal.SIGINT) and 'Traceback' not in said, said
-    assert 'distill: ' in said and 'the same command resumes' in said
-    assert not (folder / 'result.json').exists() and not list(folder.glob('.*'))
-    saved = torch.load(folder / 'state.pt', weights_only=True)['progress']['step']
-    assert 0 < saved < 120
-    # Files of the same names, but of a teacher of another width.
-    (tmp_path / 'teacher').rename(tmp_path / 'kept')
-    write_timm_teacher(tmp_path / 'wide', {**TEXT_CONFIG, 'embed_dim': 12})
-    (tmp_path / 'teacher').mkdir()
-    for suffix in ('json', 'safetensors'):
-        shutil.copy(tmp_path / f'wide/timm_tiny.{suffix}', tmp_path / f'teacher/tiny.{suffix}')
-    with pytest.raises(ValueError, match=r"this one changes: teacher\.model 'sha256:\w+' "
-                                         r"instead of "
-                                         r"'sha256:\w+'; choose another --out or --name"):
-        again(tmp_path)
-    shutil.rmtree(tmp_path / 'teacher')
-    (tmp_path / 'kept').rename(tmp_path / 'teacher')
-    capsys.readouterr()
-    again(tmp_path)
-    assert f' {saved}/120 ' in capsys.readouterr().err  # where the progress bar began
-    assert (folder / 'student.safetensors').is_file() and not (folder / 'state.pt').exists()
-
-
-def test_full_disk_stops_with_what_was_saved(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path)
-    done = command('--config', recipe, limit=300_000)  # smaller than the weights
-    assert done.returncode == 1 and 'Traceback' not in done.stderr, done.stderr
-    assert 'distill: stopped: ' in done.stderr and 'the same command resumes' in done.stderr
-    folder = tmp_path / 'runs/tiny_seed0'
-    assert not list(folder.glob('.*')) and not (folder / 'result.json').exists()
-    again(tmp_path)
-    assert (folder / 'student.safetensors').is_file()
-
-
-def test_command_line_of_no_use_is_answered(tmp_path: Path) -> None:
-    path = tmp_path / 'recipe.yaml'
-    path.write_text(yaml.safe_dump({'nam': 'tiny'}))
-    with pytest.raises(ValueError, match='recipe .*: nam: no such key; known are name, data'):
-        parse(['--config', str(path)])
-    recipe = write_recipe(tmp_path / 'tiny', device='tpu')
-    with pytest.raises(ValueError, match='device: '):
-        make_fabric(parse(['--config', str(recipe)]))
-    with pytest.raises(SystemExit):
-        parse(['--config'])
-    with pytest.raises(SystemExit):
-        parse(['--no-such-field', '1'])

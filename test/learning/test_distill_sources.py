@@ -19,7 +19,7 @@ import torch
 from training.distill import distill, make_fabric, parse
 from training.learning import mixture
 from training.learning.batches import Batches
-from training.learning.trainer import Stopped
+from training.learning.loop import Stopped
 from training.recipe import TeacherSource
 from training.teachers.opening import open_teacher, PROMPTS
 from vl2v_ros.model import checkpoint

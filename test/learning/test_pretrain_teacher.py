@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 import torch
+from training import pretrain_teacher
+from training.data.image_index import read_folders
 from training.teachers.teacher import OpenClipTeacher
 from vl2v_ros.words.encoder import TextTower
 
@@ -78,22 +80,44 @@ def test_what_is_written_is_a_teacher(folder: Path, trained: Path) -> None:
     assert not list(folder.glob('tiny.state*'))
 
 
-@pytest.mark.parametrize('stage', ['text tower', 'image tower'])
-def test_a_killed_run_goes_on_to_the_same_model(folder: Path, trained: Path, tmp_path: Path,
-                                                stage: str) -> None:
+@pytest.mark.parametrize('stage, number', [
+    ('text tower', signal.SIGKILL), ('image tower', signal.SIGINT)])
+def test_a_stopped_run_resumes_to_the_same_model(folder: Path, trained: Path, tmp_path: Path,
+                                                 stage: str, number: int) -> None:
     out = tmp_path / trained.name
     state = tmp_path / 'tiny.state.pt'
-    process = subprocess.Popen(command(folder, out), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command(folder, out), stderr=subprocess.PIPE, text=True)
     while process.poll() is None:
-        if state.is_file() and torch.load(state, weights_only=True)['name'] == stage:
-            process.send_signal(signal.SIGKILL)
-            break
+        if state.is_file():
+            progress = torch.load(state, weights_only=True)['progress']
+            if progress['step'] and progress['stage'] == (stage == 'image tower'):
+                process.send_signal(number)
+                break
         time.sleep(0.005)
-    assert process.wait() == -signal.SIGKILL
+    _, said = process.communicate()
+    if number == signal.SIGINT:
+        assert process.returncode == 1 and 'Traceback' not in said
+        assert 'interrupted in image tower at step' in said and 'resumes it' in said
+        saved = torch.load(state, weights_only=True)['progress']['step']
+        assert f'at step {saved} of 160' in said
+        refused = subprocess.run(command(folder, out, '--seed', '1'), capture_output=True,
+                                 text=True)
+        assert refused.returncode == 1
+        assert "this one changes: seed '1' instead of '0'; choose another" in refused.stderr
+    else:
+        assert process.returncode == -number
     assert not out.exists()
     done = subprocess.run(command(folder, out), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert out.read_bytes() == trained.read_bytes()
+
+
+def test_too_few_images_are_refused(folder: Path, tmp_path: Path) -> None:
+    options = pretrain_teacher.Options(images=folder / 'images', batch=49)
+    with pytest.raises(ValueError, match='expected at least as many images as --batch, 49, got '
+                                         '48'):
+        pretrain_teacher.train(torch.nn.Identity(), [], read_folders(options.images), options,
+                               tmp_path)
 
 
 def test_a_class_without_words_is_named(folder: Path, tmp_path: Path) -> None:
