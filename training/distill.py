@@ -29,11 +29,11 @@ from training.learning.batches import Batches, index_batches, shard_batches
 from training.learning.memory import Memory, prototypes_of, remember
 from training.learning.trainee import build, check_hub, mean_and_std, Trainee
 from training.learning.trainer import PASSING, STATE
-from training.measuring.student import evaluate
+from training.measuring.student import evaluate, Page
 from training.recipe import Recipe, TeacherSource
 from training.recipe_file import plain, read_command
 from training.teachers import opening
-from training.teachers.embedding_cache import embeddings
+from training.teachers.embedding_cache import CachedTeacher, embeddings, Preparation
 from training.teachers.queries import Queries
 from training.teachers.teacher import OpenClipTeacher, Teacher
 import tyro
@@ -101,14 +101,14 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
     queries = Queries()
     encoder = opening.cached(teacher, recipe.teacher, queries)
     words = vocabulary_of(task.labels, recipe.data, encoder)
-    cache = default_cache_dir() / 'embeddings'
+    cached = CachedTeacher(teacher, default_cache_dir() / 'embeddings', queries)
     prototypes = torch.tensor(words.prototypes[:task.trained])
     if shards:
         batches = shard_batches(fabric, recipe, shards, teacher, prototypes,
                                 task.class_names[:task.trained], folder / 'corrupt.txt')
     else:
-        targets = embeddings(task.train, teacher, cache, recipe.views, recipe.augmentation,
-                             recipe.seed, queries=queries)
+        targets = embeddings(task.train, cached, Preparation(
+            recipe.views, recipe.augmentation, recipe.seed))
         batches = index_batches(fabric, recipe, task.train, targets, prototypes,
                                 caption_rows(recipe, task, encoder))
     trainee = new_trainee(recipe, task.trained, size(task), teacher, folder)
@@ -116,10 +116,10 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
     result, curves = learn(recipe, fabric, trainee, teacher, batches, batch, size(task), folder)
     if fabric.is_global_zero:
         result |= evaluate(
-            trainee, task, words, teacher, cache, folder, f'{recipe.name}, seed {recipe.seed}',
-            {'backbone': recipe.student.backbone, 'teacher': teacher.identity,
-             'training': f"{result['training_seconds']:.0f} s on {fabric.device}"}, curves,
-            queries=queries)
+            trainee, task, words, cached, Page(
+                folder, f'{recipe.name}, seed {recipe.seed}',
+                {'backbone': recipe.student.backbone, 'teacher': teacher.identity,
+                 'training': f"{result['training_seconds']:.0f} s on {fabric.device}"}, curves))
         finish(recipe, trainee, queries, result, folder)
     fabric.barrier()
     return result
@@ -135,8 +135,8 @@ def distill_mixture(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, A
         encoder = opening.cached(teacher, recipe.teacher, queries)
         prototypes = torch.tensor(vocabulary.build(
             check_labels(names), encoder, 1, recipe.data.templates).prototypes)
-    known = mixture.read_sources(recipe, names, teacher, default_cache_dir() / 'embeddings',
-                                 queries)
+    known = mixture.read_sources(recipe, names, CachedTeacher(
+        teacher, default_cache_dir() / 'embeddings', queries))
     what = ', '.join(f'{len(one.index)} of {one.index.root.name}' for one in known)
     trainee = new_trainee(recipe, len(names), f'images: {what}', teacher, folder)
     known = mixture.with_start(known, recipe, trainee)

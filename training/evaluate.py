@@ -10,7 +10,7 @@ changes a field of it. Writes result.json and report.html into --out. With --tex
 text_space.py measures; the teacher is then the text tower of the checkpoint.
 """
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import json
 from pathlib import Path
 import sys
@@ -19,10 +19,11 @@ from typing import Any
 from training.data.task import read_task, shard_task, vocabulary_of
 from training.learning.trainee import open_device, Trainee
 from training.measuring import report, text_space
-from training.measuring.student import evaluate
+from training.measuring.student import evaluate, Page
 from training.recipe import Recipe
 from training.recipe_file import read_command
 from training.teachers import opening
+from training.teachers.embedding_cache import CachedTeacher
 from training.teachers.teacher import Teacher
 import tyro
 from vl2v_ros.files import replacing
@@ -83,16 +84,16 @@ def run(options: Options) -> dict[str, Any]:
     teacher = opening.open_teacher(options.teacher, str(device))
     check_teacher(student.spec, teacher, options.checkpoint)
     data = options.data
-    task = shard_task(data)[0] if data.shards else read_task(data)
+    task = replace(shard_task(data)[0] if data.shards else read_task(data), scenes=options.scenes)
     words = vocabulary_of(task.labels, data, opening.cached(teacher, options.teacher))
     before, trainee = student.spec, Trainee(student).to(device)
     trainee.runtime = runtime
     result = {'checkpoint': str(options.checkpoint)} | evaluate(
-        trainee, task, words, teacher, default_cache_dir() / 'embeddings',
-        options.out, options.checkpoint.name,
-        {'checkpoint': str(options.checkpoint), 'backbone': before.backbone,
-         'teacher': teacher.identity, 'trained on': before.trained_on},
-        scenes=options.scenes, choose=options.calibrate)
+        trainee, task, words, CachedTeacher(teacher, default_cache_dir() / 'embeddings'),
+        Page(options.out, options.checkpoint.name,
+             {'checkpoint': str(options.checkpoint), 'backbone': before.backbone,
+              'teacher': teacher.identity, 'trained on': before.trained_on}),
+        choose=options.calibrate)
     with replacing(done) as temporary:
         temporary.write_text(json.dumps(result, indent=1))
     if student.spec != before:

@@ -25,7 +25,7 @@ from training.data.task import report_corrupt
 from training.learning.trainee import open_device
 from training.recipe import TeacherSource
 from training.teachers import opening
-from training.teachers.embedding_cache import embeddings, file_digests
+from training.teachers.embedding_cache import CachedTeacher, embeddings, file_digests
 from training.teachers.queries import CountedText, NAMED, Queries
 from training.teachers.recorded import check_identity, half, keep
 from training.teachers.teacher import unit_rows
@@ -69,8 +69,8 @@ def record(out: Path, licence: str, teacher: TeacherSource = TeacherSource(),
     if images is not None:
         index = read_images(images)
         files = [images / file for file in index.files]
-        rows = embeddings(index, source, default_cache_dir() / 'embeddings', batch=batch,
-                          workers=workers, queries=queries)[:, 0]
+        cached = CachedTeacher(source, default_cache_dir() / 'embeddings', queries)
+        rows = embeddings(index, cached, batch=batch, workers=workers)[:, 0]
     write(Recording(source.identity, source.image_size if files else 0, licence, tuple(said),
                     tuple(said.values()), half(texts.rows), digests_of(files), half(rows)), out)
     print(f'queries to the teacher: {queries}')

@@ -12,8 +12,7 @@ from training.data.class_names import read_classes
 from training.learning import mixture
 from training.learning.mixture import Known, mixture_batches, NO_NAME, rows_between, shares
 from training.recipe import Augmentation, Data, Loss, Recipe, Source, Stage, StudentSource
-from training.teachers.embedding_cache import embeddings
-from training.teachers.queries import Queries
+from training.teachers.embedding_cache import CachedTeacher, embeddings
 from training.teachers.teacher import CallableTeacher
 import yaml
 
@@ -39,10 +38,10 @@ def recipe(tmp_path: Path) -> Recipe:
 @pytest.fixture
 def known(recipe: Recipe, tmp_path: Path) -> list[Known]:
     """Return the sources; of `partly`, three images were embedded before."""
-    teacher, cache = make_teacher(), tmp_path / 'cache'
+    cached = CachedTeacher(make_teacher(), tmp_path / 'cache')
     partly = mixture.read_images(recipe.data.sources[2])
-    embeddings(partly.take([0, 5, 7]), teacher, cache)
-    return mixture.read_sources(recipe, tuple(NAMES.values()), teacher, cache, Queries())
+    embeddings(partly.take([0, 5, 7]), cached)
+    return mixture.read_sources(recipe, tuple(NAMES.values()), cached)
 
 
 def drawn(recipe: Recipe, known: list[Known], place: Place = Place(), count: int = 9,
@@ -127,14 +126,15 @@ def test_answers_that_are_not_there(recipe: Recipe, tmp_path: Path) -> None:
                             4, 8)
     with pytest.raises(ValueError, match='the caches have no answer of other to an image in '
                                          '.*partly; import a recording of them'):
-        mixture.read_sources(recipe, names, other, tmp_path / 'cache', Queries())
+        mixture.read_sources(recipe, names, CachedTeacher(other, tmp_path / 'cache'))
 
 
 def test_names_of_other_folders_are_refused(recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / 'names.yaml').write_text('elsewhere: thing')
     with pytest.raises(ValueError, match="names.yaml names none of the folders of images in "
                                          ".*named, such as 'blue_square'"):
-        mixture.read_sources(recipe, ('thing',), make_teacher(), tmp_path / 'cache', Queries())
+        mixture.read_sources(recipe, ('thing',), CachedTeacher(
+            make_teacher(), tmp_path / 'cache'))
 
 
 @pytest.mark.parametrize('text', ['', '[a]', 'a: 1', '1: a', 'a: [b]', '{}', "a: ''", 'a: ['])

@@ -15,7 +15,8 @@ from torch.nn import functional
 from training.data import image_index
 from training.data.images import Images
 from training.recipe import Augmentation
-from training.teachers import embedding_cache
+from training.teachers.embedding_cache import CachedTeacher, embeddings, Preparation
+from training.teachers.embedding_store import KEY
 from training.teachers.teacher import CallableTeacher, OpenClipTeacher
 
 COUNT, WIDTH, SIDE = 10, 12, 8
@@ -68,14 +69,14 @@ def store_of(folder: Path) -> Path:
 def test_embeddings_are_the_teachers_and_are_paid_for_once(
         index: image_index.Index, folder: Path, capsys: pytest.CaptureFixture) -> None:
     teacher = black_box()
-    rows = embedding_cache.embeddings(index, teacher, folder, batch=4)
+    rows = embeddings(index, CachedTeacher(teacher, folder), batch=4)
     assert rows.shape == (COUNT, 1, WIDTH) and rows.dtype == np.float16
     assert isinstance(rows, np.memmap) and not rows.flags.writeable
     np.testing.assert_allclose(rows, plain(index), atol=1e-3)
     np.testing.assert_allclose(np.linalg.norm(rows.astype(float), axis=-1), 1, atol=1e-3)
     assert f'{COUNT} of {COUNT} images are new or have changed; ' in capsys.readouterr()[0]
     again = black_box()
-    np.testing.assert_array_equal(embedding_cache.embeddings(index, again, folder), rows)
+    np.testing.assert_array_equal(embeddings(index, CachedTeacher(again, folder)), rows)
     assert (teacher.queries, again.queries) == (COUNT, 0)
     assert capsys.readouterr()[0] == ''
 
@@ -84,18 +85,18 @@ def test_a_real_model_is_cached_as_any_other(index: image_index.Index, folder: P
                                              tmp_path: Path) -> None:
     tower = write_tower(tmp_path / 'model')
     teacher = OpenClipTeacher(tower, tmp_path / 'model')
-    rows = embedding_cache.embeddings(index, teacher, folder, batch=3, workers=2)
+    rows = embeddings(index, CachedTeacher(teacher, folder), batch=3, workers=2)
     images = torch.stack([sample.image for sample in Images(index, 32)])
     np.testing.assert_allclose(rows[:, 0], teacher.embed_images(images), atol=1e-3)
 
 
 def test_rows_follow_the_index(index: image_index.Index, folder: Path) -> None:
-    rows = embedding_cache.embeddings(index, black_box(), folder)
+    rows = embeddings(index, CachedTeacher(black_box(), folder))
     order, teacher = [7, 2, 2, 9], black_box()
-    taken = embedding_cache.embeddings(index.take(order), teacher, folder)
+    taken = embeddings(index.take(order), CachedTeacher(teacher, folder))
     assert isinstance(taken, np.memmap) and not taken.flags.writeable
     np.testing.assert_array_equal(taken, rows[order])
-    assert embedding_cache.embeddings(index.take([]), teacher, folder).shape == (0, 1, WIDTH)
+    assert embeddings(index.take([]), CachedTeacher(teacher, folder)).shape == (0, 1, WIDTH)
     assert teacher.queries == 0
 
 
@@ -103,18 +104,18 @@ def test_equal_images_are_paid_for_once(index: image_index.Index, folder: Path) 
     first = index.root / index.files[0]
     (first.parent / 'copy.png').write_bytes(first.read_bytes())
     index, teacher = image_index.read_folders(index.root), black_box()
-    rows = embedding_cache.embeddings(index, teacher, folder)
+    rows = embeddings(index, CachedTeacher(teacher, folder))
     assert teacher.queries == COUNT and len(rows) == COUNT + 1
     np.testing.assert_array_equal(rows[0], rows[list(index.files).index('a/class 0/copy.png')])
 
 
 def test_changed_image_is_embedded_again_and_said(
         index: image_index.Index, folder: Path, capsys: pytest.CaptureFixture) -> None:
-    before = np.array(embedding_cache.embeddings(index, black_box(), folder))
+    before = np.array(embeddings(index, CachedTeacher(black_box(), folder)))
     write_image(index.root / index.files[3], 99)
     capsys.readouterr()
     teacher = black_box()
-    rows = embedding_cache.embeddings(index, teacher, folder)
+    rows = embeddings(index, CachedTeacher(teacher, folder))
     assert teacher.queries == 1
     assert f'1 of {COUNT} images are new or have changed; quarters embeds them now' in (
         capsys.readouterr()[0])
@@ -126,12 +127,12 @@ def test_boxes_of_a_file_are_told_apart(index: image_index.Index, folder: Path) 
     boxes = np.array([[0, 0, 20, 30], [20, 0, 20, 30]])
     parts = replace(index.take([0, 0]), boxes=boxes)
     teacher = black_box()
-    rows = embedding_cache.embeddings(parts, teacher, folder)
+    rows = embeddings(parts, CachedTeacher(teacher, folder))
     np.testing.assert_allclose(rows, plain(parts), atol=1e-3)
     assert teacher.queries == 2
     moved = black_box()
-    embedding_cache.embeddings(replace(parts, boxes=boxes + [[0, 0, 0, 0], [0, 1, 0, -1]]), moved,
-                               folder)
+    embeddings(replace(parts, boxes=boxes + [[0, 0, 0, 0], [0, 1, 0, -1]]),
+               CachedTeacher(moved, folder))
     assert moved.queries == 1
 
 
@@ -141,9 +142,9 @@ def test_boxes_of_a_file_are_told_apart(index: image_index.Index, folder: Path) 
     ({}, {'seed': 5}, 0), ({}, {'augmentation': VIEWS}, 0)])
 def test_what_makes_other_embeddings_is_embedded_anew(
         index: image_index.Index, folder: Path, teacher: dict, settings: dict, asked: int) -> None:
-    embedding_cache.embeddings(index, black_box(), folder)
+    embeddings(index, CachedTeacher(black_box(), folder))
     other = black_box(**teacher)
-    embedding_cache.embeddings(index, other, folder, **settings)
+    embeddings(index, CachedTeacher(other, folder), Preparation(**settings))
     assert other.queries == asked
 
 
@@ -152,7 +153,8 @@ def test_what_makes_other_embeddings_is_embedded_anew(
 def test_views_are_what_a_students_images_are_at_each_epoch(
         index: image_index.Index, folder: Path) -> None:
     teacher = black_box()
-    rows = embedding_cache.embeddings(index, teacher, folder, 3, VIEWS, seed=4, batch=7, workers=2)
+    rows = embeddings(index, CachedTeacher(teacher, folder), Preparation(3, VIEWS, seed=4),
+                      batch=7, workers=2)
     assert rows.shape == (COUNT, 3, WIDTH) and teacher.queries == 3 * COUNT
     images = Images(index, SIDE, VIEWS, seed=4)
     for view in range(3):
@@ -168,10 +170,10 @@ def test_views_are_what_a_students_images_are_at_each_epoch(
     (2, {'resize_mode': 'squash'}, 0)])
 def test_views_are_cached_by_what_they_depend_on(
         index: image_index.Index, folder: Path, views: int, settings: dict, asked: int) -> None:
-    embedding_cache.embeddings(index, black_box(), folder, 2, VIEWS)
+    embeddings(index, CachedTeacher(black_box(), folder), Preparation(2, VIEWS))
     teacher = black_box()
-    rows = embedding_cache.embeddings(index, teacher, folder, views,
-                                      **{'augmentation': VIEWS, **settings})
+    rows = embeddings(index, CachedTeacher(teacher, folder), Preparation(
+        views, **{'augmentation': VIEWS, **settings}))
     assert rows.shape == (COUNT, max(1, views), WIDTH) and teacher.queries == asked
 
 
@@ -192,10 +194,9 @@ def test_view_shows_the_same_crop_at_every_size(
 
 
 @pytest.mark.parametrize(('views', 'augmentation'), [(2, None), (-1, VIEWS)])
-def test_views_need_an_augmentation(index: image_index.Index, folder: Path, views: int,
-                                    augmentation: Augmentation | None) -> None:
+def test_views_need_an_augmentation(views: int, augmentation: Augmentation | None) -> None:
     with pytest.raises(ValueError, match='expected views and how to augment them, or 0 views'):
-        embedding_cache.embeddings(index, black_box(), folder, views, augmentation)
+        Preparation(views, augmentation)
 
 
 # Accidents
@@ -204,7 +205,7 @@ SCRIPT = """
 from pathlib import Path
 import sys, time
 from training.data import image_index
-from training.teachers import embedding_cache
+from training.teachers.embedding_cache import CachedTeacher, embeddings
 from test_embedding_cache import black_box, quarters
 
 def slowly(pixels):
@@ -218,7 +219,7 @@ index = image_index.read_folders(Path(sys.argv[1]))
 if sys.argv[3] == 'wait':
     print('ready', flush=True)
     sys.stdin.readline()
-rows = embedding_cache.embeddings(index, teacher, Path(sys.argv[2]), batch=2)
+rows = embeddings(index, CachedTeacher(teacher, Path(sys.argv[2])), batch=2)
 print('paid', teacher.queries, rows.tobytes().hex())
 """
 
@@ -241,9 +242,9 @@ def test_killed_run_goes_on_where_it_stopped(
             asked += line == 'asked\n'
         killed.kill()
     teacher = black_box()
-    rows = embedding_cache.embeddings(index, teacher, folder, batch=2)
+    rows = embeddings(index, CachedTeacher(teacher, folder), batch=2)
     assert teacher.queries == COUNT - 6
-    whole = embedding_cache.embeddings(index, black_box(), tmp_path / 'other', batch=2)
+    whole = embeddings(index, CachedTeacher(black_box(), tmp_path / 'other'), batch=2)
     np.testing.assert_array_equal(rows, whole)
 
 
@@ -256,7 +257,7 @@ def test_two_processes_at_once_pay_together_once(
         process.stdin.flush()
     last = [process.communicate(timeout=120)[0].splitlines()[-1].split() for process in both]
     assert sum(int(paid) for _, paid, _ in last) == COUNT
-    expected = embedding_cache.embeddings(index, black_box(), folder).tobytes().hex()
+    expected = embeddings(index, CachedTeacher(black_box(), folder)).tobytes().hex()
     assert [rows for _, _, rows in last] == [expected] * 2
 
 
@@ -270,9 +271,9 @@ def interrupted(pixels: np.ndarray) -> np.ndarray:
 def test_interruption_keeps_what_is_done(index: image_index.Index, folder: Path) -> None:
     interrupted.left = 2
     with pytest.raises(KeyboardInterrupt):
-        embedding_cache.embeddings(index, black_box(images=interrupted), folder, batch=3)
+        embeddings(index, CachedTeacher(black_box(images=interrupted), folder), batch=3)
     teacher = black_box()
-    embedding_cache.embeddings(index, teacher, folder, batch=3)
+    embeddings(index, CachedTeacher(teacher, folder), batch=3)
     assert teacher.queries == COUNT - 6
 
 
@@ -290,7 +291,7 @@ def cut_rows(store: Path) -> int:
 
 def cut_keys(store: Path) -> int:
     path = store / 'keys'
-    path.write_bytes(path.read_bytes()[:-embedding_cache.KEY - 5])
+    path.write_bytes(path.read_bytes()[:-KEY - 5])
     return 2
 
 
@@ -308,15 +309,15 @@ def no_rows(store: Path) -> int:
                          ids=lambda damage: damage.__name__)
 def test_torn_files_are_repaired(
         index: image_index.Index, folder: Path, damage: Callable[[Path], int]) -> None:
-    expected = np.array(embedding_cache.embeddings(index, black_box(), folder))
+    expected = np.array(embeddings(index, CachedTeacher(black_box(), folder)))
     lost, teacher = damage(store_of(folder)), black_box()
-    np.testing.assert_array_equal(embedding_cache.embeddings(index, teacher, folder), expected)
+    np.testing.assert_array_equal(embeddings(index, CachedTeacher(teacher, folder)), expected)
     assert teacher.queries == lost
     write_image(index.root / index.files[0], 50)
-    rows = embedding_cache.embeddings(index, teacher, folder)  # what is added lies in its place
+    rows = embeddings(index, CachedTeacher(teacher, folder))  # what is added lies in its place
     np.testing.assert_allclose(rows, plain(index), atol=1e-3)
     assert teacher.queries == lost + 1
-    count = (store_of(folder) / 'keys').stat().st_size / embedding_cache.KEY
+    count = (store_of(folder) / 'keys').stat().st_size / KEY
     assert (store_of(folder) / 'rows.f16').stat().st_size == 2 * WIDTH * count == (
         2 * WIDTH * (COUNT + 1))
 
@@ -325,12 +326,12 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from training.data import image_index
-from training.teachers import embedding_cache
+from training.teachers.embedding_cache import CachedTeacher, embeddings
 from test_embedding_cache import black_box
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
 try:
-    embedding_cache.embeddings(image_index.read_folders(Path(sys.argv[1])), black_box(),
-                               Path(sys.argv[2]), batch=3)
+    embeddings(image_index.read_folders(Path(sys.argv[1])),
+               CachedTeacher(black_box(), Path(sys.argv[2])), batch=3)
 except OSError as error:
     print('OSError', error.errno)
 """
@@ -344,27 +345,27 @@ def test_full_disk_is_said_and_what_was_written_is_kept(
     assert 'OSError' in python(FULL, index.root, folder, room)
     assert (store_of(folder) / 'rows.f16').stat().st_size > 2 * WIDTH * 6
     teacher = black_box()
-    rows = embedding_cache.embeddings(index, teacher, folder)
+    rows = embeddings(index, CachedTeacher(teacher, folder))
     assert teacher.queries == COUNT - 6
     np.testing.assert_allclose(rows, plain(index), atol=1e-3)
 
 
 def test_other_width_is_refused(index: image_index.Index, folder: Path) -> None:
-    embedding_cache.embeddings(index, black_box(), folder)
+    embeddings(index, CachedTeacher(black_box(), folder))
     wider = black_box(width=13)
     with pytest.raises(ValueError, match='expected embeddings of width 13.*quarters.*found 12'):
-        embedding_cache.embeddings(index, wider, folder)
+        embeddings(index, CachedTeacher(wider, folder))
     assert wider.queries == 0
     with pytest.raises(ValueError, match=r'expected \(10, 13\) numbers.*got \(10, 12\)'):
-        embedding_cache.embeddings(index, black_box('other', width=13), folder)
+        embeddings(index, CachedTeacher(black_box('other', width=13), folder))
 
 
 @pytest.mark.parametrize('text', ['{', '[]', '{}'])
 def test_damaged_description_is_named(index: image_index.Index, folder: Path, text: str) -> None:
-    embedding_cache.embeddings(index, black_box(), folder)
+    embeddings(index, CachedTeacher(black_box(), folder))
     (store_of(folder) / 'teacher.json').write_text(text)
     with pytest.raises(ValueError, match=r'teacher\.json: damaged.*delete its folder'):
-        embedding_cache.embeddings(index, black_box(), folder)
+        embeddings(index, CachedTeacher(black_box(), folder))
 
 
 class NotANumber:
@@ -381,19 +382,19 @@ class NotANumber:
 
 def test_nonsense_is_not_cached(index: image_index.Index, folder: Path) -> None:
     with pytest.raises(ValueError, match='teacher nonsense: expected finite rows'):
-        embedding_cache.embeddings(index, NotANumber(), folder)
+        embeddings(index, CachedTeacher(NotANumber(), folder))
     assert (store_of(folder) / 'keys').read_bytes() == b''
 
 
 def test_deleted_image_is_named(index: image_index.Index, folder: Path) -> None:
     (index.root / index.files[1]).unlink()
     with pytest.raises(ValueError, match=r'2\.png: No such file.*read the index again'):
-        embedding_cache.embeddings(index, black_box(), folder)
+        embeddings(index, CachedTeacher(black_box(), folder))
 
 
 def test_teachers_have_folders_of_their_own(index: image_index.Index, folder: Path) -> None:
     names = ['../../out', 'sha256:00', 'ViT-B-32/openai bf16']
     for name in names:
-        embedding_cache.embeddings(index, black_box(name), folder)
+        embeddings(index, CachedTeacher(black_box(name), folder))
     described = [json.loads((store / 'teacher.json').read_text()) for store in folder.iterdir()]
     assert sorted(one['identity'] for one in described) == sorted(names)

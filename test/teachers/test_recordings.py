@@ -22,7 +22,7 @@ from training import recordings
 from training.data.image_index import read_folders
 from training.recipe import Augmentation, TeacherSource
 from training.teachers import opening, recorded
-from training.teachers.embedding_cache import embeddings
+from training.teachers.embedding_cache import CachedTeacher, embeddings, Preparation
 from training.teachers.queries import Queries
 from training.teachers.teacher import CannotLoad, OpenClipTeacher
 from vl2v_ros.words import recording
@@ -127,7 +127,8 @@ def test_what_a_teacher_says_is_recorded_imported_and_not_asked_again(
     assert '0 of them new; 40 different images, 0 of' in command(
         'import', tmp_path / 'it.safetensors')
     queries, index = Queries(), read_folders(photos / 'day')
-    rows = embeddings(index, teacher, tmp_path / 'elsewhere/vl2v_ros/embeddings', queries=queries)
+    rows = embeddings(index, CachedTeacher(
+        teacher, tmp_path / 'elsewhere/vl2v_ros/embeddings', queries))
     answers = {digest.tobytes().hex(): row
                for digest, row in zip(found.image_digests, found.image_rows, strict=True)}
     np.testing.assert_array_equal(
@@ -187,7 +188,8 @@ def test_known_model_is_not_loaded(teacher: OpenClipTeacher, photos: Path, cache
     np.testing.assert_allclose(teacher.mean.flatten(), open_clip.OPENAI_DATASET_MEAN)
     np.testing.assert_allclose(teacher.std.flatten(), open_clip.OPENAI_DATASET_STD)
     found, queries = made_up(photos), Queries()
-    rows = embeddings(read_folders(photos), teacher, cache_dir / 'embeddings', queries=queries)
+    rows = embeddings(read_folders(photos), CachedTeacher(
+        teacher, cache_dir / 'embeddings', queries))
     np.testing.assert_array_equal(rows[:, 0], found.image_rows)  # both in the order of the files
     texts = opening.cached(teacher, TeacherSource(), queries).encode([*PROMPTS, PROMPTS[0]]).rows
     np.testing.assert_allclose(texts, found.prompt_rows[[0, 1, 2, 3, 0]], atol=1e-3)
@@ -203,18 +205,19 @@ def test_missing_images_are_named(teacher: OpenClipTeacher, photos: Path, cache_
     for number in range(7):
         write_png(photos / f'day/red_circle/new {number}.png',
                   draw('red_circle', 'day', number, 9))
-    folder, queries = cache_dir / 'embeddings', Queries()
+    queries = Queries()
+    cached = CachedTeacher(teacher, cache_dir / 'embeddings', queries)
     with pytest.raises(ValueError, match=(
             rf'^7 images have no recorded answer of {IDENTITY} \(day/red_circle/new 0.png, .*'
             r'new 4.png, \.\.\.\), and it cannot be asked; connect once to a network, import')):
-        embeddings(read_folders(photos), teacher, folder, queries=queries)
+        embeddings(read_folders(photos), cached)
     with pytest.raises(ValueError, match=r'^80 augmented views \(--views 0 needs plain images '
                                          r'alone\) of 40 images .*\(day/blue_square/0.png, day'):
-        embeddings(read_folders(photos).take(range(40)), teacher, folder, 2, Augmentation())
+        embeddings(read_folders(photos).take(range(40)), cached, Preparation(2, Augmentation()))
     assert queries.images.asked == 0
     # With the model at hand, only these are asked for.
     teacher.model = create(find(CLIP.model, CLIP.pretrained), pretrained=None)
-    embeddings(read_folders(photos), teacher, folder, queries=queries)
+    embeddings(read_folders(photos), cached)
     assert queries.plain()['images'] == {'asked': 47, 'from cache': 40, 'missing': 7}
 
 

@@ -28,6 +28,7 @@ class Task:
     class_names: names of all classes; those that are trained on come first.
     trained: number of classes that are trained on.
     domains: numbers of the domains of `test` that are trained on.
+    scenes: a `clutter` dataset of render.py, whose objects are tested as well; None: no such test.
     """
 
     train: Index
@@ -35,6 +36,7 @@ class Task:
     class_names: tuple[str, ...]
     trained: int
     domains: tuple[int, ...]
+    scenes: Path | None = None
 
     @property
     def labels(self) -> list[str]:

@@ -24,9 +24,7 @@ from training.data.task import report_corrupt
 from training.learning.batches import Batches, Drawn, on_device, part_of, quiet_worker, RowBatches
 from training.learning.trainee import outputs, Trainee
 from training.recipe import Recipe, Source
-from training.teachers.embedding_cache import embeddings, known_embeddings
-from training.teachers.queries import Queries
-from training.teachers.teacher import Teacher
+from training.teachers.embedding_cache import CachedTeacher, embeddings, known_embeddings
 from vl2v_ros.images.folders import image_files
 
 NO_NAME = -1
@@ -87,8 +85,7 @@ def names_of(source: Source) -> dict[str, str]:
     return read_names(source.names) if source.names else {}
 
 
-def read_sources(recipe: Recipe, names: Sequence[str], teacher: Teacher, cache: Path,
-                 queries: Queries) -> list[Known]:
+def read_sources(recipe: Recipe, names: Sequence[str], cached: CachedTeacher) -> list[Known]:
     """
     Read all sources of a recipe, and ask the teacher if a source needs its embeddings.
 
@@ -101,14 +98,14 @@ def read_sources(recipe: Recipe, names: Sequence[str], teacher: Teacher, cache: 
         index = read_images(source)
         targets: np.ndarray | None = None
         if source.teacher == 'known':
-            answers, told = known_embeddings(index, teacher, cache, queries)
+            answers, told = known_embeddings(index, cached)
             if not told.any():
-                raise ValueError(f'data.sources: the caches have no answer of {teacher.identity} '
-                                 f'to an image in {source.images}; import a recording of them '
-                                 '(training/recordings.py)')
+                raise ValueError(f'data.sources: the caches have no answer of '
+                                 f'{cached.teacher.identity} to an image in {source.images}; '
+                                 'import a recording of them (training/recordings.py)')
             index, targets = index.take(told), answers[told]
         elif source.teacher == 'all':
-            targets = embeddings(index, teacher, cache, queries=queries)[:, 0]
+            targets = embeddings(index, cached)[:, 0]
         called = names_of(source)
         if called and not called.keys() & set(index.class_names):
             raise ValueError(f'data.sources: {source.names} names none of the folders of images '

@@ -1,6 +1,6 @@
 """Measure a student: its accuracy, how it generalises, how well it detects unknown images."""
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +17,7 @@ from training.measuring.tables import (
     mistakes,
     scene_objects,
 )
-from training.teachers.embedding_cache import embeddings
-from training.teachers.queries import Queries
-from training.teachers.teacher import Teacher
+from training.teachers.embedding_cache import CachedTeacher, embeddings, Preparation
 from vl2v_ros.model.spec import StudentSpec
 from vl2v_ros.words.vocabulary import Vocabulary
 
@@ -40,44 +38,54 @@ class Rows(NamedTuple):
     guided: torch.Tensor
 
 
-def embed(trainee: Trainee, index: Index, words: Vocabulary, teacher: Teacher, cache: Path,
-          queries: Queries | None = None) -> Rows:
-    """Embed the plain images of an index by student and teacher; `queries` counts the latter."""
+@dataclass(frozen=True, eq=False)
+class Page:
+    """
+    Where report.html goes, and what it says beside the figures.
+
+    facts: name -> value, such as the teacher's.
+    curves: term of the loss -> [(step, value)]; empty: no chart of them.
+    """
+
+    folder: Path
+    title: str
+    facts: Mapping[str, str]
+    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+
+
+def embed(trainee: Trainee, index: Index, words: Vocabulary, cached: CachedTeacher) -> Rows:
+    """Embed the plain images of an index by student and teacher."""
     prototypes = torch.tensor(words.prototypes)  # (C, D)
     student, logits = outputs(trainee, index)
-    answers = embeddings(index, teacher, cache, resize_mode=trainee.student.spec.resize_mode,
-                         queries=queries)[:, 0]
+    preparation = Preparation(resize_mode=trainee.student.spec.resize_mode)
+    answers = embeddings(index, cached, preparation)[:, 0]
     guide = torch.from_numpy(answers.astype(np.float32))
     return Rows(student, guide, student @ prototypes.T if logits is None else logits,
                 guide @ prototypes.T)
 
 
-def evaluate(trainee: Trainee, task: Task, words: Vocabulary, teacher: Teacher, cache: Path,
-             folder: Path, title: str, facts: Mapping[str, str],
-             curves: Mapping[str, Sequence[tuple[int, float]]] = {}, scenes: Path | None = None,
-             choose: bool = True, queries: Queries | None = None) -> dict[str, Any]:
+def evaluate(trainee: Trainee, task: Task, words: Vocabulary, cached: CachedTeacher, page: Page,
+             choose: bool = True) -> dict[str, Any]:
     """
-    Measure a student on the test images of a task, and write report.html.
+    Measure a student on the test images of a task, and write its page.
 
     Calibration and unknown detection are measured on every other image of the classes and domains
     trained on; temperature and unknown threshold are chosen on the rest.
 
     :param words: prototypes of all classes of the task.
-    :param scenes: a `clutter` dataset of render.py, or None.
     :param choose: write the chosen temperature and threshold into the student's spec; otherwise
         measure those that it has.
-    :param queries: counts the queries to the teacher.
     :return: table, teacher (its table), per_domain, figures and left_out, as values for JSON.
-    :raises ValueError: for scenes that do not fit the task.
+    :raises ValueError: for scenes that do not fit the task, or as `embeddings` does.
     """
     labels, prototypes = torch.tensor(task.test.labels), torch.tensor(words.prototypes)
     seen = in_domains(task.test, task.seen_domains)
-    rows = embed(trainee, task.test, words, teacher, cache, queries)
+    rows = embed(trainee, task.test, words, cached)
     result: dict[str, Any] = {'table': accuracy_by_domain(rows.similarities, task.test, task),
-                                 'teacher': accuracy_by_domain(rows.guided, task.test, task)}
-    if scenes is not None:
-        objects, with_ood = scene_objects(scenes, task)
-        in_scenes = embed(trainee, objects, words, teacher, cache, queries)
+                              'teacher': accuracy_by_domain(rows.guided, task.test, task)}
+    if task.scenes is not None:
+        objects, with_ood = scene_objects(task.scenes, task)
+        in_scenes = embed(trainee, objects, words, cached)
         for name, found in (('table', in_scenes.similarities), ('teacher', in_scenes.guided)):
             result[name] += accuracy_by_domain(found, objects, task, with_ood, 'in scenes, ')
     known, new = (labels < task.trained) & seen, (labels >= task.trained) & seen
@@ -98,11 +106,12 @@ def evaluate(trainee: Trainee, task: Task, words: Vocabulary, teacher: Teacher, 
     result |= {'figures': figures, 'left_out': left_out, 'per_domain': per_domain}
     scores = (rows.similarities / scale(trainee)).softmax(1)  # (N, C)
     report.write(report.Report(
-        title=title, facts={**facts, **{name: f'{value:.4g}' for name, value in figures.items()}},
+        title=page.title, facts={**page.facts, **{name: f'{value:.4g}'
+                                                  for name, value in figures.items()}},
         table=result['table'], per_domain=per_domain,
         confusion=confusion(scores, labels), labels=task.labels[:scores.shape[1]],
-        mistakes=mistakes(scores, task), losses=curves, reliability=bins,
-        ece=figures.get('ECE', 0.0)), folder / 'report.html')
+        mistakes=mistakes(scores, task), losses=page.curves, reliability=bins,
+        ece=figures.get('ECE', 0.0)), page.folder / 'report.html')
     return result
 
 

@@ -1,21 +1,15 @@
 """
-Image embeddings of a teacher, each computed once and cached on disk in half precision.
+Image embeddings of a teacher, each computed once and kept on disk (embedding_store.py).
 
-A teacher's folder holds `rows.f16`, D little-endian float16 per embedding, and `keys`, a hash of
-everything that the embedding depends on. Both files only grow, rows first: a row is valid once its
-key is written, so a run that is killed loses at most one batch, and the next run cuts off
-incomplete rows. One process writes at a time, the others wait. Half precision changes a unit row
-by at most 0.03 degrees.
+An embedding is found by a hash of all that it depends on: the teacher, the content of the image's
+file, and how the image was prepared.
 """
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-import fcntl
+from dataclasses import dataclass
 import hashlib
 import json
-import os
 from pathlib import Path
-import tempfile
 
 import numpy as np
 import torch
@@ -25,87 +19,126 @@ from tqdm import tqdm
 from training.data.image_index import Index
 from training.data.images import Images
 from training.recipe import Augmentation
+from training.teachers.embedding_store import KEY, open_store, Store
 from training.teachers.queries import missing_answers, Queries
 from training.teachers.teacher import CannotLoad, Teacher, unit_rows
-from vl2v_ros.files import replacing
-
-KEY = 16  # of a hash [bytes]
 
 
-def embeddings(index: Index, teacher: Teacher, folder: Path, views: int = 0,
-               augmentation: Augmentation | None = None, seed: int = 0, batch: int = 64,
-               resize_mode: str = 'shortest', workers: int = 0,
-               queries: Queries | None = None) -> np.ndarray:
+@dataclass(frozen=True)
+class Preparation:
     """
-    Return the embeddings of the images of an index; only missing ones are computed.
+    How images are prepared for a teacher.
 
     View v is what Images(index, S, augmentation, seed=seed) returns after set_epoch(v), at the
     teacher's S; so a student whose images have the same seed and epoch sees the same crop, flip
-    and colours at its own size. A changed image, another teacher or another preparation of images
-    makes new embeddings; the old ones stay in the folder.
+    and colours at its own size.
 
-    :param folder: folder of all teachers' embeddings; made if it does not exist.
-    :param views: number of augmented views; 0: one plain view, resized as on the robot, for which
-        augmentation and seed do not matter.
-    :param resize_mode: resize mode of the plain view.
+    views: number of augmented views; 0: one plain view, resized as on the robot.
+    augmentation, seed: of the augmented views.
+    resize_mode: of the plain view.
+    """
+
+    views: int = 0
+    augmentation: Augmentation | None = None
+    seed: int = 0
+    resize_mode: str = 'shortest'
+
+    def __post_init__(self) -> None:
+        """Check the views; raises ValueError if they are negative, or not augmented."""
+        if self.views < 0 or (self.views and self.augmentation is None):
+            raise ValueError(f'embeddings: expected views and how to augment them, or 0 views, '
+                             f'got {self.views} and {self.augmentation}')
+
+    def images(self, index: Index, image_size: int) -> list[Images]:
+        """Return the images of each view."""
+        augmentation = self.augmentation if self.views else None
+        sets = [Images(index, image_size, augmentation, self.resize_mode, self.seed)
+                for _ in range(max(1, self.views))]
+        for view, images in enumerate(sets):
+            images.set_epoch(view)
+        return sets
+
+
+PLAIN = Preparation()
+
+
+@dataclass(frozen=True, eq=False)
+class CachedTeacher:
+    """
+    A teacher, and the folder that keeps all teachers' embeddings; it is made when it is needed.
+
+    queries: counts the queries; None: they are not counted.
+    """
+
+    teacher: Teacher
+    folder: Path
+    queries: Queries | None = None
+
+    def count(self, asked: int, missing: int) -> None:
+        """Count images that were asked for, and those that were not in the folder."""
+        if self.queries is not None:
+            self.queries.add('images', asked, missing)
+
+
+def embeddings(index: Index, cached: CachedTeacher, preparation: Preparation = PLAIN,
+               batch: int = 64, workers: int = 0) -> np.ndarray:
+    """
+    Return the embeddings of the images of an index; only missing ones are computed.
+
+    A changed image, another teacher or another preparation makes new embeddings; the old ones
+    stay in the folder.
+
     :param batch: images per query.
     :param workers: processes that read images; 0: none.
-    :param queries: counts the queries; None: they are not counted.
     :return: (N, max(1, views), D) float16 unit rows, read-only and mapped into memory. They are
         the file of rows itself if it has them in this order, else a copy in an unnamed file.
-    :raises ValueError: for views without augmentation, an image that cannot be read, a teacher
-        that returns no embeddings or cannot be loaded, or a folder with another width.
+    :raises ValueError: for an image that cannot be read, a teacher that returns no embeddings or
+        cannot be loaded, or a folder with another width.
     :raises OSError: if nothing can be written; earlier embeddings stay.
     """
-    if views < 0 or (views and augmentation is None):
-        raise ValueError(f'embeddings: expected views and how to augment them, or 0 views, got '
-                         f'{views} and {augmentation}')
-    augmentation = augmentation if views else None
-    sets = [Images(index, teacher.image_size, augmentation, resize_mode, seed)
-            for _ in range(max(1, views))]
-    for view, images in enumerate(sets):
-        images.set_epoch(view)
-    keys = _keys(index, teacher, len(sets), augmentation, seed, resize_mode)
-    store = open_store(folder, teacher.identity, teacher.width)
+    teacher = cached.teacher
+    sets = preparation.images(index, teacher.image_size)
+    keys = _keys(index, teacher, preparation)
+    store = open_store(cached.folder, teacher.identity, teacher.width)
     missing = 0
     if not all(key in store.positions for key in keys):
         with store.writing():  # for so long that no other process asks for the same images
             missing = _embed(sets, keys, teacher, store, batch, workers)
-    if queries is not None:
-        queries.add('images', len(set(keys)), missing)
+    cached.count(len(set(keys)), missing)
     return store.rows(keys).reshape(len(index), len(sets), teacher.width)
 
 
-def known_embeddings(index: Index, teacher: Teacher, folder: Path, queries: Queries
-                     ) -> tuple[np.ndarray, np.ndarray]:
+def known_embeddings(index: Index, cached: CachedTeacher) -> tuple[np.ndarray, np.ndarray]:
     """
     Return the cached plain embeddings, without asking the teacher.
 
     :return: (N, D) float16 unit rows, zeros for missing ones, and (N,) bool, which are cached.
     """
-    keys = _keys(index, teacher, 1, None, 0, 'shortest')
-    store = open_store(folder, teacher.identity, teacher.width)
+    teacher = cached.teacher
+    keys = _keys(index, teacher, PLAIN)
+    store = open_store(cached.folder, teacher.identity, teacher.width)
     known = np.array([key in store.positions for key in keys], bool)
     rows = np.zeros((len(index), teacher.width), np.float16)
     if known.any():
         rows[known] = store.rows([key for key in keys if key in store.positions])
-    queries.add('images', int(known.sum()), 0)
+    cached.count(int(known.sum()), 0)
     return rows, known
 
 
-def _keys(index: Index, teacher: Teacher, views: int, augmentation: Augmentation | None,
-          seed: int, resize_mode: str) -> list[bytes]:
+def _keys(index: Index, teacher: Teacher, preparation: Preparation) -> list[bytes]:
     """Return the key of each view of each image."""
+    views = preparation.views
     files = list(dict.fromkeys(index.files))
     contents = dict(zip(files, file_digests([index.root / file for file in files]), strict=True))
-    prepared = None if augmentation is None else [
-        repr(augmentation), seed, torchvision.__version__.partition('+')[0]]
+    prepared: list[object] = [
+        repr(preparation.augmentation), preparation.seed, torchvision.__version__.partition('+')[0]
+    ] if views else [preparation.resize_mode]
     keys = []
     for row, file in enumerate(index.files):
         box = None if index.boxes is None else index.boxes[row].tolist()
-        name = '' if augmentation is None else index.name(row)  # augmentation draws by the name
+        name = index.name(row) if views else ''  # augmentation draws by the name
         keys += [image_key(teacher.identity, teacher.image_size, contents[file], box, name, view,
-                           prepared or [resize_mode]) for view in range(views)]
+                           prepared) for view in range(max(1, views))]
     return keys
 
 
@@ -118,11 +151,6 @@ def image_key(identity: str, image_size: int, digest: str, box: list[int] | None
     """
     key = [identity, image_size, digest, box, name, view, list(prepared)]
     return hashlib.sha256(json.dumps(key).encode()).digest()[:KEY]
-
-
-def open_store(folder: Path, identity: str, width: int) -> 'Store':
-    """Open a teacher's folder among those of all teachers; raises ValueError as Store does."""
-    return Store(folder / hashlib.sha256(identity.encode()).hexdigest()[:16], identity, width)
 
 
 def file_digests(paths: Sequence[Path]) -> list[str]:
@@ -153,7 +181,7 @@ class _Views(Dataset):
         return self._sets[view][row].image
 
 
-def _embed(sets: Sequence[Images], keys: Sequence[bytes], teacher: Teacher, store: 'Store',
+def _embed(sets: Sequence[Images], keys: Sequence[bytes], teacher: Teacher, store: Store,
            batch: int, workers: int) -> int:
     """Embed the images that the store lacks, batch by batch; return their number."""
     numbers: dict[bytes, int] = {}  # equal images are embedded once
@@ -183,98 +211,3 @@ def _embed(sets: Sequence[Images], keys: Sequence[bytes], teacher: Teacher, stor
             done += len(images)
             progress.update(len(images))
     return len(items)
-
-
-class Store:
-    """
-    Embeddings of one teacher on disk, found by their keys.
-
-    positions: key -> number of its row.
-    """
-
-    def __init__(self, folder: Path, identity: str, width: int) -> None:
-        """
-        Read the keys of the embeddings; nothing is written.
-
-        :raises ValueError: if the folder has embeddings of another width.
-        """
-        self._folder, self._identity, self._width = folder, identity, width
-        self._rows, self._keys = folder / 'rows.f16', folder / 'keys'
-        self._check()
-        self._read()
-
-    def _check(self) -> None:
-        """Compare the width with that of the folder, if it has one."""
-        path = self._folder / 'teacher.json'
-        if not path.exists():
-            return
-        try:
-            found = json.loads(path.read_text())['width']
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f'{path}: damaged ({error}); delete its folder') from error
-        if found != self._width:
-            raise ValueError(f'{self._folder}: expected embeddings of width {self._width}, which '
-                             f'the teacher {self._identity} has, found {found}; give the teacher '
-                             'another identity, or delete this folder')
-
-    def _read(self) -> None:
-        # Keys first: even if another process appends at the same time, each key has its row.
-        keys = self._keys.read_bytes() if self._keys.exists() else b''
-        size = self._rows.stat().st_size if self._rows.exists() else 0
-        self._count = min(len(keys) // KEY, size // (2 * self._width))
-        self.positions = {keys[KEY * row:KEY * (row + 1)]: row for row in range(self._count)}
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Lock the store for writing; first cut off incomplete rows of another process."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with open(self._folder / 'lock', 'w') as lock:  # closing it lets the next one in
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                tqdm.write(f'{self._folder}: waiting for another process that embeds')
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            self._check()
-            if not (self._folder / 'teacher.json').exists():
-                with replacing(self._folder / 'teacher.json') as temporary:
-                    temporary.write_text(json.dumps({'identity': self._identity,
-                                                     'width': self._width}))
-            self._read()
-            for path, size in ((self._keys, KEY), (self._rows, 2 * self._width)):
-                with open(path, 'ab') as file:
-                    file.truncate(self._count * size)
-                    os.fsync(file.fileno())
-            yield
-
-    def append(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
-        """
-        Add (B, D) rows; only while writing.
-
-        :raises OSError: such as for a full disk; then nothing is added.
-        """
-        assert rows.shape == (len(keys), self._width), rows.shape
-        for path, data in ((self._rows, rows.astype('<f2').tobytes()),
-                           (self._keys, b''.join(keys))):
-            with open(path, 'ab') as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        self.positions.update({key: self._count + at for at, key in enumerate(keys)})
-        self._count += len(keys)
-
-    def rows(self, keys: Sequence[bytes]) -> np.ndarray:
-        """Return the (len(keys), D) float16 rows of these keys, mapped into memory."""
-        if not keys:
-            return np.empty((0, self._width), np.float16)
-        wanted = np.fromiter((self.positions[key] for key in keys), np.int64, len(keys))
-        stored = np.memmap(self._rows, '<f2', 'r', shape=(self._count, self._width))
-        first = int(wanted[0])
-        if np.array_equal(wanted, np.arange(first, first + len(keys))):
-            return stored[first:first + len(keys)]
-        # In a file, too, lest they fill the memory; it goes when the array does.
-        with tempfile.TemporaryFile(dir=self._folder) as file:
-            copy = np.memmap(file, '<f2', 'w+', shape=(len(keys), self._width))
-        for start in range(0, len(keys), 4096):
-            copy[start:start + 4096] = stored[wanted[start:start + 4096]]
-        copy.flags.writeable = False
-        return copy

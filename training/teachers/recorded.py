@@ -3,7 +3,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from training.teachers.embedding_cache import image_key, open_store
+from training.teachers.embedding_cache import image_key
+from training.teachers.embedding_store import open_store
 from vl2v_ros.words import open_clip_models
 from vl2v_ros.words.cached_text import CachedText
 from vl2v_ros.words.encoder import TextEmbeddings
