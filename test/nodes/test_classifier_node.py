@@ -8,7 +8,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-from support import shapes
+from support import shapes, tiny_models
 from support.ros_processes import (
     Camera,
     draw_frames,
@@ -26,6 +26,7 @@ from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.nodes import camera_topics
 from vl2v_ros.nodes.messages import to_image
 from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.nodes.worker import Current
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -118,11 +119,12 @@ def test_nothing_is_drawn_while_nobody_looks(ros: Ros, monkeypatch: pytest.Monke
     topics = camera_topics.CameraTopics(Node('looked_at', context=ros.node.context), '', 'raw',
                                         overlay=True)
     message = to_image(PIXELS, 'rgb8', Header())
-    topics.answer(message, Frame(PIXELS), prediction, ClassifierParameters(unknown_threshold=-1.0))
+    used = Current(tiny_models.given({'mug': [1.0]}), ClassifierParameters(unknown_threshold=-1.0))
+    topics.answer(message, Frame(PIXELS), prediction, used)
     assert not drawn
     overlays = ros.subscribe(Image, 'looked_at/overlay')
     wait_until(topics.overlay.get_subscription_count, 'subscriber')
-    topics.answer(message, Frame(PIXELS), prediction, ClassifierParameters(unknown_threshold=-1.0))
+    topics.answer(message, Frame(PIXELS), prediction, used)
     assert drawn == [prediction]
     assert overlays.wait_for(bool) == message
 

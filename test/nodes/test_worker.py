@@ -1,5 +1,6 @@
 """The worker thread: one batch of the newest images, answers and refusals, an orderly end."""
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 import threading
 
 import numpy as np
@@ -12,10 +13,11 @@ from vl2v_ros.images.frame import Frame
 from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.nodes.messages import to_image
 from vl2v_ros.nodes.parameters import ClassifierParameters
-from vl2v_ros.nodes.worker import Job, Worker
+from vl2v_ros.nodes.worker import Current, ImageRequest, Worker
 from vl2v_ros.words.vocabulary import Vocabulary
 
 VOCABULARY = tiny_models.given({'mug': [1.0]}, version=3)
+CURRENT = Current(VOCABULARY, ClassifierParameters())
 
 
 class Gate:
@@ -34,19 +36,35 @@ class Gate:
             raise self.error
         return [Prediction(('mug',), (1.0,), (1.0,), False, 0.0, vocabulary.version)] * len(frames)
 
+    def embed(self, frames: Sequence[Frame]) -> np.ndarray:
+        return np.ones((len(frames), 1), np.float32)
+
 
 class Outcome:
-    """Collects what came of each image, by its frame_id."""
+    """Collects what came of each image: frame_ids of answers, and refusals by camera."""
 
     def __init__(self) -> None:
         self.answered: list[str] = []
         self.refused: dict[str, str] = {}
         self.failures: list[Exception] = []
 
-    def job(self, name: str, image: Image | None = None) -> Job:
-        message = image or to_image(np.zeros((4, 4), np.uint8), 'mono8', Header())
-        return Job(message, lambda *_: self.answered.append(name),
-                   lambda reason: self.refused.update({name: reason}))
+
+@dataclass(frozen=True)
+class Camera:
+    """Stands for the topics of a camera."""
+
+    name: str
+    outcome: Outcome = field(compare=False)
+
+    def answer(self, message: Image, frame: Frame, prediction: Prediction, used: Current) -> None:
+        self.outcome.answered.append(message.header.frame_id)
+
+    def refuse(self, reason: str) -> None:
+        self.outcome.refused[self.name] = reason
+
+
+def picture(frame_id: str) -> Image:
+    return to_image(np.zeros((4, 4), np.uint8), 'mono8', Header(frame_id=frame_id))
 
 
 @pytest.fixture
@@ -63,12 +81,12 @@ def outcome() -> Outcome:
 
 @pytest.fixture
 def worker(gate: Gate, outcome: Outcome) -> Worker:
-    return Worker(gate, lambda: (VOCABULARY, ClassifierParameters()), outcome.failures.append)
+    return Worker(gate, lambda: CURRENT, outcome.failures.append)
 
 
 def begin(worker: Worker, gate: Gate, outcome: Outcome) -> None:
     """Bring the worker to hold a first image."""
-    worker.submit('first', outcome.job('first'))
+    worker.submit(Camera('first', outcome), picture('first'))
     wait_until(lambda: gate.batches, 'a batch')
 
 
@@ -76,25 +94,26 @@ def test_what_waits_is_one_batch_of_the_newest_images(worker: Worker, gate: Gate
                                                       ) -> None:
     begin(worker, gate, outcome)
     for name in ('front 1', 'rear 1', 'front 2', 'front 3'):
-        worker.submit(name.split()[0], outcome.job(name))
+        worker.submit(Camera(name.split()[0], outcome), picture(name))
     gate.go_on.release(2)
     wait_until(lambda: len(outcome.answered) == 3, 'answers')
     assert gate.batches == [1, 2]
     assert outcome.answered == ['first', 'front 3', 'rear 1']
-    assert (worker.dropped('front'), worker.dropped('rear'), worker.dropped('left')) == (2, 0, 0)
+    assert [worker.dropped(Camera(name, outcome)) for name in ('front', 'rear', 'left')] == [
+        2, 0, 0]
     worker.close()
 
 
 def test_a_bad_image_does_not_spoil_its_batch(worker: Worker, gate: Gate, outcome: Outcome
                                               ) -> None:
     begin(worker, gate, outcome)
-    worker.submit('front', outcome.job('bad', Image(encoding='rgb8')))
-    worker.submit('rear', outcome.job('good'))
+    worker.submit(Camera('front', outcome), Image(encoding='rgb8'))
+    worker.submit(Camera('rear', outcome), picture('good'))
     gate.go_on.release(2)
     wait_until(lambda: len(outcome.answered) == 2, 'answers')
     assert gate.batches == [1, 1]
     assert outcome.answered == ['first', 'good']
-    assert 'at least 1 x 1 px, got 0 x 0' in outcome.refused['bad']
+    assert 'at least 1 x 1 px, got 0 x 0' in outcome.refused['front']
     assert outcome.failures == []
     worker.close()
 
@@ -104,9 +123,9 @@ def test_whatever_is_wrong_with_a_message_is_its_refusal(
     def fail(message: Image) -> Frame:
         raise AttributeError('no such thing')
     monkeypatch.setattr('vl2v_ros.nodes.worker.to_frame', fail)
-    worker.submit('front', outcome.job('odd'))
+    worker.submit(Camera('front', outcome), picture('odd'))
     wait_until(lambda: outcome.refused, 'refusal')
-    assert outcome.refused == {'odd': 'AttributeError: no such thing'}
+    assert outcome.refused == {'front': 'AttributeError: no such thing'}
     assert outcome.failures == []
     worker.close()
 
@@ -114,7 +133,7 @@ def test_whatever_is_wrong_with_a_message_is_its_refusal(
 def test_close_waits_for_the_batch_in_work_and_refuses_the_rest(
         worker: Worker, gate: Gate, outcome: Outcome) -> None:
     begin(worker, gate, outcome)
-    worker.submit('front', outcome.job('waiting'))
+    worker.submit(Camera('waiting', outcome), picture('waiting'))
     closing = threading.Thread(target=worker.close)
     closing.start()
     wait_until(lambda: 'waiting' in outcome.refused, 'refusal')
@@ -122,7 +141,7 @@ def test_close_waits_for_the_batch_in_work_and_refuses_the_rest(
     gate.go_on.release()
     closing.join(10)
     assert not closing.is_alive()
-    worker.submit('front', outcome.job('late'))
+    worker.submit(Camera('late', outcome), picture('late'))
     assert outcome.answered == ['first']
     assert outcome.refused == dict.fromkeys(('waiting', 'late'), 'the node was deactivated')
 
@@ -131,27 +150,35 @@ def test_close_waits_for_the_batch_in_work_and_refuses_the_rest(
 def test_an_error_of_our_own_is_told_and_every_waiting_image_refused(
         worker: Worker, gate: Gate, outcome: Outcome, error: Exception) -> None:
     begin(worker, gate, outcome)
-    worker.submit('front', outcome.job('waiting'))
+    worker.submit(Camera('waiting', outcome), picture('waiting'))
     gate.error = error
     gate.go_on.release()
     wait_until(lambda: outcome.failures, 'failure')
     assert outcome.failures == [error]
     assert outcome.refused.keys() == {'first', 'waiting'}
-    worker.submit('front', outcome.job('late'))
+    worker.submit(Camera('late', outcome), picture('late'))
     assert 'late' in outcome.refused
     worker.close()
 
 
-def test_an_answer_that_fails_is_an_error_of_our_own(gate: Gate, outcome: Outcome) -> None:
-    def fail(*_: object) -> None:
+class Broken(Camera):
+    """A camera whose results cannot be published."""
+
+    def answer(self, *_: object) -> None:
         raise RuntimeError('cannot publish')
-    refuse: Callable[[str], None] = outcome.refused.setdefault
-    worker = Worker(gate, lambda: (VOCABULARY, ClassifierParameters()), outcome.failures.append)
-    worker.submit('front', Job(to_image(np.zeros((4, 4), np.uint8), 'mono8', Header()), fail,
-                               refuse))
-    gate.go_on.release()
+
+
+def test_an_answer_that_fails_is_an_error_of_our_own(worker: Worker, gate: Gate, outcome: Outcome
+                                                     ) -> None:
+    begin(worker, gate, outcome)
+    request = ImageRequest(gate)
+    for asker in (request, Broken('front', outcome)):
+        worker.submit(asker, picture('one batch'))
+    gate.go_on.release(2)
     wait_until(lambda: outcome.failures, 'failure')
     assert str(outcome.failures[0]) == 'cannot publish'
+    assert outcome.refused == {'front': 'the node failed: cannot publish'}
+    assert request.done.result()[0].labels == ('mug',)  # which was answered before
     worker.close()
 
 
@@ -159,13 +186,13 @@ def test_a_batch_is_read_against_one_vocabulary_and_one_set_of_parameters(
         gate: Gate, outcome: Outcome) -> None:
     asked = []
 
-    def snapshot() -> tuple[Vocabulary, ClassifierParameters]:
+    def snapshot() -> Current:
         asked.append(None)
-        return VOCABULARY, ClassifierParameters()
+        return CURRENT
     worker = Worker(gate, snapshot, outcome.failures.append)
     begin(worker, gate, outcome)
     for name in ('front', 'rear', 'left'):
-        worker.submit(name, outcome.job(name))
+        worker.submit(Camera(name, outcome), picture(name))
     gate.go_on.release(2)
     wait_until(lambda: len(outcome.answered) == 4, 'answers')
     assert len(asked) == 2
@@ -173,7 +200,7 @@ def test_a_batch_is_read_against_one_vocabulary_and_one_set_of_parameters(
 
 
 def test_closing_does_not_wait_for_max_rate(gate: Gate, outcome: Outcome) -> None:
-    worker = Worker(gate, lambda: (VOCABULARY, ClassifierParameters(max_rate=0.001)),
+    worker = Worker(gate, lambda: Current(VOCABULARY, ClassifierParameters(max_rate=0.001)),
                     outcome.failures.append)
     gate.go_on.release(100)
     begin(worker, gate, outcome)

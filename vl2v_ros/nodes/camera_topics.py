@@ -23,8 +23,8 @@ from vl2v_ros.images.frame import Frame
 from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.image_executor import ImageExecutor, ImageGroup
-from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.transport import shortage
+from vl2v_ros.nodes.worker import Current
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
 SILENCE = 2.0  # time without an image after which a warning is given [s]
@@ -184,9 +184,9 @@ class CameraTopics:
         self.counts.last_received = time.monotonic()
 
     def answer(self, message: Image | CompressedImage, frame: Frame, prediction: Prediction,
-               parameters: ClassifierParameters) -> None:
+               used: Current) -> None:
         """Publish the results of one frame under the header of its message."""
-        header = message.header
+        header, parameters = message.header, used.parameters
         assert parameters.unknown_threshold is not None  # the checkpoint's, if not the user's
         labels = messages.to_label_array(prediction, header)
         classification = messages.to_classification(

@@ -1,6 +1,5 @@
 """The classifier as a ROS 2 lifecycle node."""
 from collections.abc import Sequence
-from concurrent.futures import Future
 from functools import partial
 import gc
 import itertools
@@ -20,12 +19,9 @@ from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vl2v_msgs.srv import ClassifyImage, SetVocabulary
 from vl2v_ros import frame_profile
-from vl2v_ros.images.frame import Frame
-from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.model.runtime.choose import free_memory
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.camera_topics import CameraTopics
@@ -36,8 +32,7 @@ from vl2v_ros.nodes.parameters import changed, ClassifierParameters, declare
 from vl2v_ros.nodes.program import profile_path, refusing, save_profile, until_stopped
 from vl2v_ros.nodes.vocabulary_keeper import check_parameters
 from vl2v_ros.nodes.vocabulary_topics import VocabularyTopics
-from vl2v_ros.nodes.worker import Job, Worker
-from vl2v_ros.words import explain
+from vl2v_ros.nodes.worker import Current, ImageRequest, Worker
 from vl2v_ros.words.vocabulary import Vocabulary
 
 # One thread for changes of the vocabulary, one for ~/classify, and one for everything else.
@@ -131,11 +126,11 @@ class ClassifierNode(LifecycleNode):
         loaded = self._loaded
         assert loaded, 'ROS activates only what is configured'
         with self._changing:
-            worker = Worker(loaded.classifier, lambda: (loaded.keeper.current, self._settings),
-                            self._on_failure)
+            worker = Worker(loaded.classifier, lambda: Current(
+                loaded.keeper.current, self._settings), self._on_failure)
             self._running = running = Running(worker, ImageExecutor(self, self._on_failure))
             for camera in self._cameras:
-                camera.open(partial(self._on_image, camera, worker), running.images)
+                camera.open(partial(worker.submit, camera), running.images)
         self.get_logger().info('labels images of ' + ', '.join(
             camera.topics['raw'] for camera in self._cameras))
         return super().on_activate(state)
@@ -173,29 +168,16 @@ class ClassifierNode(LifecycleNode):
             self.get_logger().fatal(''.join(traceback.format_exception(error)))
             self.context.try_shutdown()
 
-    @staticmethod
-    def _on_image(camera: CameraTopics, worker: Worker, message: Image | CompressedImage) -> None:
-        worker.submit(camera.name, Job(
-            message, lambda frame, prediction, _, settings: camera.answer(
-                message, frame, prediction, settings), camera.refuse))
-
     def _on_classify(self, request: ClassifyImage.Request, response: ClassifyImage.Response
                      ) -> ClassifyImage.Response:
         loaded, running = self._loaded, self._running
-        done: Future[tuple[Prediction, list[explain.Reason]]] = Future()
         if loaded is None or running is None:
             response.message = 'the node is not active; activate it first'
             return response
-
-        def answer(frame: Frame, prediction: Prediction, vocabulary: Vocabulary,
-                   settings: ClassifierParameters) -> None:
-            embedding, = loaded.classifier.embed([frame])  # only this thread runs the model
-            reasons = explain.reasons(embedding, vocabulary, prediction.labels)
-            done.set_result((prediction, reasons))
-        running.worker.submit(done, Job(request.image, answer,
-                                lambda reason: done.set_exception(ValueError(reason))))
+        asker = ImageRequest(loaded.classifier)
+        running.worker.submit(asker, request.image)
         try:
-            prediction, reasons = done.result()
+            prediction, reasons = asker.done.result()
             response.result = messages.to_label_array(prediction, request.image.header)
             response.matches = messages.to_description_matches(reasons)
             response.success = True

@@ -55,7 +55,7 @@ def statuses(node_name: str, parameters: ClassifierParameters, problem: str,
                  'vocabulary version': vocabulary.version, 'labels': len(vocabulary.labels)}
         for camera in cameras:
             camera.follow()
-            status.append(camera_status(node_name, camera, running.worker.dropped(camera.name),
+            status.append(camera_status(node_name, camera, running.worker.dropped(camera),
                                         rates, facts))
     return status
 

@@ -1,9 +1,9 @@
 """The one thread that runs the model: newest image of every camera in, results out."""
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 import threading
 import time
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from sensor_msgs.msg import CompressedImage, Image
 from vl2v_ros import frame_profile
@@ -12,11 +12,13 @@ from vl2v_ros.model.classifier import Classifier
 from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.nodes.messages import to_frame
 from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.words import explain
 from vl2v_ros.words.vocabulary import Vocabulary
 
 T = TypeVar('T')
 
 HEED = 0.02  # a changed max_rate takes effect within this time [s]
+DEACTIVATED = 'the node was deactivated'  # reason of a refusal
 
 
 class Newest(Generic[T]):
@@ -65,25 +67,41 @@ class Newest(Generic[T]):
             return items
 
 
-@dataclass(frozen=True)
-class Job:
-    """
-    One image to label, and two callbacks: for the result, and for the reason of a refusal.
+class Current(NamedTuple):
+    """The vocabulary and the parameters that are current when a batch begins."""
 
-    `answer` also receives the vocabulary and the parameters that were used.
+    vocabulary: Vocabulary
+    parameters: ClassifierParameters
+
+
+class Asker(Protocol):
+    """
+    What gives images to the worker, such as a camera; each has one place in the box.
+
+    Its methods are called in the worker's thread, or where an image is refused at once.
     """
 
+    def __hash__(self) -> int:
+        """Tell one from another."""
+
+    def answer(self, message: Image | CompressedImage, frame: Frame, prediction: Prediction,
+               used: Current) -> None:
+        """Receive the result of an image."""
+
+    def refuse(self, reason: str) -> None:
+        """Receive the reason why an image gets no result."""
+
+
+class _Job(NamedTuple):
+    asker: Asker
     message: Image | CompressedImage
-    answer: Callable[[Frame, Prediction, Vocabulary, ClassifierParameters], None]
-    refuse: Callable[[str], None]
-    received: int = field(default_factory=time.perf_counter_ns)
+    received: int  # by time.perf_counter_ns
 
 
 class Worker:
-    """Labels the items of its box as one batch, again and again, until it is closed."""
+    """Labels the newest image of each asker as one batch, again and again, until it is closed."""
 
-    def __init__(self, classifier: Classifier,
-                 snapshot: Callable[[], tuple[Vocabulary, ClassifierParameters]],
+    def __init__(self, classifier: Classifier, snapshot: Callable[[], Current],
                  on_failure: Callable[[Exception], None]) -> None:
         """
         Start the thread.
@@ -92,25 +110,25 @@ class Worker:
         :param on_failure: receives an error that no input has caused; it ends the thread.
         """
         self._classifier, self._snapshot, self._on_failure = classifier, snapshot, on_failure
-        self._box: Newest[Job] = Newest()
+        self._box: Newest[_Job] = Newest()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name='classifier', daemon=True)
         self._thread.start()
 
-    def submit(self, key: Hashable, job: Job) -> None:
-        """Put a job into the box; it replaces a waiting job of the same key."""
-        if not self._box.put(key, job):
-            job.refuse('the node was deactivated')
+    def submit(self, asker: Asker, message: Image | CompressedImage) -> None:
+        """Put an image into the box; it replaces one of the same asker that waits."""
+        if not self._box.put(asker, _Job(asker, message, time.perf_counter_ns())):
+            asker.refuse(DEACTIVATED)
 
-    def dropped(self, key: Hashable) -> int:
-        """Return how many jobs of this key were replaced."""
-        return self._box.dropped.get(key, 0)
+    def dropped(self, asker: Asker) -> int:
+        """Return how many images of this asker were replaced."""
+        return self._box.dropped.get(asker, 0)
 
     def close(self) -> None:
-        """Refuse the waiting jobs and wait for the current batch."""
+        """Refuse the waiting images and wait for the current batch."""
         self._closing.set()
         for job in self._box.close().values():
-            job.refuse('the node was deactivated')
+            job.asker.refuse(DEACTIVATED)
         self._thread.join()
 
     def _run(self) -> None:
@@ -120,7 +138,7 @@ class Worker:
                 max_rate = self._label(list(jobs.values()))
             except Exception as error:  # noqa: BLE001 whatever it is, it must not go unseen
                 for job in (*jobs.values(), *self._box.close().values()):
-                    job.refuse(f'the node failed: {error}')
+                    job.asker.refuse(f'the node failed: {error}')
                 self._on_failure(error)
                 return
             self._pause(started, max_rate)
@@ -130,10 +148,12 @@ class Worker:
         while max_rate and (rest := started + 1 / max_rate - time.monotonic()) > 0:
             if self._closing.wait(min(rest, HEED)):
                 return
-            max_rate = self._snapshot()[1].max_rate
+            max_rate = self._snapshot().parameters.max_rate
 
-    def _label(self, jobs: list[Job]) -> float:
-        vocabulary, parameters = self._snapshot()
+    def _label(self, jobs: list[_Job]) -> float:
+        """Label a batch, and return the current max_rate."""
+        used = self._snapshot()
+        vocabulary, parameters = used
         usable, frames = [], []
         frame_profile.begin([job.received for job in jobs])
         for job in jobs:
@@ -141,13 +161,38 @@ class Worker:
                 frames.append(to_frame(job.message))
                 usable.append(job)
             except ValueError as error:
-                job.refuse(str(error))
+                job.asker.refuse(str(error))
             except Exception as error:  # noqa: BLE001 no message may end the node
-                job.refuse(f'{type(error).__name__}: {error}')
+                job.asker.refuse(f'{type(error).__name__}: {error}')
         frame_profile.mark('view')
         if frames:
             predictions = self._classifier.classify(frames, vocabulary, parameters.top_k,
                                                     parameters.unknown_threshold)
             for job, frame, prediction in zip(usable, frames, predictions, strict=True):
-                job.answer(frame, prediction, vocabulary, parameters)
+                job.asker.answer(job.message, frame, prediction, used)
         return parameters.max_rate
+
+
+class ImageRequest:
+    """
+    Asks the worker for one image, on demand.
+
+    done: the prediction and the sentences that decided, or a ValueError with the reason why not.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        """Store the classifier that the worker runs."""
+        self._classifier = classifier
+        self.done: Future[tuple[Prediction, list[explain.Reason]]] = Future()
+
+    def answer(self, message: Image | CompressedImage, frame: Frame, prediction: Prediction,
+               used: Current) -> None:
+        """Find the sentences; only the worker's thread, which calls this, runs the model."""
+        embedding, = self._classifier.embed([frame])
+        self.done.set_result((prediction, explain.reasons(
+            embedding, used.vocabulary, prediction.labels)))
+
+    def refuse(self, reason: str) -> None:
+        """Pass the reason on, unless the result came before another image's made the node fail."""
+        if not self.done.done():
+            self.done.set_exception(ValueError(reason))
