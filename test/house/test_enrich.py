@@ -82,10 +82,11 @@ def test_of_a_vocabulary_file_only_what_is_missing_is_asked_for(command: Command
 
 def test_what_failed_is_named_and_the_rest_is_written(command: Command) -> None:
     command.labels.write_text('mug\ncup\nbowl')
-    command.server.queue = [Answer(200, completion('')), Answer(400, f'unknown key {KEY}')]
+    command.server.queue = [Answer(200, completion('<think>A mug')),
+                            Answer(400, f'unknown key {KEY}')]
     done, said = command.run(None, '--concurrency', '1')
     assert not done
-    assert 'failed: mug: expected a sentence' in said
+    assert 'failed: mug: expected a sentence, got thoughts without an end' in said
     assert 'failed: cup: 400 unknown key ***' in said
     assert '2 labels have no description' in said
     entries = parse(str(command.out)).entries

@@ -105,6 +105,9 @@ def test_what_may_pass_is_asked_again(server: ChatServer, tmp_path: Path, failur
     (Answer(200, completion('<think>A mug is...</think>')), 'an empty answer', 1),
     (Answer(200, completion(None)), 'expected a text, got None', 1),
     (Answer(200, completion(['a'])), 'expected a text', 1),
+    (Answer(200, completion('<think>A mug is')), 'thoughts without an end', 1),
+    (Answer(200, completion("I'm sorry, but I can't.")), "a refusal: I'm sorry, but", 1),
+    (Answer(200, completion('1. a body\n2. a handle')), 'got a list', 1),
     (Answer(200, completion('word ' * 400)), 'at most 1000 characters, got 1999', 1),
     (Answer(200, completion('word ' * 200_000)), 'more than 262144 bytes', 1),
 ])
@@ -209,10 +212,36 @@ def test_an_answer_is_one_line_of_data_whatever_it_says(server: ChatServer, tmp_
     assert parse(str(path)).entries == entries
 
 
-@pytest.mark.parametrize('thoughts', ['<think>\nWhat is a mug?\n</think>', 'What?\n</think>'])
-def test_thoughts_are_left_out(server: ChatServer, tmp_path: Path, thoughts: str) -> None:
-    server.queue = [Answer(200, completion(f'{thoughts}\n\nA cup.'))]
+@pytest.mark.parametrize('said', [
+    '<think>\nWhat is a mug?\n</think>\n\nA cup.', '[THINK]A mug?[/THINK]A cup.',
+    '<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>A cup.',
+    '<|im_start|>assistant\nA cup.<|im_end|>', '```json\n{"description": "A cup."}\n```',
+    'Sure! Here is a description:\n\n**A cup.**\n\nI hope this helps!'])
+def test_the_sentence_is_taken_out_of_what_is_around_it(server: ChatServer, tmp_path: Path,
+                                                        said: str) -> None:
+    server.queue = [Answer(200, completion(said))]
     assert describe(['mug'], settings(server), tmp_path).descriptions == {'mug': 'A cup.'}
+
+
+def test_an_answer_cut_by_length_counts_as_far_as_it_is_whole(server: ChatServer, tmp_path: Path
+                                                              ) -> None:
+    server.queue = [Answer(200, completion('A cup. It has a ha', 'length')),
+                    Answer(200, completion('A cup with a ha', 'length'))]
+    found = describe(['mug', 'cup'], settings(server, concurrency=1), tmp_path)
+    assert found.descriptions == {'mug': 'A cup.'}
+    assert 'one that is cut off: A cup with a ha' in found.failures['cup']
+
+
+def test_a_cached_answer_without_a_sentence_is_asked_for_again(server: ChatServer, tmp_path: Path
+                                                               ) -> None:
+    describe(['mug', 'cup'], settings(server), tmp_path)
+    with sqlite3.connect(tmp_path / 'answers.sqlite') as file:
+        file.execute("UPDATE answers SET answer = '<think>A mug' WHERE label = 'mug'")
+    server.seen.clear()
+    for _ in range(2):
+        found = describe(['mug', 'cup'], settings(server), tmp_path)
+        assert found.descriptions == {label: SAID.format(label) for label in ('mug', 'cup')}
+    assert len(server.seen) == 1
 
 
 def test_the_key_is_sent_and_never_shown(server: ChatServer, tmp_path: Path,

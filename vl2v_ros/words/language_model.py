@@ -1,7 +1,6 @@
 """Ask a language model at an OpenAI-compatible endpoint for descriptions of labels."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-import json
 import logging
 import math
 import os
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vl2v_ros.sqlite_table import SqliteTable
+from vl2v_ros.words.answers import clean, CONTROL, read_answer
 
 # Hosted services, Ollama, vLLM and llama.cpp share the protocol of the `openai` client. It is
 # imported only when a label is asked for, because that takes a second.
@@ -24,12 +24,8 @@ QUESTION = ('Use a single sentence to describe the appearance and shape of {cls}
             'Only describe the shape and appearance.')
 KEY_VARIABLE = 'OPENAI_API_KEY'
 MAX_ANSWER_BYTES = 1 << 18
-MAX_ANSWER_LENGTH = 1_000  # characters of a sentence; CLIP reads about 300
 MAX_PAUSE = 30.0  # between two attempts [s]
 GIVE_UP_AFTER = 5  # failed labels in a row; the others would fail too
-THOUGHTS_END = '</think>'  # end of the thoughts that some models show before their answer
-# Control characters, line separators, surrogates, and marks of writing direction.
-_CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ class Answers:
     """
     The descriptions that were found, and the failures.
 
-    descriptions: label -> one line of text, at most MAX_ANSWER_LENGTH characters.
+    descriptions: label -> one line of text, at most answers.MAX_LENGTH characters.
     failures: label -> why it has no description.
     """
 
@@ -107,7 +103,8 @@ def describe(labels: Sequence[str], model: LanguageModel, cache_dir: Path,
     Ask for a description of each label that the cache has none for.
 
     An answer is cached at once, by label, model and question, so that no question is paid for
-    twice. After GIVE_UP_AFTER failures in a row the other labels are not asked for.
+    twice; one without a sentence is a failure and not cached. After GIVE_UP_AFTER failures in a
+    row the other labels are not asked for.
 
     :param cache_dir: folder of the cache, made at the first write.
     :param on_answer: receives each label when it was answered or has failed.
@@ -118,8 +115,7 @@ def describe(labels: Sequence[str], model: LanguageModel, cache_dir: Path,
     stop, told = stop or threading.Event(), on_answer or (lambda label: None)
     cache = SqliteTable(cache_dir / 'answers.sqlite', 'cache of answers', 'answers',
                         ('label TEXT', 'model TEXT', 'question TEXT'), ('answer TEXT',))
-    known = cache.read([(label, model.model, model.question) for label in labels])
-    answers = Answers({str(key[0]): str(answer) for key, (answer,) in known.items()}, {})
+    answers = Answers(_cached(cache, labels, model), {})
     for label in answers.descriptions:
         told(label)
     missing = [label for label in dict.fromkeys(labels) if label not in answers.descriptions]
@@ -142,6 +138,18 @@ def describe(labels: Sequence[str], model: LanguageModel, cache_dir: Path,
             answers.failures.setdefault(label, 'stopped' if stop.is_set() else
                                         f'not asked after {GIVE_UP_AFTER} failures: {reason}')
     return answers
+
+
+def _cached(cache: SqliteTable, labels: Sequence[str], model: LanguageModel) -> dict[str, str]:
+    """Return the answers in the cache, without those that an older version had better refused."""
+    found = {}
+    for key, (answer,) in cache.read([(label, model.model, model.question)
+                                      for label in labels]).items():
+        try:
+            found[str(key[0])] = clean(str(answer))
+        except ValueError as error:
+            logger.info('%s: asked again, as the cache has no sentence: %.200s', key[0], error)
+    return found
 
 
 def _start(labels: Sequence[str], model: LanguageModel, key: str, cache: SqliteTable,
@@ -204,7 +212,7 @@ def _ask(client: Any, label: str, model: LanguageModel, key: str, ended: threadi
     for attempt in range(model.retries + 1):
         again = 0.0
         try:
-            return _sentence(_send(client, label, model), key), ''
+            return read_answer(_send(client, label, model), key), ''
         except ValueError as error:  # an invalid answer; another one would be no better
             return '', _shown(str(error), key)
         except openai.APIStatusError as error:
@@ -245,35 +253,10 @@ def _send(client: Any, label: str, model: LanguageModel) -> bytes:
     return content
 
 
-def _sentence(content: bytes, key: str) -> str:
-    """
-    Return the text of an answer as one line.
-
-    :raises ValueError: if the answer is invalid, empty, too long or contains the key; the message
-        shows all of it.
-    """
-    try:
-        text = json.loads(content)['choices'][0]['message']['content']
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ValueError(f'expected the JSON of a chat completion, got ({type(error).__name__}) '
-                         f'{content.decode(errors="replace")!r}') from error
-    if not isinstance(text, str):
-        raise ValueError(f'expected a text, got {text!r}')
-    line = ' '.join(_CONTROL.sub(' ', text.rpartition(THOUGHTS_END)[2]).split())
-    if not any(letter.isalnum() for letter in line):
-        raise ValueError(f'expected a sentence, got an empty answer {line!r}')
-    if key and key in line:
-        raise ValueError('expected a sentence, got one with the key in it')
-    if len(line) > MAX_ANSWER_LENGTH:
-        raise ValueError(f'expected a sentence of at most {MAX_ANSWER_LENGTH} characters, got '
-                         f'{len(line)}')
-    return line
-
-
 def _shown(text: str, key: str) -> str:
     """Return a text as one short line without the key, for messages."""
     text = text.replace(key, '***') if key else text
-    return ' '.join(_CONTROL.sub(' ', text).split())[:200]
+    return ' '.join(CONTROL.sub(' ', text).split())[:200]
 
 
 def _key(variable: str) -> str:
