@@ -30,6 +30,7 @@ import urllib.request
 from tqdm import tqdm
 from training.rendering.archives import BLOCK, compare, MESH, Refused, sha256, unpack
 from vl2v_ros.files import replacing
+from vl2v_ros.words.network import doubts, will_not_pass
 
 URL = 'https://ycb-benchmarks.s3.amazonaws.com/data/google'
 OBJECTS = """
@@ -195,20 +196,29 @@ def download(url: str, path: Path, options: argparse.Namespace) -> Message:
                 raise Refused(f'{why}: {url}') from error
         except urllib.error.URLError as error:
             why, unreachable = str(error.reason), True
-        except (OSError, http.client.HTTPException) as error:
+            if will_not_pass(error):
+                raise Stop(_unreachable(url, why, options)) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
             if isinstance(error, OSError) and (error.filename or error.errno in DISK):
                 raise
             why = f'{type(error).__name__}: {error}'
+            if will_not_pass(error):
+                raise Stop(_unreachable(url, why, options)) from error
         size = path.stat().st_size if path.exists() else 0
         failures = 1 if size > most else failures + 1  # a file that grows is never given up
         most = max(most, size)
         if failures > options.retries:
             if unreachable:
-                raise Stop(f'cannot reach {url}: {why}\n{BY_HAND.format(out=options.out)}')
+                raise Stop(_unreachable(url, why, options))
             raise Refused(f'{why} ({failures} times): {url}')
         wait = options.wait * 2 ** (failures - 1)
         tqdm.write(f'{path.stem}: {why}; again in {wait:g} s', file=sys.stderr)
         time.sleep(wait)
+
+
+def _unreachable(url: str, why: str, options: argparse.Namespace) -> str:
+    known = '; '.join(filter(None, (why, doubts())))
+    return f'cannot reach {url}: {known}\n{BY_HAND.format(out=options.out)}'
 
 
 def get(url: str, path: Path) -> Message:

@@ -24,6 +24,7 @@ from vl2v_ros.model.runtime.matching import Runtime
 from vl2v_ros.model.spec import StudentSpec
 from vl2v_ros.model.student import Student
 from vl2v_ros.words.hub import no_network
+from vl2v_ros.words.network import explained
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 # Fields of a trained student's spec that the recipe must match, and fields that stay unchanged.
@@ -168,7 +169,7 @@ def _copy_hub(student: Student, backbone: str) -> None:
     try:
         pretrained = timm.create_model(backbone, pretrained=True, num_classes=0, **size)
     except Exception as error:  # whatever the hub's client raises
-        raise ValueError(_no_hub(backbone, f'{type(error).__name__}: {error}')) from error
+        raise ValueError(_no_hub(backbone, explained(error))) from error
     student.backbone.load_state_dict(pretrained.state_dict())
 
 

@@ -19,7 +19,6 @@ import http.client
 import json
 import logging
 import os
-import ssl
 import time
 from typing import Any
 import urllib.error
@@ -30,6 +29,7 @@ import cv2
 import numpy as np
 from training.teachers.teacher import CallableTeacher
 from vl2v_ros.words.encoder import TextEmbeddings
+from vl2v_ros.words.network import doubts, will_not_pass
 
 logger = logging.getLogger(__name__)
 MAX_ANSWER = 1 << 28  # of an answer [bytes]
@@ -91,7 +91,8 @@ class HttpTeacher(CallableTeacher):
         for attempt in range(self._retries + 1):
             again, why = 0.0, ''
             try:
-                return self._parse(self._send(url, body), url, expected)
+                content = self._send(url, body)
+                break
             except urllib.error.HTTPError as error:
                 with error:
                     why = f'{error.code} {self._shown(_words(error))}'.strip()
@@ -99,17 +100,21 @@ class HttpTeacher(CallableTeacher):
                     raise ValueError(f'{url}: the service refused: {why}; correct the address'
                                      f', the key or what is sent') from None
                 again = _seconds(error.headers)
-            except (OSError, http.client.HTTPException) as error:
-                why = f'{type(error).__name__}: {self._shown(str(error))}'
-                if isinstance(getattr(error, 'reason', None), ssl.SSLCertVerificationError):
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                said = f'{type(error).__name__}: {self._shown(str(error))}'
+                why = '; '.join(filter(None, (said, doubts())))
+                if will_not_pass(error):
                     raise ConnectionError(f'{url}: {why}') from None
             if attempt < self._retries:
                 wait = min(max(pause, again), MAX_PAUSE)
                 logger.warning('%s: %s; again in %g s', url, why, wait)
                 time.sleep(wait)
                 pause *= 2
-        raise ConnectionError(f'{url}: no answer after {self._retries + 1} attempts, at last '
-                              f'{why}; what was embedded so far is kept, so start again later')
+        else:
+            raise ConnectionError(f'{url}: no answer after {self._retries + 1} attempts, at last '
+                                  f'{why}; what was embedded so far is kept, so start again '
+                                  'later')
+        return self._parse(content, url, expected)
 
     def _send(self, url: str, body: dict[str, object] | None) -> bytes:
         headers = {'Accept': 'application/json', 'Content-Type': 'application/json'}

@@ -12,6 +12,7 @@ import socket
 import threading
 from urllib.parse import urlsplit
 
+from vl2v_ros.words.network import doubts
 from vl2v_ros.words.open_clip_models import OpenClipModel
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,13 @@ def no_network() -> str:
     from huggingface_hub import constants
     if constants.HF_HUB_OFFLINE:
         return 'there is no network (HF_HUB_OFFLINE is set)'
-    scheme, host, port = _first_hop(constants.ENDPOINT)
+    try:
+        scheme, host, port = _first_hop(constants.ENDPOINT)
+    except ValueError:  # for a port that is none
+        host = ''
+    if not host:
+        known = doubts() or 'HF_ENDPOINT names no host'
+        return f'there is no network ({known})'
     failure = [f'{host} does not answer']
     # In a thread, because nothing else limits the time of a name look-up.
     thread = threading.Thread(target=_connect, args=(host, port or PORTS[scheme], failure),
@@ -136,4 +143,4 @@ def _why(error: BaseException, repository: str) -> tuple[str, str]:
             return (f'no room in {folder}: {os.strerror(cause.errno)}',
                     'make room, or set HF_HOME to a folder on another disk')
     said = ' '.join(str(error).split())
-    return f'{type(error).__name__}: {said:.300}', 'try again'
+    return f'{type(error).__name__}: {said:.300}', doubts() or 'try again'

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from vl2v_ros.sqlite_table import SqliteTable
 from vl2v_ros.words.answers import clean, CONTROL, read_answer
+from vl2v_ros.words.network import doubts, explained
 
 # Hosted services, Ollama, vLLM and llama.cpp share the protocol of the `openai` client. It is
 # imported only when a label is asked for, because that takes a second.
@@ -109,7 +110,8 @@ def describe(labels: Sequence[str], model: LanguageModel, cache_dir: Path,
     :param cache_dir: folder of the cache, made at the first write.
     :param on_answer: receives each label when it was answered or has failed.
     :param stop: once set, this returns within 0.1 s, with the answers so far.
-    :raises ValueError: for a key that is no plain text. A failed label raises nothing.
+    :raises ValueError: for a key that is no plain text, and for proxies or certificates in the
+        environment with which nothing can be asked. A failed label raises nothing.
     """
     key = _key(model.key_variable)
     stop, told = stop or threading.Event(), on_answer or (lambda label: None)
@@ -182,14 +184,22 @@ def _start(labels: Sequence[str], model: LanguageModel, key: str, cache: SqliteT
                     ended.set()
 
     if labels:
-        import openai
-        client = openai.OpenAI(api_key=key or 'none', base_url=model.endpoint,
-                               timeout=model.timeout, max_retries=0)
+        client = _client(model, key)
         for number in range(min(model.concurrency, len(labels))):
             # Daemons, so that the process does not wait for a server that does not answer.
             threading.Thread(target=ask_for_some, args=(client,), daemon=True,
                              name=f'language model {number}').start()
     return results
+
+
+def _client(model: LanguageModel, key: str) -> Any:
+    """Return the client of an endpoint; raises ValueError for an environment without a way."""
+    import openai
+    try:
+        return openai.OpenAI(api_key=key or 'none', base_url=model.endpoint,
+                             timeout=model.timeout, max_retries=0)
+    except Exception as error:  # the client's HTTP library reads proxies and certificates here
+        raise ValueError(f'the language model cannot be asked: {explained(error)}') from error
 
 
 def _next(results: 'queue.SimpleQueue[tuple[str, str, str]]', stop: threading.Event,
@@ -229,6 +239,7 @@ def _ask(client: Any, label: str, model: LanguageModel, key: str, ended: threadi
             again = _seconds(error.response.headers.get('retry-after', ''))
         except Exception as error:  # noqa: BLE001 the client's, or its HTTP library's, of its kind
             reason = _shown(f'{error} {error.__cause__ or ""} ({type(error).__name__})', key)
+            reason = '; '.join(filter(None, (reason, doubts())))
         if attempt < model.retries:
             logger.info('%s: %s; the language model is asked again', label, reason)
             if ended.wait(min(max(pause, again), MAX_PAUSE)):
