@@ -29,7 +29,7 @@ from vl2v_ros.nodes.diagnostics import Rates, statuses
 from vl2v_ros.nodes.image_executor import ImageExecutor
 from vl2v_ros.nodes.loaded import load, Loaded, open_student, Running
 from vl2v_ros.nodes.parameters import changed, ClassifierParameters, declare
-from vl2v_ros.nodes.program import profile_path, refusing, save_profile, until_stopped
+from vl2v_ros.nodes.program import begin, profile_path, refusing, save_profile, until_stopped
 from vl2v_ros.nodes.vocabulary_keeper import check_parameters
 from vl2v_ros.nodes.vocabulary_topics import VocabularyTopics
 from vl2v_ros.nodes.worker import Current, ImageRequest, Worker
@@ -37,7 +37,7 @@ from vl2v_ros.words.vocabulary import Vocabulary
 
 # One thread for changes of the vocabulary, one for ~/classify, and one for everything else.
 THREADS = 3
-REFUSALS = ParameterException, NameValidationException, ValueError  # raised by ClassifierNode()
+REFUSALS = ParameterException, ValueError  # raised by ClassifierNode()
 
 
 class ClassifierNode(LifecycleNode):
@@ -54,8 +54,7 @@ class ClassifierNode(LifecycleNode):
         Declare parameters, create topics and services; load nothing yet.
 
         :raises ValueError: for an invalid parameter.
-        :raises rclpy.exceptions.NameValidationException: for a camera whose name is invalid in a
-            topic.
+        :raises rclpy.exceptions.ParameterException: for a parameter out of range.
         """
         super().__init__('classifier', **kwargs)
         self._settings = declare(self, ClassifierParameters)
@@ -63,8 +62,11 @@ class ClassifierNode(LifecycleNode):
         names = self._settings.cameras
         if len(set(names)) != len(names):
             raise ValueError(f'parameter cameras: expected different names, got {names}')
-        self._cameras = [CameraTopics(self, name, self._settings.image_transport,
-                                      self._settings.overlay) for name in names]
+        try:
+            self._cameras = [CameraTopics(self, name, self._settings.image_transport,
+                                          self._settings.overlay) for name in names]
+        except NameValidationException as error:
+            raise ValueError('parameter cameras: ' + ' '.join(str(error).split())) from error
         self._loaded: Loaded | None = None
         self._running: Running | None = None
         self._versions = itertools.count(1)  # numbers of vocabularies, each used once
@@ -237,7 +239,7 @@ def main(args: list[str] | None = None) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    rclpy.init(args=args)
+    begin('classifier_node', args)
     with until_stopped():
         with refusing('classifier_node', *REFUSALS):
             node = ClassifierNode()

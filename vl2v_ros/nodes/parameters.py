@@ -1,9 +1,11 @@
 """Every ROS parameter: name, type, default, range and description; read as frozen snapshots."""
 from collections.abc import Sequence
 from dataclasses import dataclass, Field, field, fields, replace
+import re
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from vl2v_ros.words.language_model import KEY_VARIABLE, QUESTION
@@ -27,7 +29,7 @@ class ClassifierParameters:
         'file')
     cameras: tuple[str, ...] = _parameter(
         ('',), 'Names of the cameras; each name is a prefix of the topics of its camera; one '
-        'empty name means one camera without a prefix')
+        'empty name, or an empty list: one camera without a prefix')
     image_transport: str = _parameter(
         'auto', 'Topic to receive images from: raw (image), compressed (image/compressed), or '
         'auto (the one that delivers; raw if both do)', choices=('auto', 'raw', 'compressed'))
@@ -43,7 +45,7 @@ class ClassifierParameters:
         '$XDG_CACHE_HOME/vl2v_ros or ~/.cache/vl2v_ros')
     background: tuple[str, ...] = _parameter(
         ('',), 'Background prompts, such as "an empty table"; an image that matches one best is '
-        'unknown; they are added to those of the vocabulary file; one empty text adds none')
+        'unknown; they are added to those of the vocabulary file; an empty list adds none')
     persist: str = _parameter(
         '', 'YAML file: saves the vocabulary after each change and restores it at start-up; '
         'empty: changes are lost at the end')
@@ -99,24 +101,53 @@ class CameraParameters:
 
 T = TypeVar('T', ClassifierParameters, CameraParameters)
 
+# What a user must give, by the type of the default.
+EXPECTED = {
+    str: 'a text, in quotes of its own if it looks like something else ("\'0\'")',
+    bool: 'true or false', int: 'a whole number', float: 'a number with a point, as in 5.0',
+    type(None): 'a number with a point, as in 0.5',
+    tuple: "a list of texts, as in ['a', 'b']"}
+
 
 def declare(node: Node, kind: type[T]) -> T:
     """
     Declare all parameters of a kind and return their values.
 
-    :raises ValueError: for a value that is not one of the choices.
-    :raises rclpy.exceptions.ParameterException: for a wrong type or a value out of range.
+    :raises ValueError: for a value of a wrong type, or one that is not one of the choices; the
+        message names the parameter.
+    :raises rclpy.exceptions.ParameterException: for a value out of range.
     """
     values: dict[str, Any] = {}
     for entry in fields(kind):
-        default = Parameter.Type.DOUBLE if entry.default is None else entry.default
-        node.declare_parameter(entry.name, default, _descriptor(entry))
-        value = node.get_parameter_or(entry.name).value  # None where nothing was set
+        value = _declared(node, entry)
         choices = entry.metadata['choices']
         if choices and value not in choices:
             raise ValueError(f'parameter {entry.name}: expected one of {choices}, got {value!r}')
         values[entry.name] = tuple(value) if isinstance(entry.default, tuple) else value
     return kind(**values)
+
+
+def _declared(node: Node, entry: Field[Any]) -> Any:
+    """Declare one parameter and return its value, None if it has none."""
+    name, default = entry.name, entry.default
+    is_list, expected = isinstance(default, tuple), EXPECTED[type(default)]
+    try:
+        if is_list:
+            # `[]` has no type in YAML: what is declared has no value then, not even the default.
+            node.declare_parameter(name, default)
+            given = node.get_parameter_or(name).value
+            node.undeclare_parameter(name)
+            default = default if given is None else given
+        node.declare_parameter(name, Parameter.Type.DOUBLE if default is None else default,
+                               _descriptor(entry), ignore_override=is_list)
+    except InvalidParameterTypeException as error:
+        found = re.search(r"to '(.*)' of type '(\w+)'", str(error), re.DOTALL)
+        got = f"'{found[1]}' ({found[2]})" if found else str(error)
+        raise ValueError(f'parameter {name}: expected {expected}, got {got}') from error
+    value = node.get_parameter_or(name).value
+    if value is None and default is not None:
+        raise ValueError(f'parameter {name}: expected {expected}, got an empty list')
+    return value
 
 
 def _descriptor(entry: Field[Any]) -> ParameterDescriptor:

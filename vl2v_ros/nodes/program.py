@@ -12,6 +12,22 @@ from vl2v_ros import frame_profile
 
 
 @contextmanager
+def _reading(program: str) -> Iterator[None]:
+    """Exit with 1 and one line for what rcl cannot read behind --ros-args."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = ' '.join(str(error).split())
+        sys.exit(f"{program}: {said}; an empty text is written as -p name:=\"''\"")
+
+
+def begin(program: str, args: list[str] | None) -> None:
+    """Start ROS; exit with 1 for arguments that it cannot read."""
+    with _reading(program):
+        rclpy.init(args=args)
+
+
+@contextmanager
 def until_stopped() -> Iterator[None]:
     """Run the block until it ends or a signal stops it; then shut ROS down."""
     try:
@@ -37,12 +53,14 @@ def refusing(program: str, *errors: type[Exception]) -> Iterator[None]:
 
 
 def profile_path(program: str, args: list[str], description: str | None) -> Path | None:
-    """Return the path of --profile, None without it; exit with 2 for an invalid path."""
+    """Return the path of --profile, None without it; exit if the arguments cannot be read."""
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument('--profile', metavar='FILE.json', default='',
                         help='measure the time of each step of a frame; write it every 10 s and '
                         'at the end, and at the end draw it as FILE.png')
-    options = parser.parse_args(remove_ros_args(args)[1:])
+    with _reading(program):
+        others = remove_ros_args(args)[1:]
+    options = parser.parse_args(others)
     path = Path(options.profile).expanduser()
     if options.profile and (path.suffix != '.json' or not path.parent.is_dir()):
         parser.error('--profile: expected a file that ends in .json, in a folder that exists, '

@@ -101,10 +101,22 @@ class VocabularyKeeper:
                 return vocabulary
             except ValueError as error:
                 self._warn('persist', f'{error}; the parameter vocabulary is used instead')
-        self._file = parse(self._parameters().vocabulary)
+        self._file = self._given()
         vocabulary = self._build(self._file)
         self._tell(vocabulary)
         return vocabulary
+
+    def _given(self) -> VocabularyFile:
+        """Return the vocabulary of the parameter; raises ValueError, which names it."""
+        try:
+            file = parse(self._parameters().vocabulary)
+        except ValueError as error:
+            reason = str(error).removeprefix('vocabulary').lstrip(': ')
+            raise ValueError(f'parameter vocabulary: {reason}') from error
+        if not file.entries:
+            raise ValueError('parameter vocabulary: expected at least one label, got none; set it '
+                             "to labels ('mug, banana') or to the path of a *.yaml file")
+        return file
 
     def _tell(self, vocabulary: Vocabulary) -> None:
         """Announce a vocabulary, and log its prompts if some had to be left out."""
@@ -160,7 +172,7 @@ class VocabularyKeeper:
     def _requested(self, request: Request) -> VocabularyFile:
         file = self._file
         if request.operation == Request.RESET:
-            return parse(self._parameters().vocabulary)
+            return self._given()
         if request.operation == Request.REMOVE:
             return replace(file, entries=remove(file.entries, request.labels))
         entries = check_labels(request.labels, request.descriptions)
