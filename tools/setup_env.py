@@ -50,6 +50,15 @@ ROS_WHEELS = [
     'ros-rosidl-core-generators', 'ros-ament-cmake', 'ros-ament-package',
     'ros-ament-cmake-include-directories', 'ros-ament-cmake-ros-core',
 ]
+# What .venv's Python does at its start. It finds what the ament index of .venv holds, with nothing
+# sourced or only an overlay that does not chain to .venv. Not so in the helper of colcon's setup
+# files, and there the wheels' own hook stays out, too: with .venv on the search paths of itself
+# alone, the helper would not tell the shell to export it.
+START = (
+    "import os, sys; os.environ.update({'_ROS_WHEELS_BOOTSTRAP_COMPLETE': '1'} "
+    "if '_local_setup_util_' in ' '.join(sys.orig_argv) else {'AMENT_PREFIX_PATH': ':'.join("
+    "dict.fromkeys(p for p in [*os.environ.get('AMENT_PREFIX_PATH', '').split(':'), sys.prefix] "
+    "if p))})\n")
 DISTRO_PACKAGES = ['ament_cmake', 'diagnostic_msgs', 'rclpy', 'rosidl_default_generators',
                    'sensor_msgs', 'std_msgs', 'vision_msgs']
 
@@ -73,12 +82,16 @@ def find_package(name: str) -> Path | None:
 
 def check_machine(distro: str) -> None:
     """Stop if something is missing that pip cannot install."""
-    there: dict[str, object] = {tool: shutil.which(tool) for tool in ('cmake', 'g++', 'make')}
-    there['python3-venv'] = importlib.util.find_spec('ensurepip')
-    there['python3-dev'] = Path(sysconfig.get_path('include'), 'Python.h').is_file()
+    there = VENV.resolve().parent
+    if there != ROOT and (there / 'tools' / 'setup_env.py').is_file():
+        stop(f'.venv is a link to that of the checkout {there}, which would be emptied: run make '
+             'setup there, or remove the link')
+    found: dict[str, object] = {tool: shutil.which(tool) for tool in ('cmake', 'g++', 'make')}
+    found['python3-venv'] = importlib.util.find_spec('ensurepip')
+    found['python3-dev'] = Path(sysconfig.get_path('include'), 'Python.h').is_file()
     if not distro:  # what opencv-python's wheel leaves to the system
-        there['libgl1'], there['libglib2.0-0'] = find_library('GL'), find_library('gthread-2.0')
-    if missing := ' '.join(name for name, found in there.items() if not found):
+        found['libgl1'], found['libglib2.0-0'] = find_library('GL'), find_library('gthread-2.0')
+    if missing := ' '.join(name for name, path in found.items() if not path):
         stop(f'{missing} missing: apt-get install -y {missing}')
     if distro:
         return
@@ -207,11 +220,9 @@ def make_package(distro: str) -> None:
     for script in (VENV / 'lib' / 'vl2v_ros').iterdir():
         (VENV / 'bin' / script.name).unlink(missing_ok=True)
         (VENV / 'bin' / script.name).symlink_to(script)
-    # Lets .venv/bin/python find, with nothing sourced, the package, training/ and what the
-    # ament index holds.
     (VENV / site_packages() / 'vl2v_ros.pth').write_text(
-        f'{VENV}/colcon_ws/build/vl2v_ros\n{ROOT}\n'
-        "import os, sys; os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)\n")
+        f'{VENV}/colcon_ws/build/vl2v_ros\n{ROOT}\n')  # this package and training/
+    (VENV / site_packages() / '_vl2v_ros_start.pth').write_text(START)
 
 
 def site_packages() -> Path:

@@ -1,6 +1,5 @@
 """tools/setup_env.py: which steps are stale, what it says if something is missing, its edits."""
 
-import importlib.util
 from pathlib import Path
 import shutil
 import subprocess
@@ -8,6 +7,7 @@ import sys
 from types import ModuleType
 
 import pytest
+from support.setup_tool import load
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ['constraints.txt', 'package.xml', 'setup.py', 'setup.cfg', 'tools', 'vl2v_msgs']
@@ -40,14 +40,6 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def tool(checkout: Path) -> ModuleType:
     """Import the copy of the tool."""
     return load(checkout)
-
-
-def load(checkout: Path) -> ModuleType:
-    """Import the tool of a checkout."""
-    spec = importlib.util.spec_from_file_location('setup_env', checkout / 'tools/setup_env.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def run(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[str]:
@@ -231,3 +223,17 @@ def test_patch_cmake(tool: ModuleType) -> None:
     assert '"/usr/include/python3.11;/v/numpy/include"' in patched
     assert patched.splitlines()[0] == EXPORTED_CMAKE.splitlines()[0]
     assert tool.patch_cmake(patched, '/a', '/b') == patched
+
+
+def test_a_link_to_the_environment_of_another_checkout(checkout: Path) -> None:
+    """Setting up through it would empty what that checkout works with."""
+    other = checkout.parent / 'other'
+    shutil.copytree(checkout, other)
+    (other / '.venv' / 'kept').touch()
+    (checkout / '.venv').rmdir()
+    (checkout / '.venv').symlink_to(other / '.venv')
+    result = call(checkout, programs(checkout / 'bin', 'cmake', 'g++', 'make'))
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert f'a link to that of the checkout {other}' in result.stderr
+    assert (other / '.venv' / 'kept').is_file()
