@@ -59,7 +59,7 @@ START = (
     "if '_local_setup_util_' in ' '.join(sys.orig_argv) else {'AMENT_PREFIX_PATH': ':'.join("
     "dict.fromkeys(p for p in [*os.environ.get('AMENT_PREFIX_PATH', '').split(':'), sys.prefix] "
     "if p))})\n")
-DISTRO_PACKAGES = ['ament_cmake', 'diagnostic_msgs', 'rclpy', 'rosidl_default_generators',
+DISTRO_PACKAGES = ['ament_cmake', 'bond', 'diagnostic_msgs', 'rclpy', 'rosidl_default_generators',
                    'sensor_msgs', 'std_msgs', 'vision_msgs']
 
 
@@ -195,10 +195,10 @@ def make_packages(distro: str) -> None:
 
 
 def make_interfaces(distro: str) -> None:
-    """Build the message packages into .venv; vision_msgs only where no distribution has it."""
+    """Build the message packages into .venv; of others' only where no distribution has them."""
     packages = [ROOT / 'vl2v_msgs']
     if not distro:
-        packages.append(ROOT / 'tools' / 'vision_msgs')
+        packages += [ROOT / 'tools' / 'bond', ROOT / 'tools' / 'vision_msgs']
         includes = sysconfig.get_path('include'), f'{VENV}/{site_packages()}/numpy/_core/include'
         for path in VENV.glob('share/*/cmake/*.cmake'):
             path.write_text(patch_cmake(path.read_text(), *includes))
@@ -249,7 +249,8 @@ def fingerprints(distro: str) -> dict[str, str]:
     packages = [platform.python_version(), distro, rclpy, str(VENV), PINS.read_text(), *LIBRARIES,
                 *ROS_WHEELS]
     both = [*packages, Path(__file__).read_text()]  # what both build steps depend on
-    messages = [f'{p} {p.read_text()}' for p in files('vl2v_msgs', 'tools/vision_msgs')]
+    messages = [f'{p} {p.read_text()}'
+                for p in files('vl2v_msgs', 'tools/bond', 'tools/vision_msgs')]
     package = [(ROOT / name).read_text() for name in ('package.xml', 'setup.py', 'setup.cfg')]
     # Linked, so only the names matter.
     package += map(str, files('launch', 'config', 'models'))

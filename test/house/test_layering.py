@@ -8,7 +8,7 @@ import sys
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROS = {'ament_index_python', 'cv_bridge', 'launch', 'launch_ros', 'rclpy'}
+ROS = {'ament_index_python', 'bond', 'cv_bridge', 'launch', 'launch_ros', 'rclpy'}
 
 # Room -> the rooms it may import from, beside itself. A room is a folder; the modules that lie
 # right in vl2v_ros/ and in training/ are rooms of their own, those not listed are `commands`.

@@ -67,6 +67,7 @@ def test_second_run_does_nothing(tool: ModuleType, monkeypatch: pytest.MonkeyPat
     ('vl2v_msgs/msg/Label.msg', ['interfaces']),
     ('vl2v_msgs/srv/New.srv', ['interfaces']),
     ('tools/vision_msgs/CMakeLists.txt', ['interfaces']),
+    ('tools/bond/msg/Status.msg', ['interfaces']),
     ('tools/setup_env.py', ['interfaces', 'package']),
     ('setup.py', ['package']),
     ('launch/new.launch.py', ['package']),

@@ -6,6 +6,7 @@ from pathlib import Path
 import shutil
 import signal
 
+from bond.msg import Status
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
@@ -71,6 +72,32 @@ def test_it_obeys_a_lifecycle_manager(ros: Ros, manual: Process) -> None:
     assert state(ros) == State.PRIMARY_STATE_FINALIZED
     assert manual.stop() == 0, manual.output
     assert 'Traceback' not in manual.output
+
+
+def test_an_active_node_gives_its_lifecycle_manager_a_bond(ros: Ros, manual: Process) -> None:
+    beats = ros.subscribe(Status, 'bond')
+    assert transit(ros, Transition.TRANSITION_CONFIGURE)
+    instances = []
+    for _ in range(2):
+        assert {beat.instance_id for beat in beats.messages} == {*instances}  # none while inactive
+        before = len(beats.messages)
+        assert transit(ros, Transition.TRANSITION_ACTIVATE)
+        beat = beats.wait_for(lambda beat: beat.active, before)
+        assert (beat.id, beat.heartbeat_period) == ('classifier', 0.25)
+        beats.wait_for(lambda beat: beat.active, beats.messages.index(beat) + 1)
+        assert transit(ros, Transition.TRANSITION_DEACTIVATE)
+        end = beats.wait_for(lambda beat: not beat.active, before)
+        assert end.instance_id == beat.instance_id
+        instances.append(beat.instance_id)
+    assert instances[0] != instances[1]
+
+
+def test_a_node_that_needs_no_manager_gives_no_bond(ros: Ros, settings: dict[str, object]) -> None:
+    with ros.classifier(settings):
+        ros.subscribe(LabelArray, 'classifier/labels')  # so that its topics are known
+        wait_until(lambda: ros.node.count_publishers('classifier/labels') == 1, 'end of others')
+        assert '/bond' not in dict(ros.node.get_publisher_names_and_types_by_node(
+            'classifier', '/'))
 
 
 def test_shutdown_of_an_active_node_ends_its_answers(ros: Ros, settings: dict[str, object]

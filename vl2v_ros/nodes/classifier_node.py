@@ -25,7 +25,7 @@ from vl2v_ros import frame_profile
 from vl2v_ros.model.runtime.choose import free_memory
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.camera_topics import CameraTopics
-from vl2v_ros.nodes.diagnostics import Rates, statuses
+from vl2v_ros.nodes.diagnostics import Bond, Rates, statuses
 from vl2v_ros.nodes.image_executor import ImageExecutor
 from vl2v_ros.nodes.loaded import load, Loaded, open_student, Running
 from vl2v_ros.nodes.parameters import changed, ClassifierParameters, declare
@@ -76,6 +76,8 @@ class ClassifierNode(LifecycleNode):
         self.failed = False
         self.add_on_set_parameters_callback(self._on_parameters)
         self._offer()
+        # Without autostart a lifecycle manager is expected.
+        self._bond = None if self._settings.autostart else Bond(self)
 
     def _offer(self) -> None:
         self._topics = VocabularyTopics(self)
@@ -135,6 +137,8 @@ class ClassifierNode(LifecycleNode):
                 camera.open(partial(worker.submit, camera), running.images)
         self.get_logger().info('labels images of ' + ', '.join(
             camera.topics['raw'] for camera in self._cameras))
+        if self._bond:
+            self._bond.form()
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -163,6 +167,8 @@ class ClassifierNode(LifecycleNode):
                 camera.close()
             if running:
                 running.worker.close()
+        if self._bond:
+            self._bond.end()
 
     def _on_failure(self, error: Exception) -> None:
         if self.context.ok():  # else the node is stopping

@@ -1,15 +1,21 @@
-"""The status of the classifier on /diagnostics, once a second."""
+"""What the classifier says of itself: its status on /diagnostics, and that it is alive."""
 from collections import deque
 from collections.abc import Mapping, Sequence
 import time
+import uuid
 
+from bond.msg import Status
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
 from vl2v_ros.nodes.camera_topics import CameraTopics
 from vl2v_ros.nodes.loaded import Loaded, Running
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.vocabulary_keeper import VocabularyKeeper
 
 WINDOW = 6  # number of calls of `rate` that `growth` covers
+PERIOD, TIMEOUT = 0.25, 4.0  # of a bond's heartbeats, as nav2's own nodes have them [s]
 MUCH = 0.1  # part of a camera's images that may be lost or refused without a warning
 
 
@@ -152,3 +158,40 @@ def vocabulary_status(node_name: str, vocabularies: VocabularyKeeper) -> Diagnos
 
 def _key_values(values: Mapping[str, object]) -> list[KeyValue]:
     return [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+
+
+class Bond:
+    """
+    The node's side of a bond of bond_core: heartbeats on `bond` while it is formed.
+
+    nav2's lifecycle manager takes a node for dead that does not form one, or ends it. The node
+    does not listen: like nav2's own nodes, it stays as it is if its manager ends.
+    """
+
+    def __init__(self, node: Node) -> None:
+        """Create the topic, so that a manager has found it before the bond is formed."""
+        self._node = node
+        self._instance = ''  # empty: not formed
+        self._topic = node.create_publisher(Status, 'bond', 5)
+        self._clock = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still
+        node.create_timer(PERIOD, self._beat, MutuallyExclusiveCallbackGroup(), self._clock)
+
+    def form(self) -> None:
+        """Start the heartbeats, under a name that no bond has had."""
+        self._instance = str(uuid.uuid4())
+
+    def end(self) -> None:
+        """Say that it ends on purpose, unless there is none or ROS is shut down."""
+        instance, self._instance = self._instance, ''
+        if instance and self._node.context.ok():
+            self._publish(instance, active=False)
+
+    def _beat(self) -> None:
+        if instance := self._instance:
+            self._publish(instance, active=True)
+
+    def _publish(self, instance: str, active: bool) -> None:
+        message = Status(id=self._node.get_name(), instance_id=instance, active=active,
+                         heartbeat_period=PERIOD, heartbeat_timeout=TIMEOUT)
+        message.header.stamp = self._clock.now().to_msg()
+        self._topic.publish(message)
