@@ -36,6 +36,7 @@ setup(
     install_requires=[
         'huggingface_hub>=0.26',
         'matplotlib',
+        'mcap>=1.4',
         'numpy',
         'open_clip_torch>=3.0',
         'openai>=1.40',

@@ -15,7 +15,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from rosbags.typesys.store import Typestore
-from vl2v_ros.command.mcap import BagReader
+from vl2v_ros.command.mcap import BagReader, CDR, serialization
 from vl2v_ros.files import share
 from vl2v_ros.images.encodings import decode, view
 from vl2v_ros.images.folders import IMAGES
@@ -98,7 +98,7 @@ def open_bag(path: Path, topics: Sequence[str], skip: Skip) -> Source:
         iterator of pictures raises it if no message can be read.
     """
     with _opened(path) as reader:
-        found = {connection.topic: connection.msgtype for connection in reader.connections}
+        found = {connection.topic: _kind(connection) for connection in reader.connections}
         counts: Counter[str] = Counter()
         for connection in _of_images(reader):
             counts[connection.topic] += connection.msgcount
@@ -107,8 +107,10 @@ def open_bag(path: Path, topics: Sequence[str], skip: Skip) -> Source:
             [connection for connection in _of_images(reader)
              if connection.topic in (topics or counts)]), SAMPLED)]
     if missing := [topic for topic in topics if topic not in counts]:
+        got = ', '.join(f'{topic} ({found[topic]})' if topic in found else topic
+                        for topic in missing)
         raise ValueError(f'{path}: expected a topic of images ({", ".join(sorted(counts))}), got '
-                         f'{", ".join(missing)}')
+                         f'{got}')
     chosen = {topic: counts[topic] for topic in topics or sorted(counts)}
     count = sum(chosen.values())
     if not count:
@@ -120,10 +122,16 @@ def open_bag(path: Path, topics: Sequence[str], skip: Skip) -> Source:
                   topics=tuple(chosen))
 
 
+def _kind(connection: Connection) -> str:
+    """Name the type of a topic, and how it is written if that is not CDR."""
+    written = serialization(connection)
+    return connection.msgtype + ('' if written == CDR else f' as {written!r}, not {CDR!r}')
+
+
 def _of_images(reader: Reader) -> list[Connection]:
     return [connection for connection in reader.connections
             if connection.msgtype in (IMAGE, COMPRESSED_IMAGE)
-            and getattr(connection.ext, 'serialization_format', '') == 'cdr']
+            and serialization(connection) == CDR]
 
 
 def _pictures(path: Path, topics: Sequence[str], skip: Skip) -> Iterator[Picture]:

@@ -1,16 +1,22 @@
 """
-MCAP files, read for the messages of ROS 2 in them whatever else they hold.
+MCAP files as one of the storages of rosbags, read by the library `mcap`.
 
-rosbags refuses a file for one channel of JSON or protobuf, and finds no message in chunks without
-an index. Of a schema only its name is used here. See https://mcap.dev/spec.
+rosbags' own reader refuses a file for one channel of JSON or protobuf, and finds no message in
+chunks without an index. Of a schema only its name is used here. See https://mcap.dev/spec.
 """
+from collections import Counter
 from collections.abc import Collection, Iterator
 import heapq
-from itertools import count
 from pathlib import Path
 import struct
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
+from mcap.data_stream import ReadDataStream
+from mcap.opcode import Opcode
+from mcap.reader import SeekingReader
+from mcap.records import Channel, Chunk, ChunkIndex, McapRecord, Message, Schema, Statistics
+from mcap.stream_reader import breakup_chunk, MAGIC_SIZE
+from mcap.summary import Summary
 from rosbags.interfaces import (
     Connection,
     ConnectionExtRosbag2,
@@ -18,86 +24,126 @@ from rosbags.interfaces import (
     MessageDefinitionFormat,
 )
 from rosbags.rosbag2 import Reader, ReaderError
-from rosbags.rosbag2.metadata import ReaderMetadata
+from rosbags.rosbag2.metadata import parse_qos, ReaderMetadata
 from rosbags.rosbag2.reader import DirectoryReader
-from rosbags.rosbag2.storage_mcap import decompress, get_qos
 
-MAGIC = b'\x89MCAP0\r\n'
-FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS, DATA_END = (
-    2, 3, 4, 5, 6, 8, 11, 15)
-FOOTER_SIZE = 9 + 20 + len(MAGIC)
+MAGIC = b'\x89MCAP0\r\n'  # at both ends of a file
+HEAD = struct.Struct('<BQ')  # kind and size of a record's content
+MESSAGE_HEAD = 22  # bytes of a message's record before its data
+CDR = 'cdr'  # how ROS 2 writes messages
 NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
 
 
-class Chunk(NamedTuple):
-    """Where a chunk's record lies, of which times, and its channels; none: not told."""
+class _Records(SeekingReader):
+    """The library's reader, for files without a whole summary and messages outside of chunks."""
 
-    start: int
-    end: int
-    offset: int
-    channels: frozenset[int]
+    def __init__(self, file: BinaryIO) -> None:
+        """Read the summary, or all of a file whose summary leaves something out."""
+        super().__init__(file, validate_crcs=True)
+        self._file, self._size = file, file.seek(0, 2)
+        file.seek(-MAGIC_SIZE, 2)
+        if file.read() != MAGIC:
+            raise ReaderError('expected the end of an MCAP file, found none: it was cut off')
+        told = super().get_summary()
+        self.summary = told if told and _is_whole(told) else self._scan()
+
+    def get_summary(self) -> Summary:
+        """Return what the library shall go by."""
+        return self.summary
+
+    def by_time(self, channels: Collection[int]) -> Iterator[Message]:
+        """Yield the messages of channels by time; only those of chunks that overlap are held."""
+        topics = {self.summary.channels[number].topic for number in channels}
+        # Without chunks the library would hold all messages of the file.
+        found = self.iter_messages(topics) if self.summary.chunk_indexes else iter(())
+        chunked = (message for _, _, message in found if message.channel_id in channels)
+        return heapq.merge(chunked, self._loose(channels), key=lambda message: message.log_time)
+
+    def _loose(self, channels: Collection[int]) -> Iterator[Message]:
+        """Yield the messages outside of chunks by time."""
+        places = [(message.log_time, place, size) for kind, place, size in self._outside()
+                  if kind == Opcode.MESSAGE and (
+                      message := Message.read(ReadDataStream(self._file), MESSAGE_HEAD)
+                      ).channel_id in channels]
+        for _, place, size in sorted(places):
+            self._file.seek(place)
+            yield Message.read(ReadDataStream(self._file), size)
+
+    def _outside(self) -> Iterator[tuple[int, int, int]]:
+        """Yield kind, place and size of each record outside of chunks, as `_between` does."""
+        start = MAGIC_SIZE
+        for chunk in sorted(self.summary.chunk_indexes, key=lambda one: one.chunk_start_offset):
+            yield from self._between(start, chunk.chunk_start_offset)
+            start = chunk.chunk_start_offset + chunk.chunk_length + chunk.message_index_length
+        yield from self._between(start, self._size)
+
+    def _between(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Yield kind, place and size of each record's content; the file is at this place then."""
+        while start + HEAD.size <= end:
+            self._file.seek(start)
+            kind, size = HEAD.unpack(self._file.read(HEAD.size))
+            start += HEAD.size + size
+            if kind in (Opcode.DATA_END, Opcode.FOOTER):
+                return
+            if start > end:
+                raise ReaderError(f'expected a record to end before byte {end}, got {start}')
+            yield kind, start - size, size
+
+    def _scan(self) -> Summary:
+        """Return the summary that the file should have; one chunk is held at a time."""
+        summary, counts, times = Summary(), Counter[int](), (2 ** 63 - 1, 0)
+        for kind, place, size in self._between(MAGIC_SIZE, self._size):
+            stream, records = ReadDataStream(self._file), list[McapRecord]()
+            if kind == Opcode.CHUNK:
+                chunk = Chunk.read(stream)
+                records = breakup_chunk(chunk, validate_crc=True)
+                summary.chunk_indexes.append(_index(chunk, place, size, records))
+            elif kind == Opcode.SCHEMA:
+                records = [Schema.read(stream)]
+            elif kind == Opcode.CHANNEL:
+                records = [Channel.read(stream)]
+            elif kind == Opcode.MESSAGE:
+                records = [Message.read(stream, MESSAGE_HEAD)]
+            for record in records:
+                if isinstance(record, Schema):
+                    summary.schemas[record.id] = record
+                elif isinstance(record, Channel):
+                    summary.channels[record.id] = record
+                elif isinstance(record, Message):
+                    counts[record.channel_id] += 1
+                    times = min(times[0], record.log_time), max(times[1], record.log_time)
+        summary.statistics = Statistics(
+            attachment_count=0, metadata_count=0, schema_count=len(summary.schemas),
+            channel_count=len(summary.channels), chunk_count=len(summary.chunk_indexes),
+            message_count=counts.total(), channel_message_counts=counts,
+            message_start_time=times[0], message_end_time=times[1])
+        return summary
 
 
-class Message(NamedTuple):
-    """When a message was recorded [ns], and its channel."""
-
-    time: int
-    channel: int
-    data: bytes
+def serialization(connection: Connection) -> str:
+    """Return how the messages of a topic are written, such as CDR or 'json'."""
+    return getattr(connection.ext, 'serialization_format', '')
 
 
-class Fields:
-    """The fields of a record, one after the other."""
-
-    def __init__(self, data: bytes) -> None:
-        """Begin with the first."""
-        self._data, self._place = data, 0
-
-    def numbers(self, kinds: str) -> tuple[int, ...]:
-        """Take numbers, of `struct`'s kinds."""
-        numbers = struct.unpack_from(f'<{kinds}', self._data, self._place)
-        self._place += struct.calcsize(f'<{kinds}')
-        return numbers
-
-    def part(self, kind: str = 'I') -> bytes:
-        """Take bytes with their count before them."""
-        [size] = self.numbers(kind)
-        return self._take(size)
-
-    def text(self) -> str:
-        """Take a text."""
-        return self.part().decode()
-
-    def rest(self) -> bytes:
-        """Take all that is left."""
-        return self._take(len(self._data) - self._place)
-
-    def _take(self, size: int) -> bytes:
-        part = self._data[self._place:self._place + size]
-        if len(part) < size:
-            raise ReaderError(f'expected {size} bytes in a record, got {len(part)}')
-        self._place += size
-        return part
+def _is_whole(summary: Summary) -> bool:
+    """Tell whether a summary has all channels, chunks and counts; each may be left out."""
+    statistics = summary.statistics
+    if statistics is None or statistics.chunk_count != len(summary.chunk_indexes):
+        return False
+    counts = statistics.channel_message_counts
+    return (counts.keys() <= summary.channels.keys()
+            and sum(counts.values()) == statistics.message_count)
 
 
-def _of_chunk(record: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield kind and content of each record in a chunk."""
-    fields = Fields(record)
-    _, _, size, checksum = fields.numbers('QQQI')
-    compression = fields.text()
-    inside = Fields(decompress(fields.part('Q'), compression, size, checksum))
-    left = size
-    while left:
-        [kind] = inside.numbers('B')
-        content = inside.part('Q')
-        left -= 9 + len(content)
-        yield kind, content
-
-
-def _message(record: bytes) -> Message:
-    fields = Fields(record)
-    channel, _, time, _ = fields.numbers('HIQQ')
-    return Message(time, channel, fields.rest())
+def _index(chunk: Chunk, place: int, size: int, records: list[McapRecord]) -> ChunkIndex:
+    """Return the index of a chunk whose content lies at a place; it names its channels only."""
+    channels = {record.channel_id for record in records if isinstance(record, Message)}
+    return ChunkIndex(
+        chunk_start_offset=place - HEAD.size, chunk_length=HEAD.size + size,
+        message_start_time=chunk.message_start_time, message_end_time=chunk.message_end_time,
+        message_index_offsets=dict.fromkeys(channels, 0), message_index_length=0,
+        compression=chunk.compression, compressed_size=len(chunk.data),
+        uncompressed_size=chunk.uncompressed_size)
 
 
 class McapFile:
@@ -112,34 +158,31 @@ class McapFile:
     def _forget(self) -> None:
         self.connections: list[Connection] = []
         self.metadata = ReaderMetadata(0, 2 ** 63 - 1, 0, 0, None, None, None, None)
-        self._schemas: dict[int, str] = {}
-        self._chunks: list[Chunk] = []
-        self._counts: dict[int, int] | None = None  # of messages, by channel
 
     def open(self) -> None:
         """Read what the file holds; raises errors of any kind for a damaged one."""
         self._file = self._path.open('rb')
         try:
-            self._size = self._file.seek(0, 2)
-            self._file.seek(max(0, self._size - FOOTER_SIZE))
-            footer = self._file.read()
-            self._file.seek(0)
-            if not self._file.read(8) == footer[-8:] == MAGIC or footer[0] != FOOTER:
-                raise ReaderError('expected an MCAP file with its end, got another or a cut one')
-            [summary] = struct.unpack_from('<Q', footer, 9)
-            times = self._read_summary(summary) if summary else None
-            if times is None or self._counts is None:
-                times = self._scan()
+            self._records = _Records(self._file)
         except BaseException:
             self.close()
             raise
-        counts = self._counts or {}
-        self.connections = [one._replace(msgcount=counts.get(one.id, 0))
-                            for one in self.connections]
-        if total := sum(counts.values()):
+        summary = self._records.summary
+        statistics = summary.statistics
+        assert statistics, 'a whole summary has them'
+        for number, channel in summary.channels.items():
+            schema = summary.schemas.get(channel.schema_id)
+            encoding = channel.message_encoding
+            qos = channel.metadata.get('offered_qos_profiles') if encoding == CDR else None
+            self.connections.append(Connection(
+                number, channel.topic, schema.name if schema else '', NO_DEFINITION, '',
+                statistics.channel_message_counts.get(number, 0),
+                ConnectionExtRosbag2(encoding, parse_qos(qos) if qos else []), self))
+        if statistics.message_count:
+            first, last = statistics.message_start_time, statistics.message_end_time
             self.metadata = self.metadata._replace(
-                duration=times[1] - times[0] + 1, start_time=times[0], end_time=times[1] + 1,
-                message_count=total)
+                duration=last - first + 1, start_time=first, end_time=last + 1,
+                message_count=statistics.message_count)
 
     def close(self) -> None:
         """Close the file."""
@@ -147,103 +190,32 @@ class McapFile:
             self._file.close()
         self._forget()
 
-    def _records(self, start: int) -> Iterator[tuple[int, int, bytes]]:
-        """Yield offset, kind and content of each record, up to the end of a section."""
-        assert self._file, 'open it first'
-        while start + 9 <= self._size:
-            self._file.seek(start)
-            kind, size = struct.unpack('<BQ', self._file.read(9))
-            if kind in (FOOTER, DATA_END) or start + 9 + size > self._size:
-                return
-            yield start, kind, self._file.read(size)
-            start += 9 + size
-
-    def _read_summary(self, start: int) -> tuple[int, int] | None:
-        """Return the first and last time, if there are statistics, and an index of all chunks."""
-        times, chunks = None, 0
-        for _, kind, record in self._records(start):
-            fields = Fields(record)
-            if kind == CHUNK_INDEX:
-                first, last, offset, _ = fields.numbers('QQQQ')
-                self._chunks.append(Chunk(first, last, offset, frozenset(
-                    channel for channel, _ in struct.iter_unpack('<HQ', fields.part()))))
-            elif kind == STATISTICS:
-                *_, chunks, first, last = fields.numbers('QHIIIIQQ')
-                times = first, last
-                self._counts = dict(struct.iter_unpack('<HQ', fields.part()))
-            else:
-                self._learn(kind, fields)
-        return times if chunks == len(self._chunks) else None
-
-    def _scan(self) -> tuple[int, int]:
-        """Read all of the file, as it has no summary; return the first and last time."""
-        counts: dict[int, int] = {}
-        first, last = 2 ** 63 - 1, 0
-        self._chunks.clear()
-        for offset, kind, record in self._records(len(MAGIC)):
-            if kind == CHUNK:
-                start, end, *_ = Fields(record).numbers('QQQI')
-                self._chunks.append(Chunk(start, end, offset, frozenset()))
-            for inner, content in _of_chunk(record) if kind == CHUNK else [(kind, record)]:
-                if inner == MESSAGE:
-                    message = _message(content)
-                    counts[message.channel] = counts.get(message.channel, 0) + 1
-                    first, last = min(first, message.time), max(last, message.time)
-                else:
-                    self._learn(inner, Fields(content))
-        self._counts = counts
-        return first, last
-
-    def _learn(self, kind: int, fields: Fields) -> None:
-        """Note a schema's name, or a channel."""
-        if kind == SCHEMA:
-            [number] = fields.numbers('H')
-            self._schemas[number] = fields.text()
-        elif kind == CHANNEL:
-            number, schema = fields.numbers('HH')
-            topic, encoding = fields.text(), fields.text()
-            if all(number != one.id for one in self.connections):
-                qos = get_qos(fields.part()) if encoding == 'cdr' else []
-                self.connections.append(Connection(
-                    number, topic, self._schemas.get(schema, ''), NO_DEFINITION, '', 0,
-                    ConnectionExtRosbag2(encoding, qos), self))
-
     def messages(self, connections: Collection[Connection], start: int | None = None,
                  stop: int | None = None) -> Iterator[tuple[Connection, int, bytes]]:
-        """Yield the messages of connections by time; if there are no chunks, as they lie."""
+        """Yield the messages of connections by time."""
         wanted = {one.id: one for one in connections}
-        for message in self._by_time(wanted.keys()) if self._chunks else self._as_they_lie():
-            if message.channel in wanted and (start or 0) <= message.time and (
-                    stop is None or message.time < stop):
-                yield wanted[message.channel], message.time, message.data
-
-    def _as_they_lie(self) -> Iterator[Message]:
-        return (_message(record) for _, kind, record in self._records(len(MAGIC))
-                if kind == MESSAGE)
-
-    def _by_time(self, wanted: Collection[int]) -> Iterator[Message]:
-        """Yield the messages of chunks, of which some may overlap."""
-        waiting: list[tuple[int, int, Message]] = []
-        number = count()  # among those of one time the first comes first
-        for chunk in sorted(self._chunks):
-            while waiting and waiting[0][0] < chunk.start:
-                yield heapq.heappop(waiting)[-1]
-            if chunk.channels and chunk.channels.isdisjoint(wanted):
-                continue
-            _, kind, record = next(self._records(chunk.offset), (0, 0, b''))
-            if kind != CHUNK:
-                raise ReaderError(f'expected a chunk at byte {chunk.offset}, found none')
-            for inner, content in _of_chunk(record):
-                if inner == MESSAGE:
-                    message = _message(content)
-                    if message.channel in wanted:
-                        heapq.heappush(waiting, (message.time, next(number), message))
-        while waiting:
-            yield heapq.heappop(waiting)[-1]
+        for message in self._records.by_time(wanted.keys()):
+            if (start or 0) <= message.log_time and (stop is None or message.log_time < stop):
+                yield wanted[message.channel_id], message.log_time, message.data
 
 
 class _Folder(DirectoryReader):
     STORAGE_PLUGINS: Any = {**DirectoryReader.STORAGE_PLUGINS, 'mcap': McapFile}
+
+    def open(self) -> None:
+        """Open a folder, with the topics that `connections` keeps from rosbags."""
+        super().open()
+        self._connections += self._others
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The topics; for one that is not written as CDR rosbags would refuse the folder."""
+        return self._connections
+
+    @connections.setter
+    def connections(self, found: list[Connection]) -> None:
+        self._connections = [one for one in found if serialization(one) == CDR]
+        self._others = [one for one in found if serialization(one) != CDR]
 
 
 class BagReader(Reader):
