@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.coloured_data import make_teacher, Place, read
 from support.tiny_data import CLASSES, write_images
-from test_batches import make_teacher, Place, read
 import torch
 from training.data.class_names import read_classes
 from training.learning import mixture
