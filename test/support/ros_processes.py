@@ -7,8 +7,6 @@ import itertools
 import json
 import os
 from pathlib import Path
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -28,13 +26,13 @@ from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from support import shapes
+from support.processes import PATIENCE, Process, wait_until
 from vl2v_msgs.msg import LabelArray
 from vl2v_ros.nodes.messages import byte_array, to_image
 from vl2v_ros.nodes.transport import environment
 
 T = TypeVar('T')
 DOMAINS = range(1, 102)  # higher ones reach into Linux's ephemeral ports
-PATIENCE = 60.0  # for what takes a second or two on a quiet machine [s]
 LOST = 15.0  # without an answer for so long, a request counts as lost on the way [s]
 PIXELS = np.full((48, 64, 3), 127, np.uint8)
 LABELS = ('red circle', 'blue square', 'green triangle', 'yellow star', 'white circle',
@@ -53,16 +51,6 @@ def own_domain() -> Iterator[int]:
             yield number
             return
     raise RuntimeError('all ROS domains are lent')
-
-
-def wait_until(condition: Callable[[], T], what: str, patience: float = PATIENCE,
-               step: float = 0.01) -> T:
-    """Return the condition's value once it is true; fail with `what` was awaited."""
-    end = time.monotonic() + patience
-    while not (value := condition()):
-        assert time.monotonic() < end, f'{what}: not within {patience:g} s'
-        time.sleep(step)
-    return value
 
 
 @dataclass
@@ -85,67 +73,6 @@ class Received(Generic[T]):
     def wait_for_frame(self, frame_id: str) -> T:
         """Return the message whose header has this frame_id."""
         return self.wait_for(lambda message: message.header.frame_id == frame_id)
-
-
-class Process:
-    """A process whose output goes to a file; variables of `env` that are empty are not set."""
-
-    def __init__(self, command: list[str], log: Path, env: Mapping[str, str]) -> None:
-        self._log, self._command, self._shown = log, command, 0
-        with log.open('wb') as output:
-            self._popen = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={
-                name: value for name, value in {**os.environ, **env}.items() if value})
-        self.pid = self._popen.pid
-
-    @property
-    def output(self) -> str:
-        return self._log.read_text(errors='replace')
-
-    def news(self) -> str:
-        """Return what it said since the last call."""
-        said = self.output
-        new, self._shown = said[self._shown:], len(said)
-        return f'--- {" ".join(self._command)}\n{new}' if new else ''
-
-    @property
-    def rss(self) -> int:
-        """Memory of the process that is in RAM [KiB]."""
-        lines = Path(f'/proc/{self.pid}/status').read_text().splitlines()
-        return int(next(line for line in lines if line.startswith('VmRSS')).split()[1])
-
-    def wait_for_output(self, text: str, patience: float = PATIENCE) -> 'Process':
-        """Wait for a text; fail if the process ends before it comes."""
-        def said() -> bool:
-            ended = self._popen.poll()
-            found = text in self.output
-            assert found or ended is None, f'ended with {ended}:\n{self.output}'
-            return found
-        wait_until(said, repr(text), patience)
-        return self
-
-    def wait(self, patience: float = PATIENCE) -> int:
-        """Return the exit code."""
-        return self._popen.wait(patience)
-
-    def stop(self, number: int = signal.SIGINT, patience: float = PATIENCE) -> int:
-        """Send a signal and return the exit code."""
-        self._popen.send_signal(number)
-        return self.wait(patience)
-
-    def __enter__(self) -> 'Process':
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the process, whatever it takes."""
-        self._popen.terminate()
-        try:
-            self._popen.wait(10)
-        except subprocess.TimeoutExpired:
-            self._popen.kill()
-            self._popen.wait()
 
 
 def what_was_sent(publisher: Process) -> tuple[dict[str, Time], float]:
