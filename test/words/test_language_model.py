@@ -1,5 +1,4 @@
 """Descriptions from a language model, against a real server that misbehaves as it is told."""
-from collections.abc import Iterator
 import logging
 from pathlib import Path
 import re
@@ -14,13 +13,14 @@ import time
 import pytest
 from support.chat_server import (
     Answer,
-    chat_server,
     ChatServer,
     CLEAN,
     completion,
     INJECTED,
+    KEY,
     MODEL,
     SAID,
+    settings,
 )
 from support.tiny_models import python
 from vl2v_ros.words import language_model
@@ -28,21 +28,7 @@ from vl2v_ros.words.labels import check_labels, Entry
 from vl2v_ros.words.language_model import Answers, describe, LanguageModel
 from vl2v_ros.words.vocabulary_file import dump, parse, VocabularyFile
 
-KEY = 'top-secret-key'
 LABELS = ['mug', 'red apple', 'コップ']
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
-    monkeypatch.setenv('no_proxy', '127.0.0.1')
-    monkeypatch.setenv('OPENAI_API_KEY', KEY)
-    with chat_server() as server:
-        yield server
-
-
-def settings(server: ChatServer, **fields: object) -> LanguageModel:
-    return LanguageModel(**{'endpoint': server.url, 'model': MODEL, 'retries': 2, 'timeout': 20,
-                            **fields})
 
 
 def test_each_label_is_asked_for_with_the_papers_question_and_only_once(
@@ -260,46 +246,6 @@ def test_the_key_is_sent_and_never_shown(server: ChatServer, tmp_path: Path,
     assert not any(KEY[:6] in text or 'another' in text for text in said), said
     assert {headers['authorization'] for headers, _ in server.seen} == {f'Bearer {KEY}'}
     assert 'another-secret' not in str(server.seen)
-
-
-def test_the_key_comes_from_the_variable_that_is_named(server: ChatServer, tmp_path: Path,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('OTHER_KEY', 'other')
-    for label, variable in (('a', 'OTHER_KEY'), ('b', 'NOT_SET'), ('c', '')):
-        describe([label], settings(server, key_variable=variable), tmp_path)
-    sent = [headers['authorization'] for headers, _ in server.seen]
-    assert sent == ['Bearer other', 'Bearer none', 'Bearer none']
-
-
-@pytest.mark.parametrize('key', ['two\nlines', 'schlüssel'])
-def test_a_key_of_no_use_is_refused_unseen(server: ChatServer, tmp_path: Path, key: str,
-                                           monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('OPENAI_API_KEY', key)
-    with pytest.raises(ValueError, match='environment variable OPENAI_API_KEY') as raised:
-        describe(['mug'], settings(server), tmp_path)
-    assert key not in str(raised.value)
-    assert server.seen == []
-
-
-@pytest.mark.parametrize(('fields', 'reason'), [
-    ({'endpoint': 'file:///etc/passwd'}, 'expected an address like'),
-    ({'endpoint': 'localhost:11434/v1'}, 'expected an address like'),
-    ({'endpoint': 'ftp://host/v1'}, 'expected an address like'),
-    ({'endpoint': 'http://me:word@host/v1'}, 'expected an address like'),
-    ({'endpoint': 'http://host/v1?key=word'}, 'expected an address like'),
-    ({'endpoint': 'http://host:port/v1'}, 'expected an address like'),
-    ({'endpoint': 'http://'}, 'expected an address like'),
-    ({'endpoint': ''}, 'expected an address like'),
-    ({'model': ' '}, 'name of a model'),
-    ({'question': 'What is {label}?'}, r'expected \{cls\}'),
-    ({'key_variable': 'sk-word'}, 'name of an environment variable'),
-    ({'timeout': 0.0}, 'timeout above 0'), ({'timeout': float('nan')}, 'timeout above 0'),
-    ({'retries': -1}, 'retries of at least 0'), ({'concurrency': 0}, 'concurrency of at least 1'),
-])
-def test_settings_that_cannot_work_are_refused(fields: dict[str, object], reason: str) -> None:
-    with pytest.raises(ValueError, match=reason) as raised:
-        LanguageModel(**{'endpoint': 'http://host/v1', 'model': MODEL, **fields})
-    assert 'word' not in str(raised.value).replace('password', '')
 
 
 ASK = """
