@@ -1,63 +1,26 @@
 """A running classifier that asks a language model: frames flow, and what became of it is said."""
 from collections.abc import Iterator, Sequence
-import itertools
 from pathlib import Path
-import threading
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 import pytest
 from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from support import tiny_models
+from support.asking_nodes import KEY, LATCHED, new_labels, Request, start
 from support.chat_server import (
     Answer,
-    chat_server,
     ChatServer,
     CLEAN,
     completion,
     INJECTED,
-    MODEL,
     SAID,
 )
-from support.ros_processes import draw_frames, LABELS, Process, Received, Ros, wait_until
-from test_lifecycle import check_failure as check_failed_configure
-from test_lifecycle import in_this_process
+from support.ros_processes import draw_frames, Process, Received, Ros, wait_until
 from vl2v_msgs.msg import LabelArray, Vocabulary
 from vl2v_msgs.srv import SetVocabulary
-from vl2v_ros.model import checkpoint
 
-Request = SetVocabulary.Request
 RATE = 30.0  # [Hz]
-KEY = 'top-secret-key'
-ENVIRONMENT = {'OPENAI_API_KEY': KEY, 'no_proxy': '127.0.0.1'}
-LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope='module')
-def server() -> Iterator[ChatServer]:
-    with chat_server() as server:
-        yield server
-
-
-@pytest.fixture(scope='module')
-def settings(tmp_path_factory: pytest.TempPathFactory, server: ChatServer) -> dict[str, object]:
-    """Return parameters of a small classifier that can ask."""
-    folder = tmp_path_factory.mktemp('tiny')
-    tower = tiny_models.write_tower(folder)
-    checkpoint.save(tiny_models.student(text_tower=tower), folder / 'student.safetensors')
-    return {'checkpoint': folder / 'student.safetensors', 'vocabulary': ', '.join(LABELS),
-            'cache_dir': folder / 'cache', 'device': 'cpu', 'llm_endpoint': server.url,
-            'llm_model': MODEL}
-
-
-def start(ros: Ros, settings: dict[str, object], *arguments: str) -> Process:
-    process = ros.start('classifier_node', settings, *arguments, env=ENVIRONMENT)
-    return process.wait_for_output('labels images of')
 
 
 @pytest.fixture(scope='module')
@@ -102,11 +65,6 @@ def set_parameter(ros: Ros, name: str, value: object) -> str:
         Parameter(name, value=value).to_parameter_msg()]).results
     assert result.successful is not bool(result.reason)
     return result.reason
-
-
-def new_labels(count: int = 2) -> list[str]:
-    """Return labels that no cache knows."""
-    return [f'thing {next(NUMBERS)}' for _ in range(count)]
 
 
 def status(message: DiagnosticArray) -> DiagnosticStatus:
@@ -224,15 +182,6 @@ def check_failure(reply: SetVocabulary.Response, vocabularies: Received[Vocabula
     assert not any(in_force.descriptions)
 
 
-@pytest.fixture
-def asked_server(server: ChatServer) -> Iterator[ChatServer]:
-    """Yield the server, which answers nothing until it is opened."""
-    server.reset()
-    server.open.clear()
-    yield server
-    server.reset()
-
-
 @pytest.mark.usefixtures('node')
 def test_what_is_answered_is_used_where_some_answers_fail(
         ros: Ros, server: ChatServer, vocabularies: Received[Vocabulary],
@@ -313,64 +262,8 @@ def test_a_setting_that_cannot_work_is_refused(ros: Ros, name: str, value: str, 
     assert 'word' not in said.replace('password', '')
 
 
-def test_an_endpoint_that_is_not_http_ends_the_start(ros: Ros, settings: dict[str, object]
-                                                     ) -> None:
-    with pytest.raises(ValueError, match='expected an address like'):
-        in_this_process(ros, settings | {'llm_endpoint': 'file:///tmp'})
-
-
-@pytest.mark.parametrize(('parameters', 'reason'), [
-    ({'background': ['an empty table', 'a\nb']}, 'background, prompt 2: expected one line'),
-    ({'persist': '/tmp/list.txt'}, 'parameter persist: expected the path of a *.yaml file'),
-])
-def test_a_configure_that_fails_says_why(
-        ros: Ros, settings: dict[str, object], parameters: dict[str, object], reason: str,
-        capfd: pytest.CaptureFixture[str]) -> None:
-    check_failed_configure(ros, settings | parameters, [reason], capfd)
-
-
 @pytest.mark.usefixtures('node')
 def test_no_parameter_holds_the_key(ros: Ros) -> None:
     names = ros.call(ListParameters, 'classifier/list_parameters').result.names
     assert 'llm_key_variable' in names
     assert KEY not in str(ros.call(GetParameters, 'classifier/get_parameters', names=names))
-
-
-def test_it_ends_at_once_while_a_request_is_open(ros: Ros, settings: dict[str, object],
-                                                 asked_server: ChatServer) -> None:
-    def transit(transition: int) -> None:
-        assert ros.call(ChangeState, 'other/change_state',
-                        transition=Transition(id=transition)).success
-
-    def ask() -> None:
-        asked_server.open.clear()
-        asked_server.seen.clear()
-        reply = ros.call(SetVocabulary, 'other/set_vocabulary', labels=new_labels(), enrich=True)
-        assert 'is asked for' in reply.message
-        wait_until(lambda: asked_server.seen, 'a request')
-    # The requests would be open for ten minutes.
-    with start(ros, settings | {'llm_timeout': 600.0}, '-r', '__node:=other') as process:
-        ask()
-        transit(Transition.TRANSITION_DEACTIVATE)
-        transit(Transition.TRANSITION_CLEANUP)
-        transit(Transition.TRANSITION_CONFIGURE)
-        asked_server.open.set()
-        vocabulary = ros.subscribe(Vocabulary, 'other/vocabulary', LATCHED)
-        assert tuple(vocabulary.wait_for(bool).labels) == LABELS
-        ask()
-        assert process.stop(patience=30) == 0
-        assert 'Traceback' not in process.output
-        assert tuple(vocabulary.messages[-2].labels) == LABELS  # the one before `ask`
-
-
-def test_nothing_is_left_of_a_request_after_shutdown(ros: Ros, settings: dict[str, object],
-                                                     asked_server: ChatServer) -> None:
-    node = in_this_process(ros, settings | {'llm_timeout': 600.0})
-    node.trigger_configure()
-    node._loaded.keeper.change(Request(labels=new_labels(), enrich=True))
-    wait_until(lambda: asked_server.seen, 'a request')
-    assert 'enrichment' in [thread.name for thread in threading.enumerate()]
-    node.trigger_shutdown()
-    wait_until(lambda: 'enrichment' not in [thread.name for thread in threading.enumerate()],
-               'end of the request')
-    node.destroy_node()
