@@ -63,7 +63,7 @@ def test_a_node_writes_its_profile(ros: Ros, settings: dict[str, object], tmp_pa
     camera = Camera(ros)
     for _ in range(5):
         camera.show()
-    wait_until(path.is_file, 'a profile within 10 s')  # of a node that goes on
+    wait_until(path.is_file, 'a profile within 10 s')  # of a node that still runs
     path.unlink()
     camera.close()
     assert node.stop() == 0

@@ -166,7 +166,7 @@ def test_descriptions_unknown_to_the_toy_do_not_mislead_it(
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train for two steps only: what comes of it is of no use, but made in the same way."""
+    """Train for two steps only: the student is useless, but made in the same way."""
     for name, value in (('IMAGES', 120), ('STEPS', 2), ('TEXT_STEPS', 2)):
         monkeypatch.setattr(shapes, name, value)
 

@@ -1,4 +1,4 @@
-"""Batches: every image once an epoch with what belongs to it, and streams that can go on."""
+"""Batches: every image once an epoch with what belongs to it, and streams that can be resumed."""
 from dataclasses import replace
 from pathlib import Path
 

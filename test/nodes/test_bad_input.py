@@ -1,4 +1,4 @@
-"""Bad images and requests over DDS: each gets a clear answer, and the node goes on."""
+"""Bad images and requests over DDS: each gets a clear answer, and the node continues."""
 from collections.abc import Iterator
 from typing import Any
 

@@ -175,7 +175,7 @@ def test_the_transport_follows_the_camera(ros: Ros, settings: dict[str, object],
         answered('picture/compressed', 'jpeg')
         assert 'receives images on /picture/compressed' in process.output
         assert ros.node.count_subscribers('picture') == 0
-        answered('picture', 'rgb8')  # the camera has been started anew, with the other transport
+        answered('picture', 'rgb8')  # the camera has been started again, with the other transport
         wait_until(lambda: not ros.node.count_subscribers('picture/compressed'), 'one transport')
         assert ros.node.count_subscribers('picture') == 1
         # Both are offered, but only the compressed one delivers yet: raw is waited for.

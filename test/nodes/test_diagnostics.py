@@ -184,7 +184,7 @@ def test_rates_are_growth_per_time() -> None:
     assert rates.rate('front', 130, now=6.0) == 30.0
     assert rates.rate('front', 130, now=6.0) == 0.0  # the clock stands still
     assert rates.rate('rear', 7, now=6.5) == 0.0
-    assert rates.rate('front', 0, now=7.0) == 0.0  # counting began anew
+    assert rates.rate('front', 0, now=7.0) == 0.0  # counting began again
     assert rates.rate('front', 10, now=7.5) == 20.0
     for second in range(8, 20):
         rates.rate('front', 10 + second, now=second)

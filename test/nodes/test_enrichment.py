@@ -160,7 +160,7 @@ def answered(labels: Received[LabelArray], first: int) -> float:
 
 def check_success(reply: SetVocabulary.Response, vocabularies: Received[Vocabulary],
                   diagnostics: Received[DiagnosticArray], sentence: str | None) -> None:
-    """Find the enriched list in force, as a new version."""
+    """Find the enriched list to be current, as a new version."""
     enriched = vocabularies.wait_for(lambda message: message.version > reply.version)
     assert list(enriched.labels) == list(reply.labels)
     assert list(enriched.descriptions) == [sentence or SAID.format(label)
@@ -171,7 +171,7 @@ def check_success(reply: SetVocabulary.Response, vocabularies: Received[Vocabula
 
 def check_failure(reply: SetVocabulary.Response, vocabularies: Received[Vocabulary],
                   diagnostics: Received[DiagnosticArray], reason: str) -> None:
-    """Find the plain list in force, and the reason."""
+    """Find the plain list to be current, and the reason."""
     said = wait_for_diagnosis(diagnostics, reason, '0 of 2 found')
     assert said.level == DiagnosticStatus.WARN
     assert f"no description was found for 2 labels, such as '{reply.labels[0]}'" in said.message \

@@ -1,4 +1,4 @@
-"""The vocabulary in force, kept for the next start: whole files only, whatever happens."""
+"""The current vocabulary, kept for the next start: whole files only, whatever happens."""
 from collections.abc import Sequence
 import itertools
 from pathlib import Path

@@ -21,7 +21,7 @@ CURRENT = Current(VOCABULARY, ClassifierParameters())
 
 
 class Gate:
-    """Stands for a classifier: notes its batches, and holds each until it may go on."""
+    """Stands for a classifier: notes its batches, and holds each until it is released."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []

@@ -60,7 +60,7 @@ def everyday() -> list[str]:
 
 
 def build_words(student: Path, labels: Sequence[str], cache: Path) -> Vocabulary:
-    """Put labels in force as the node does, without a network where the student needs none."""
+    """Build a vocabulary as the node does, without a network where the student needs none."""
     spec = checkpoint.load(student).spec
     tower = cached_text.open_text_tower(spec.text_tower, spec.width, student.parent, cache)
     return vocabulary.build(check_labels(labels), tower, 1, spec.templates)

@@ -90,7 +90,7 @@ def usual_rate(stamps: Sequence[int], mean: float) -> float | None:
     Return the rate at which pictures come, but for pauses [Hz]; None if unknown.
 
     :param stamps: of the first ones, rising [ns].
-    :param mean: rate that is told of all, which pauses lower; 0 if none is.
+    :param mean: mean rate that the file states, which pauses lower [Hz]; 0 if it states none.
     """
     steps = sorted(after - before for before, after in pairwise(stamps) if after > before)
     usual = SECOND / steps[len(steps) // 5] if steps else mean
