@@ -33,7 +33,7 @@ from training.measuring.student import evaluate, Page
 from training.recipe import Recipe, TeacherSource
 from training.recipe_file import plain, read_command
 from training.teachers import opening
-from training.teachers.embedding_cache import CachedTeacher, embeddings, Preparation
+from training.teachers.embedding_cache import CachedTeacher, embeddings, Views
 from training.teachers.queries import Queries
 from training.teachers.teacher import OpenClipTeacher, Teacher
 import tyro
@@ -51,7 +51,7 @@ RESULT = 'result.json'
 def new_trainee(recipe: Recipe, trained: int, what: str, teacher: Teacher, folder: Path
                 ) -> Trainee:
     """
-    Return a trainee with the first weights of the recipe; raises ValueError.
+    Return a trainee with the first weights of the recipe; raises ValueError as `build` does.
 
     :param trained: number of classes to train on.
     :param what: description of the training data, stored in the checkpoint.
@@ -83,6 +83,7 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
 
     :raises ValueError: for a recipe or data that do not fit.
     :raises loop.Stopped: for a loss that is not finite, or when interrupted.
+    :raises OSError: if the state or the results cannot be saved; the last saved state stays.
     """
     folder = recipe.out / f'{recipe.name}_seed{recipe.seed}'
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +108,7 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
         batches = shard_batches(fabric, recipe, shards, teacher, prototypes,
                                 task.class_names[:task.trained], folder / 'corrupt.txt')
     else:
-        targets = embeddings(task.train, cached, Preparation(
+        targets = embeddings(task.train, cached, Views(
             recipe.views, recipe.augmentation, recipe.seed))
         batches = index_batches(fabric, recipe, task.train, targets, prototypes,
                                 caption_rows(recipe, task, encoder))
@@ -157,10 +158,11 @@ def learn(recipe: Recipe, fabric: Fabric, trainee: Trainee, teacher: Teacher, ba
           batch: int, what: str, folder: Path, memory: Memory | None = None
           ) -> tuple[dict[str, object], Mapping[str, Sequence[tuple[int, float]]]]:
     """
-    Train; return the result so far (with time and memory) and the curves of the loss.
+    Train; return the result so far (with time [s] and memory [MiB]) and the curves of the loss.
 
     :param batch: images per step.
     :param what: description of the training data, for the log.
+    :raises ValueError, loop.Stopped, OSError: as trainer.train does.
     """
     print(f'{recipe.name}: {what}; student {recipe.student.backbone} on {fabric.device}, '
           f'{fabric.world_size} process(es)')

@@ -26,7 +26,7 @@ def statistics(pixels: np.ndarray) -> np.ndarray:
     Describe an image by colour and gradients alone.
 
     :param pixels: (H, W, 3) uint8 RGB.
-    :return: (F,) mean and spread per channel and of the saturation, quantiles of brightness and
+    :return: (F,) mean and deviation per channel and of the saturation, quantiles of brightness and
         of the gradient's magnitude, logarithms of the latter and of the Laplacian's variance.
     """
     rgb = pixels.astype(np.float32) / 255
@@ -58,8 +58,8 @@ def confusion(features: np.ndarray, labels: np.ndarray, domains: np.ndarray) -> 
         if len(np.unique(of_domain[half])) < len(kinds):
             raise ValueError('expected every domain in both halves of the classes; '
                              'add images or classes to the one that is missing')
-    spread = features[fit].std(0)
-    scaled = (features - features[fit].mean(0)) / np.where(spread > 0, spread, 1)
+    deviation = features[fit].std(0)
+    scaled = (features - features[fit].mean(0)) / np.where(deviation > 0, deviation, 1)
     centroids = np.stack([scaled[fit & (of_domain == kind)].mean(0) for kind in range(len(kinds))])
     distances = np.linalg.norm(scaled[~fit, None] - centroids, axis=-1)  # (N, D)
     table = np.zeros((len(kinds), len(kinds)), np.int64)

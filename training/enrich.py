@@ -24,7 +24,7 @@ from vl2v_ros.words.vocabulary_file import dump, parse, VocabularyFile
 
 
 @dataclass(frozen=True)
-class Options:
+class EnrichOptions:
     """The labels to describe, and the file to write."""
 
     labels: Path
@@ -59,7 +59,7 @@ def read(path: Path) -> VocabularyFile:
 def main() -> None:
     """Ask for missing descriptions, and write the file; exit with 1 if a label has no answer."""
     try:
-        options = tyro.cli(Options, description=__doc__)
+        options = tyro.cli(EnrichOptions, description=__doc__)
         if options.out.suffix.lower() not in {'.yaml', '.yml'}:
             raise ValueError(f'expected a *.yaml file to write, got {options.out}')
         file = read(options.labels)

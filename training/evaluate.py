@@ -34,7 +34,7 @@ from vl2v_ros.words.cached_text import default_cache_dir
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Recipe):
+class EvaluateOptions(Recipe):
     """The student to evaluate; all fields of a recipe are options as well."""
 
     checkpoint: Path
@@ -71,7 +71,7 @@ def check_teacher(spec: StudentSpec, teacher: Teacher, path: Path) -> None:
                              '--teacher.pretrained')
 
 
-def run(options: Options) -> dict[str, Any]:
+def run(options: EvaluateOptions) -> dict[str, Any]:
     """Evaluate a checkpoint and write the results; raises ValueError for wrong inputs."""
     done = options.out / 'result.json'
     if done.is_file() and 'checkpoint' not in json.loads(done.read_text()):
@@ -105,8 +105,8 @@ def main() -> None:
     """Evaluate as the command line says, and print the tables."""
     try:
         recipe, arguments = read_command(sys.argv[1:])
-        default = Options(**{**vars(recipe), 'out': tyro.MISSING}, checkpoint=tyro.MISSING)
-        options = tyro.cli(Options, default=default, args=arguments, description=__doc__)
+        default = EvaluateOptions(**{**vars(recipe), 'out': tyro.MISSING}, checkpoint=tyro.MISSING)
+        options = tyro.cli(EvaluateOptions, default=default, args=arguments, description=__doc__)
         if options.text and options.as_robot:
             raise ValueError('expected --text or --as-robot, got both')
         if options.text:

@@ -73,7 +73,7 @@ def named(robot: Robot, photo_set: PhotoSet) -> tuple[dict[str, object], list[st
 
 def accuracies(similarities: torch.Tensor, labels: torch.Tensor, index: Index
                ) -> dict[str, float]:
-    """Return top-1 and top-5 accuracy, as the mean of the domains [%]."""
+    """Return top-1 and top-5 accuracy of (N, C) similarities, as the mean of the domains [%]."""
     first, five = [], []
     for domain in np.unique(index.domains):
         mine = torch.from_numpy(index.domains == domain)

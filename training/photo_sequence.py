@@ -24,7 +24,7 @@ RATE = 30.0  # [Hz]
 
 @dataclass(frozen=True)
 class View:
-    """The part of a photo that the camera sees."""
+    """The part of a photo that the camera sees; left and top are in pixels of the photo."""
 
     left: float
     top: float

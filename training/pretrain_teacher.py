@@ -55,7 +55,7 @@ AUGMENTATION = Augmentation(scale=(0.4, 1.0), jitter=0.4, hue=0.0, grey=0.0)  # 
 
 
 @dataclass(frozen=True)
-class Options:
+class PretrainOptions:
     """The settings of a training."""
 
     images: Path
@@ -84,7 +84,7 @@ class Options:
     device: str = 'cuda' if torch.cuda.is_available() else 'cpu'  # Device to train on.
 
 
-def read_facts(options: Options, index: Index) -> list[Facts]:
+def read_facts(options: PretrainOptions, index: Index) -> list[Facts]:
     """Return the facts of each class; raises ValueError if some are missing."""
     described = vocabulary_file.parse(str(options.descriptions)).entries
     return captions.read_facts(options.captions, index.class_names, described)
@@ -104,8 +104,8 @@ def optimizer_of(weights: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
     return optimizer
 
 
-def text_losses(model: open_clip.CLIP, facts: Sequence[Facts], options: Options, fabric: Fabric,
-                first: int) -> loop.Losses:
+def text_losses(model: open_clip.CLIP, facts: Sequence[Facts], options: PretrainOptions,
+                fabric: Fabric, first: int) -> loop.Losses:
     """Yield the losses of the text tower: captions of the same classes get near embeddings."""
     tokenizer = open_clip.get_tokenizer(options.config.stem)
     optimizer = optimizer_of([weight for name, weight in model.named_parameters()
@@ -126,7 +126,7 @@ def text_losses(model: open_clip.CLIP, facts: Sequence[Facts], options: Options,
 
 
 @torch.inference_mode()
-def caption_bank(model: open_clip.CLIP, facts: Sequence[Facts], options: Options
+def caption_bank(model: open_clip.CLIP, facts: Sequence[Facts], options: PretrainOptions
                  ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (C, WORDINGS, D) unit embeddings of captions, and (C, WORDINGS, C) their classes."""
     rng = np.random.default_rng([options.seed, 1])
@@ -140,8 +140,8 @@ def caption_bank(model: open_clip.CLIP, facts: Sequence[Facts], options: Options
     return rows.view(shape).clone(), true_of.view(shape).float().clone()
 
 
-def image_losses(model: open_clip.CLIP, facts: Sequence[Facts], index: Index, options: Options,
-                 fabric: Fabric, first: int) -> loop.Losses:
+def image_losses(model: open_clip.CLIP, facts: Sequence[Facts], index: Index,
+                 options: PretrainOptions, fabric: Fabric, first: int) -> loop.Losses:
     """Yield the losses of the image tower: images get near their captions, which stay."""
     tower = model.visual.to(memory_format=torch.channels_last)  # much faster on CPU
     mean, std = (torch.tensor(values, device=fabric.device).view(3, 1, 1)
@@ -166,7 +166,7 @@ def image_losses(model: open_clip.CLIP, facts: Sequence[Facts], index: Index, op
                 wanted / wanted.sum(1, keepdim=True))}
 
 
-def batches(index: Index, options: Options, fabric: Fabric, first: int
+def batches(index: Index, options: PretrainOptions, fabric: Fabric, first: int
             ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield (B, 3, S, S) images and (B,) labels of each step from the first on, without end."""
     images = Images(index, options.image_size, AUGMENTATION, seed=options.seed)
@@ -182,7 +182,7 @@ def batches(index: Index, options: Options, fabric: Fabric, first: int
         offset = 0
 
 
-def train(model: open_clip.CLIP, facts: Sequence[Facts], index: Index, options: Options,
+def train(model: open_clip.CLIP, facts: Sequence[Facts], index: Index, options: PretrainOptions,
           state: Path) -> None:
     """
     Train both towers in place, or resume their training.
@@ -204,8 +204,8 @@ def train(model: open_clip.CLIP, facts: Sequence[Facts], index: Index, options: 
               {**settings, 'steps per epoch': per_epoch}, options.save_every).run()
 
 
-def test(facts: Sequence[Facts], class_names: Sequence[str], options: Options) -> None:
-    """Print the accuracy of the written model on the test images; raises ValueError."""
+def test(facts: Sequence[Facts], class_names: Sequence[str], options: PretrainOptions) -> None:
+    """Print the accuracy of the written model by domain; raises ValueError for missing classes."""
     teacher = OpenClipTeacher(TextTower(str(options.config), str(options.out)), Path(),
                               options.device)
     assert options.test is not None
@@ -221,7 +221,7 @@ def test(facts: Sequence[Facts], class_names: Sequence[str], options: Options) -
 
 def main() -> None:
     """Train, test and write the model."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(PretrainOptions, description=__doc__)
     try:
         index = read_folders(options.images)
         report_corrupt(index)

@@ -53,6 +53,7 @@ def record(out: Path, licence: str, teacher: TeacherSource = TeacherSource(),
     :param device: device that runs the teacher: auto, cpu or cuda.
     :param batch: images per query.
     :param workers: processes that read images.
+    :raises ValueError: for a teacher, images or prompts that cannot be read.
     """
     if images is None and prompts is None:
         raise ValueError('expected --images, --prompts or both, got none')
@@ -129,6 +130,7 @@ def import_files(files: Files, images: Path | None = None, teacher: str = '') ->
     :param files: recordings (*.safetensors).
     :param images: folder of images, at any depth: print how many of them have an answer.
     :param teacher: expected identity of the teacher; by default any.
+    :raises ValueError: for a damaged recording, or one of another teacher.
     """
     if not files:
         raise ValueError('expected at least one recording (*.safetensors), got none')

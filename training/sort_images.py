@@ -48,8 +48,8 @@ def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, na
     if out.exists():
         raise ValueError(f'--out: expected a new folder, but {out} exists; delete it or choose '
                          'another')
-    found, words = recording.read(answers), read_classes(names)
-    prototypes = prompt_rows(found, words, template)
+    found, classes = recording.read(answers), read_classes(names)
+    prototypes = prompt_rows(found, classes, template)
     files = [images / file for file in image_files(images) if domain(file) not in without]
     rows = {digest.tobytes().hex(): row for digest, row in zip(
         found.image_digests, found.image_rows, strict=True)}
@@ -59,12 +59,13 @@ def sort_images(answers: Annotated[Path, tyro.conf.Positional], images: Path, na
         raise ValueError(f'--images: expected images with an answer in {answers}, found none in '
                          f'{images}; answers are found by the content of the files')
     best = (np.array(list(known.values()), np.float32) @ prototypes.T).argmax(1)
-    called = {file.relative_to(images): words[number]
+    called = {file.relative_to(images): classes[number]
               for file, number in zip(known, best, strict=True)}
     counts = Counter(called.values())
-    spread = Counter(name for _, name in {(domain(file), name) for file, name in called.items()})
+    domain_counts = Counter(name for _, name in {
+        (domain(file), name) for file, name in called.items()})
     used = {name: count for name, count in counts.most_common()
-            if count >= least and spread[name] >= domains}
+            if count >= least and domain_counts[name] >= domains}
     if not used:
         most = ', '.join(f'{name} ({count})' for name, count in counts.most_common(3))
         raise ValueError(f'--least: expected a name with {least} images in {domains} domains, '

@@ -76,7 +76,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Options:
+class StudyOptions:
     """The study to run, and where its results go."""
 
     study: tyro.conf.Positional[Path]
@@ -126,7 +126,7 @@ def merged(first: Mapping, *others: Mapping) -> dict:
     return result
 
 
-def plan(study: Study, options: Options) -> list[Run]:
+def write_recipes(study: Study, options: StudyOptions) -> list[Run]:
     """Write the recipe of every run, and return the runs; raises ValueError for a wrong recipe."""
     base = yaml.safe_load((ROOT / study.base).read_text(encoding='utf-8'))
     runs = []
@@ -151,7 +151,7 @@ def plan(study: Study, options: Options) -> list[Run]:
     return runs
 
 
-def execute(study: Study, options: Options, run: Run) -> None:
+def execute(study: Study, options: StudyOptions, run: Run) -> None:
     """Do the missing parts of a run; raises RuntimeError with its last line if it fails."""
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     program(run, 'distill.py', ['--config', run.folder / 'recipe.yaml'], threads)
@@ -240,7 +240,7 @@ def draw(name: str, arms: Mapping[str, float],
                                                 facecolor='white')
 
 
-def write(study: Study, options: Options, runs: Sequence[Run]) -> str:
+def write(study: Study, options: StudyOptions, runs: Sequence[Run]) -> str:
     """Write table, plot and JSON of a study whose runs are done; return the table."""
     page = options.results
     found = collect(study, runs)
@@ -261,11 +261,11 @@ def write(study: Study, options: Options, runs: Sequence[Run]) -> str:
 
 def main() -> None:
     """Do the missing runs of a study, and write its table."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(StudyOptions, description=__doc__)
     try:
         study = read_study(options.study)
         around(options.results, study.name)  # before the work
-        runs = plan(study, options)
+        runs = write_recipes(study, options)
         missing = [run for run in runs if not done(study, run)]
         with ThreadPoolExecutor(options.jobs) as pool, tqdm(
                 total=len(runs), initial=len(runs) - len(missing), unit='run') as bar:

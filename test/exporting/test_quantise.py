@@ -12,7 +12,7 @@ from support.tiny_data import draw, write_images, write_png, write_recipe
 from support.tiny_models import student, write_tower
 import torch
 from training import export
-from training.evaluate import Options, run
+from training.evaluate import EvaluateOptions, run
 from training.exporting import quantise
 from training.recipe_file import read_command
 from vl2v_ros.images.frame import Frame
@@ -83,11 +83,12 @@ def test_evaluation_runs_int8(exported: Path) -> None:
     recipe, _ = read_command(['--config', str(exported / 'recipe.yaml')])
     options = {**vars(recipe), 'checkpoint': exported / 'int8.safetensors',
                'out': exported / 'out'}
-    found, wanted = (run(Options(**options, as_robot=robot))['figures'] for robot in (True, False))
+    found, wanted = (run(EvaluateOptions(**options, as_robot=robot))['figures']
+                     for robot in (True, False))
     assert found['mse'] == pytest.approx(wanted['mse'], abs=0.1)
     assert found['mse'] != pytest.approx(wanted['mse'], rel=1e-6)
     bytes_before = checkpoint.load(options['checkpoint']).int8
-    run(Options(**options, as_robot=True, calibrate=True))
+    run(EvaluateOptions(**options, as_robot=True, calibrate=True))
     after = checkpoint.load(options['checkpoint'])
     assert after.spec.unknown_threshold != 0 and after.int8 == bytes_before
 

@@ -1,4 +1,5 @@
 """The mini teacher's training, on pictures and words made here."""
+from collections.abc import Iterator
 import json
 from pathlib import Path
 import signal
@@ -49,6 +50,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / 'facts.yaml').write_text(json.dumps(facts))
     (path / 'tiny_clip_pretrained.json').write_text(json.dumps(CONFIG))
     return path
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread() -> Iterator[None]:
+    """With several, the small steps of these towers take longer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('OMP_NUM_THREADS', '1')
+        yield
 
 
 def command(folder: Path, out: Path, *options: str) -> list[str]:
@@ -113,7 +122,7 @@ def test_a_stopped_run_resumes_to_the_same_model(folder: Path, trained: Path, tm
 
 
 def test_too_few_images_are_refused(folder: Path, tmp_path: Path) -> None:
-    options = pretrain_teacher.Options(images=folder / 'images', batch=49)
+    options = pretrain_teacher.PretrainOptions(images=folder / 'images', batch=49)
     with pytest.raises(ValueError, match='expected at least as many images as --batch, 49, got '
                                          '48'):
         pretrain_teacher.train(torch.nn.Identity(), [], read_folders(options.images), options,

@@ -8,7 +8,14 @@ from typing import Any
 import cv2
 import pytest
 from support.tiny_data import ROOT, write_images, write_recipe, write_split
-from training.study import main, mean_and_deviation, merged, Options, plan, read_study
+from training.study import (
+    main,
+    mean_and_deviation,
+    merged,
+    read_study,
+    StudyOptions,
+    write_recipes,
+)
 import yaml
 
 pytestmark = pytest.mark.usefixtures('cache_dir')
@@ -102,7 +109,7 @@ def test_each_domain_is_left_out_and_arms_of_numbers_are_drawn(tmp_path: Path) -
 
 def test_domains_can_be_left_out_together_and_others_never(tmp_path: Path) -> None:
     path = write_study(tmp_path, leave_out=['a+b', 'c'], always=['d'], columns=None, seeds=[0])
-    runs = plan(read_study(path), Options(path, out=tmp_path))
+    runs = write_recipes(read_study(path), StudyOptions(path, out=tmp_path))
     domains = {run.without: yaml.safe_load((run.folder / 'recipe.yaml').read_text())['data'][
         'domains'] for run in runs}
     assert domains == {'a+b': ['d', 'c'], 'c': ['d', 'a', 'b']}

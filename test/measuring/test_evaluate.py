@@ -10,7 +10,7 @@ import pytest
 from support.tiny_data import ROOT, write_recipe, write_scenes, write_split
 from support.tiny_models import student, write_tower
 import torch
-from training.evaluate import Options, run
+from training.evaluate import EvaluateOptions, run
 from training.recipe_file import read_command
 from vl2v_ros.model import checkpoint
 
@@ -24,9 +24,9 @@ def written(tmp_path: Path, cache_dir: Path) -> Path:
     return tmp_path
 
 
-def options_of(folder: Path, **fields: object) -> Options:
+def options_of(folder: Path, **fields: object) -> EvaluateOptions:
     recipe, _ = read_command(['--config', str(folder / 'recipe.yaml')])
-    return Options(**{**vars(recipe), 'out': folder / 'out',
+    return EvaluateOptions(**{**vars(recipe), 'out': folder / 'out',
                       'checkpoint': folder / 'student.safetensors', **fields})
 
 

@@ -216,7 +216,7 @@ def test_lists_have_the_name_of_known_photos_alone() -> None:
 def test_rules_tell_clear_photos_and_hold_what_is_asked_for() -> None:
     found = rules.gather(known(), [5, 30], 4, 0, temperature=0.05)
     chosen = rules.thresholds(found, 0.9, 30)
-    rows = {row['rule']: row for row in rules.table(found, chosen, 30)}
+    rows = {row['rule']: row for row in rules.by_rule(found, chosen, 30)}
     assert rows[rules.BEST]['AUROC'] == pytest.approx([1, 1])
     assert rows[rules.BEST]['FPR95'] == [0, 0]
     assert rows[rules.BEST]['kept'][1] == pytest.approx(90, abs=1)
@@ -226,7 +226,7 @@ def test_rules_tell_clear_photos_and_hold_what_is_asked_for() -> None:
     # An offset that all similarities of a photo share is taken off by the rules that compare.
     shifted = known()._replace(similarities=known().similarities + torch.arange(400)[:, None])
     found = rules.gather(shifted, [30], 1, 0, temperature=0.05)
-    rows = {row['rule']: row for row in rules.table(found, rules.thresholds(found, 0.9, 30), 30)}
+    rows = {row['rule']: row for row in rules.by_rule(found, rules.thresholds(found, 0.9, 30), 30)}
     assert rows[rules.BEST]['AUROC'][0] < 0.7
     assert rows[rules.ALL]['AUROC'] + rows[rules.LISTED]['AUROC'] == pytest.approx([1, 1])
 
@@ -237,7 +237,7 @@ def test_threshold_by_log_of_the_length_follows_it() -> None:
     chosen = rules.thresholds(found, 0.9, 1)
     assert chosen[rules.BEST] == (pytest.approx(0.1), 0)
     assert chosen[rules.BY_LENGTH] == pytest.approx((0.1, 0.2 / np.log(3)))
-    assert rules.table(found, chosen, 1)[1]['kept'][0] == 100
+    assert rules.by_rule(found, chosen, 1)[1]['kept'][0] == 100
 
 
 def test_threshold_and_temperature_come_into_the_checkpoint(

@@ -20,8 +20,8 @@ from training.measuring.text_space import (
     DESCRIBED,
     naming,
     on_images,
+    prototype_figures,
     run,
-    spread,
     vocabularies,
 )
 from training.recipe import Data
@@ -66,7 +66,7 @@ def by_hand(rows: np.ndarray) -> tuple[float, list[float]]:
 
 def test_spread_is_that_of_the_prompts_encoded_by_hand(tower: ClipText, tmp_path: Path) -> None:
     path = write_vocabulary(tmp_path / 'words.yaml')
-    (alone, described), left_out = spread(path, tower)
+    (alone, described), left_out = prototype_figures(path, tower)
     assert left_out == []
     assert (alone['prompts'], described['prompts']) == (ALONE, DESCRIBED)
     for row, ending in ((alone, '.'), (described, '. Flat: a {}.')):
@@ -86,18 +86,18 @@ def test_labels_alone_have_neither_descriptions_nor_synonyms(
         'cup': {'descriptions': ['Round.', 'With a handle. ' * 40], 'synonyms': ['mug', 'beaker']},
         'fork': 'Long, with prongs.'}}))
     plain.write_text('labels: [cup, fork]')
-    (alone, described), _ = spread(rich, tower)
-    assert alone == spread(plain, tower)[0][0]
+    (alone, described), _ = prototype_figures(rich, tower)
+    assert alone == prototype_figures(plain, tower)[0][0]
     assert described['mean cosine'] != alone['mean cosine']
     assert (alone['too long'], described['too long']) == (0, 1)
 
 
 def test_limits_of_the_spread(tmp_path: Path) -> None:
     path = write_vocabulary(tmp_path / 'words.yaml')
-    (same, _), _ = spread(path, Dictionary(lambda prompt: (0.6, 0.8), 2))
+    (same, _), _ = prototype_figures(path, Dictionary(lambda prompt: (0.6, 0.8), 2))
     assert same['mean cosine'] == pytest.approx(1)
     assert same['eigenvalues'] == pytest.approx([1, 0], abs=1e-6)
-    (unlike, _), _ = spread(path, Dictionary(
+    (unlike, _), _ = prototype_figures(path, Dictionary(
         lambda prompt: np.eye(4)[[label in prompt for label in LABELS].index(True)], 4))
     assert unlike['mean cosine'] == pytest.approx(0)
     assert unlike['eigenvalues'] == pytest.approx([0.25] * 4)
@@ -106,7 +106,7 @@ def test_limits_of_the_spread(tmp_path: Path) -> None:
 def test_vocabulary_of_one_label_is_refused(tower: ClipText, tmp_path: Path) -> None:
     path = write_vocabulary(tmp_path / 'words.yaml', LABELS[:1])
     with pytest.raises(ValueError, match='words.yaml: expected at least two prototypes, got 1'):
-        spread(path, tower)
+        prototype_figures(path, tower)
 
 
 def test_shipped_vocabularies_are_measured_and_the_recipes_own(tmp_path: Path) -> None:

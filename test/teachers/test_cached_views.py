@@ -10,13 +10,13 @@ from torch.nn import functional
 from training.data import image_index
 from training.data.images import Images
 from training.recipe import Augmentation
-from training.teachers.embedding_cache import CachedTeacher, embeddings, Preparation
+from training.teachers.embedding_cache import CachedTeacher, embeddings, Views
 
 
 def test_views_are_what_a_students_images_are_at_each_epoch(
         index: image_index.Index, folder: Path) -> None:
     teacher = black_box()
-    rows = embeddings(index, CachedTeacher(teacher, folder), Preparation(3, VIEWS, seed=4),
+    rows = embeddings(index, CachedTeacher(teacher, folder), Views(3, VIEWS, seed=4),
                       batch=7, workers=2)
     assert rows.shape == (COUNT, 3, WIDTH) and teacher.queries == 3 * COUNT
     images = Images(index, SIDE, VIEWS, seed=4)
@@ -33,9 +33,9 @@ def test_views_are_what_a_students_images_are_at_each_epoch(
     (2, {'resize_mode': 'squash'}, 0)])
 def test_views_are_cached_by_what_they_depend_on(
         index: image_index.Index, folder: Path, views: int, settings: dict, asked: int) -> None:
-    embeddings(index, CachedTeacher(black_box(), folder), Preparation(2, VIEWS))
+    embeddings(index, CachedTeacher(black_box(), folder), Views(2, VIEWS))
     teacher = black_box()
-    rows = embeddings(index, CachedTeacher(teacher, folder), Preparation(
+    rows = embeddings(index, CachedTeacher(teacher, folder), Views(
         views, **{'augmentation': VIEWS, **settings}))
     assert rows.shape == (COUNT, max(1, views), WIDTH) and teacher.queries == asked
 
@@ -59,4 +59,4 @@ def test_view_shows_the_same_crop_at_every_size(
 @pytest.mark.parametrize(('views', 'augmentation'), [(2, None), (-1, VIEWS)])
 def test_views_need_an_augmentation(views: int, augmentation: Augmentation | None) -> None:
     with pytest.raises(ValueError, match='expected views and how to augment them, or 0 views'):
-        Preparation(views, augmentation)
+        Views(views, augmentation)

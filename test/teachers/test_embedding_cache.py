@@ -10,7 +10,7 @@ from support.tiny_models import write_tower
 import torch
 from training.data import image_index
 from training.data.images import Images
-from training.teachers.embedding_cache import CachedTeacher, embeddings, Preparation
+from training.teachers.embedding_cache import CachedTeacher, embeddings, Views
 from training.teachers.teacher import OpenClipTeacher
 
 
@@ -92,7 +92,7 @@ def test_what_makes_other_embeddings_is_embedded_anew(
         index: image_index.Index, folder: Path, teacher: dict, settings: dict, asked: int) -> None:
     embeddings(index, CachedTeacher(black_box(), folder))
     other = black_box(**teacher)
-    embeddings(index, CachedTeacher(other, folder), Preparation(**settings))
+    embeddings(index, CachedTeacher(other, folder), Views(**settings))
     assert other.queries == asked
 
 

@@ -13,7 +13,7 @@ from support.tiny_data import draw, write_png
 from training.data.image_index import read_folders
 from training.recipe import Augmentation, TeacherSource
 from training.teachers import opening
-from training.teachers.embedding_cache import CachedTeacher, embeddings, Preparation
+from training.teachers.embedding_cache import CachedTeacher, embeddings, Views
 from training.teachers.queries import Queries
 from training.teachers.teacher import OpenClipTeacher
 from vl2v_ros.words.open_clip_models import create, find
@@ -34,7 +34,7 @@ def test_missing_images_are_named(teacher: OpenClipTeacher, photos: Path, cache_
         embeddings(read_folders(photos), cached)
     with pytest.raises(ValueError, match=r'^80 augmented views \(--views 0 needs plain images '
                                          r'alone\) of 40 images .*\(day/blue_square/0.png, day'):
-        embeddings(read_folders(photos).take(range(40)), cached, Preparation(2, Augmentation()))
+        embeddings(read_folders(photos).take(range(40)), cached, Views(2, Augmentation()))
     assert queries.images.asked == 0
     # With the model at hand, only these are asked for.
     teacher.model = create(find(CLIP.model, CLIP.pretrained), pretrained=None)

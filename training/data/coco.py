@@ -16,8 +16,13 @@ from training.data.image_index import ANNOTATIONS, Index, make_index, without_co
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One image of a COCO file, and (class, box as in the file, visible part) of its objects."""
+class CocoImage:
+    """
+    One image of a COCO file.
+
+    size: width, height [px]. objects: (class; box as in the file: left, top, width, height [px];
+    visible fraction) of each.
+    """
 
     file: str
     domain: str
@@ -25,14 +30,14 @@ class Picture:
     objects: list[tuple[str, list[float], float]]
 
 
-def _read_coco(root: Path) -> tuple[list[Picture], list[str]]:
+def _read_coco(root: Path) -> tuple[list[CocoImage], list[str]]:
     """Return the pictures of root/annotations.json or root/<domain>/annotations.json; classes."""
     paths = ([root / ANNOTATIONS] if (root / ANNOTATIONS).is_file()
              else sorted(root.glob(f'*/{ANNOTATIONS}')))
     if not paths:
         raise ValueError(f'expected {root}/{ANNOTATIONS} or {root}/<domain>/{ANNOTATIONS} in '
                          "COCO's format, found neither")
-    pictures: list[Picture] = []
+    pictures: list[CocoImage] = []
     classes: list[str] = []
     for path in paths:
         folder = '' if path.parent == root else f'{path.parent.name}/'
@@ -40,8 +45,9 @@ def _read_coco(root: Path) -> tuple[list[Picture], list[str]]:
             coco = json.loads(path.read_text(encoding='utf-8-sig'))
             names = {entry['id']: unicodedata.normalize('NFC', entry['name'])
                      for entry in coco['categories']}
-            by_id = {entry['id']: Picture(folder + entry['file_name'], path.parent.resolve().name,
-                                           (entry['width'], entry['height']), [])
+            by_id = {entry['id']: CocoImage(
+                folder + entry['file_name'], path.parent.resolve().name,
+                (entry['width'], entry['height']), [])
                      for entry in coco['images']}
             for entry in coco['annotations']:
                 if not entry.get('iscrowd'):
@@ -92,12 +98,12 @@ def read_crops(root: Path, margin: float = 0.1, least_visible: float = 0.3, smal
         check)
 
 
-def _upright(picture: Picture, path: Path) -> Picture:
+def _upright(picture: CocoImage, path: Path) -> CocoImage:
     """Turn boxes as the EXIF of a file turns its pixels, if they count those that are stored."""
     try:
         with PillowImage.open(path) as image:
             turn, stored = image.getexif().get(ExifTags.Base.Orientation, 1), image.size
-    except (OSError, ValueError):  # which is told of when it is checked, or read
+    except (OSError, ValueError):  # reported when the file is checked, or read
         return picture
     if turn not in range(2, 9) or picture.size != stored:  # else of an upright copy
         return picture

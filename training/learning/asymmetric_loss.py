@@ -15,6 +15,7 @@ def asymmetric_loss(scores: Tensor, truth: Tensor, gamma_neg: float = 2, gamma_p
 
     :param scores: (B, C) in [0, 1].
     :param truth: (B, C) bool.
+    :return: the loss, ().
     :raises ValueError: for a gamma between 0 and 1, whose gradient is infinite at p = 1.
     """
     for name, gamma in (('gamma_neg', gamma_neg), ('gamma_pos', gamma_pos)):

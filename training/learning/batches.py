@@ -60,6 +60,7 @@ def quiet_worker(_: int) -> None:
 
 
 def on_device(fabric: Fabric, images: torch.Tensor) -> torch.Tensor:
+    """Return (B, 3, S, S) images on the device, with channels last, which is faster."""
     return images.to(fabric.device, non_blocking=True, memory_format=torch.channels_last)
 
 

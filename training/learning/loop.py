@@ -76,7 +76,7 @@ class Loop:
         """
         Train through all stages that are not done yet, and return the progress.
 
-        :raises ValueError: if the state is that of other settings, or damaged; or by a stage.
+        :raises ValueError: if the state is that of other settings, or damaged; or from a stage.
         :raises Stopped: for a loss that is not finite, naming step and term, or when interrupted
             (by SIGINT or SIGTERM, after the current step); the last saved state stays.
         :raises OSError: if the state cannot be saved, such as on a full disk; the last one stays.

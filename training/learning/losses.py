@@ -5,7 +5,9 @@ A method is a dictionary of weights, not a class. VL2V-ADiP (Addepalli et al., C
 {'img_cos': lambda, 'txt_cos': 1 - lambda}; Li, Fang et al. (ICCV 2023) is {'cls': 1, 'im_cst': 1,
 'vlprox': 1}; plain training of a linear head is {'cls': 1}, with its logits in the batch.
 
-Every term is a mean over the batch and is computed in float32, under autocast too.
+Every term is a mean over the batch and is computed in float32, under autocast too. In their
+formulas, s and t are the student's and the teacher's (D,) embedding of an image, w the (C, D)
+prototypes, y the true label and tau the temperature.
 """
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from vl2v_ros.checks import check_ranges
 Gather = Callable[[Tensor], Tensor]
 
 
-def identity(rows: Tensor) -> Tensor:
+def of_one_rank(rows: Tensor) -> Tensor:
     """Return the rows of all ranks where there is one rank."""
     return rows
 
@@ -50,7 +52,7 @@ class LossSettings:
 
 
 def total(weights: Mapping[str, float], batch: Batch, settings: LossSettings,
-          gather: Gather = identity) -> tuple[Tensor, dict[str, Tensor]]:
+          gather: Gather = of_one_rank) -> tuple[Tensor, dict[str, Tensor]]:
     """
     Compute the weighted sum of terms.
 
@@ -134,30 +136,30 @@ def _contrastive(first: Tensor, second: Tensor, settings: LossSettings, gather: 
     return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
 
 
-def cls(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+def cls(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Tensor:
     """CE(cos(s, w) / tau, y), or CE(logits, y): L_cls of Li, Fang et al.; ERM."""
     return functional.cross_entropy(_label_logits(batch, 'cls', settings), batch.labels)
 
 
-def mse(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+def mse(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Tensor:
     """||s - t||^2, summed over D: L_mse of Li, Fang et al."""
     student, teacher = _needed(batch, 'mse', 'student', 'teacher')
     return (student - teacher).square().sum(dim=1).mean()
 
 
-def im_cst(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+def im_cst(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Tensor:
     """Contrast each s with all t and each t with all s: L_im-cst of Li, Fang et al."""
     student, teacher = _needed(batch, 'im_cst', 'student', 'teacher')
     return _contrastive(student, teacher, settings, gather)
 
 
-def caption(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+def caption(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Tensor:
     """Contrast each s with all captions and back: L_cap of Li, Fang et al."""
     student, captions = _needed(batch, 'caption', 'student', 'captions')
     return _contrastive(student, captions, settings, gather)
 
 
-def vlprox(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+def vlprox(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Tensor:
     """
     I(x) KL(P_T,topk || P_S,topk): L_vlprox(k) of Li, Fang et al.
 
@@ -174,13 +176,13 @@ def vlprox(batch: Batch, settings: LossSettings, gather: Gather = identity) -> T
     return (divergence * (columns[:, 0] == batch.labels)).mean()
 
 
-def img_cos(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+def img_cos(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Tensor:
     """-cos(s, t): the image part of VL2V's loss."""
     student, teacher = _needed(batch, 'img_cos', 'student', 'teacher')
     return -(student * teacher).sum(dim=1).mean()
 
 
-def centred(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+def centred(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Tensor:
     """
     -cos(s - m, t - m), m the mean of the batch's t.
 
@@ -192,13 +194,13 @@ def centred(batch: Batch, settings: LossSettings, gather: Gather = identity) -> 
     return -functional.cosine_similarity(student - mean, teacher - mean).mean()
 
 
-def keep(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+def keep(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Tensor:
     """KL(what the backbone's classifier said || softmax(cos(s, w) / tau)) over its classes."""
     memory = _recalled(batch, 'keep')
     return _divergence(batch.student.float(), memory.scores, memory.prototypes, settings)
 
 
-def stand_in(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+def stand_in(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Tensor:
     """Do the same as `keep` for features made up for images of all classes."""
     memory = _recalled(batch, 'stand_in')
     if not len(memory.stand_ins):  # the projector does not learn
@@ -221,13 +223,13 @@ def _divergence(student: Tensor, scores: Tensor, prototypes: Tensor, settings: L
     return functional.kl_div(found, scores.float(), reduction='batchmean')
 
 
-def txt_cos(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+def txt_cos(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Tensor:
     """-cos(s, w_y): the text part of VL2V's loss."""
     student, prototypes = _needed(batch, 'txt_cos', 'student', 'prototypes')
     return -(student * prototypes[batch.labels]).sum(dim=1).mean()
 
 
-def kd(batch: Batch, settings: LossSettings, gather: Gather = identity) -> Tensor:
+def kd(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Tensor:
     """T^2 KL(teacher's || student's scores), both softened by T (Hinton et al., 2015)."""
     teacher, prototypes = _needed(batch, 'kd', 'teacher', 'prototypes')
     softness = settings.kd_temperature

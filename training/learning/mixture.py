@@ -79,7 +79,7 @@ def labels_of(sources: Sequence[Source]) -> tuple[str, ...]:
 
 
 def names_of(source: Source) -> dict[str, str]:
-    """Return class folder -> name of a source; raises ValueError."""
+    """Return class folder -> name of a source; raises ValueError for a file of no names."""
     if source.named:
         return {name: label_of(name) for name in dict.fromkeys(_files(source)[1])}
     return read_names(source.names) if source.names else {}

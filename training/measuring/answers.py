@@ -85,15 +85,17 @@ def check_teacher(robot: Robot, found: Recording, path: Path) -> None:
                          f'{found.identity}, width {found.width}')
 
 
-def against_teacher(student: torch.Tensor, guide: torch.Tensor, words: torch.Tensor,
+def against_teacher(student: torch.Tensor, guide: torch.Tensor, prototypes: torch.Tensor,
                     mean: torch.Tensor) -> dict[str, float]:
     """
     Compare (N, D) unit embeddings.
 
-    :param words: (C, D) prototypes. mean: (D,), subtracted for the centred cosine.
+    :param prototypes: (C, D) of the labels.
+    :param mean: (D,), subtracted for the centred cosine.
+    :return: figure -> value; cosines in [-1, 1], those with [%] in percent.
     """
     distance, angle = metrics.feature_distance(student, guide)
-    mine, theirs = student @ words.T, guide @ words.T  # (N, C)
+    mine, theirs = student @ prototypes.T, guide @ prototypes.T  # (N, C)
     among = (theirs.topk(FIVE).indices == mine.argmax(1)[:, None]).any(1)
     centred = functional.cosine_similarity(student - mean, guide - mean)
     return {'cosine': (student * guide).sum(1).mean().item(), 'centred': centred.mean().item(),

@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 
 class Bin(NamedTuple):
-    """Images of similar confidence; confidence and accuracy are 0 where size is 0."""
+    """Images of similar confidence; confidence and accuracy are in [0, 1], 0 where size is 0."""
 
     confidence: float
     accuracy: float

@@ -112,7 +112,7 @@ def around(path: Path, heading: str) -> tuple[str, str]:
 
 
 def insert(path: Path, heading: str, block: str) -> None:
-    """Replace the part of a page between the marks of a heading; raises ValueError."""
+    """Replace the part of a page between the marks of a heading; raises ValueError as around."""
     before, after = around(path, heading)
     with replacing(path) as temporary:
         temporary.write_text(f'{before}{block}\n{after}', encoding='utf-8')

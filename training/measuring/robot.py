@@ -34,7 +34,7 @@ class Robot:
     """A student as a robot runs it, and its text tower."""
 
     def __init__(self, path: Path, device: str, templates: Sequence[str]) -> None:
-        """Load the student; raises ValueError."""
+        """Load the student; raises ValueError if a robot could not run it."""
         self._labeller = labeller = Labeller.open(path, device)
         self.spec, self.encoder = labeller.spec, labeller.encoder
         self.templates = tuple(templates) or self.spec.templates

@@ -136,8 +136,8 @@ def thresholds(found: Mapping[str, Mapping[int, Both]], keep: float, length: int
     return {**chosen, BY_LENGTH: (chosen[BEST][0], slope)}
 
 
-def table(found: Mapping[str, Mapping[int, Both]], chosen: Mapping[str, tuple[float, float]],
-          length: int) -> list[dict[str, object]]:
+def by_rule(found: Mapping[str, Mapping[int, Both]], chosen: Mapping[str, tuple[float, float]],
+            length: int) -> list[dict[str, object]]:
     """
     Return a row per rule, with AUROC, FPR95 and the effect of its threshold at each length.
 

@@ -17,7 +17,7 @@ from training.measuring.tables import (
     mistakes,
     scene_objects,
 )
-from training.teachers.embedding_cache import CachedTeacher, embeddings, Preparation
+from training.teachers.embedding_cache import CachedTeacher, embeddings, Views
 from vl2v_ros.model.spec import StudentSpec
 from vl2v_ros.words.vocabulary import Vocabulary
 
@@ -53,39 +53,39 @@ class Page:
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
 
 
-def embed(trainee: Trainee, index: Index, words: Vocabulary, cached: CachedTeacher) -> Rows:
+def embed(trainee: Trainee, index: Index, vocabulary: Vocabulary, cached: CachedTeacher) -> Rows:
     """Embed the plain images of an index by student and teacher."""
-    prototypes = torch.tensor(words.prototypes)  # (C, D)
+    prototypes = torch.tensor(vocabulary.prototypes)  # (C, D)
     student, logits = outputs(trainee, index)
-    preparation = Preparation(resize_mode=trainee.student.spec.resize_mode)
-    answers = embeddings(index, cached, preparation)[:, 0]
+    views = Views(resize_mode=trainee.student.spec.resize_mode)
+    answers = embeddings(index, cached, views)[:, 0]
     guide = torch.from_numpy(answers.astype(np.float32))
     return Rows(student, guide, student @ prototypes.T if logits is None else logits,
                 guide @ prototypes.T)
 
 
-def evaluate(trainee: Trainee, task: Task, words: Vocabulary, cached: CachedTeacher, page: Page,
-             choose: bool = True) -> dict[str, Any]:
+def evaluate(trainee: Trainee, task: Task, vocabulary: Vocabulary, cached: CachedTeacher,
+             page: Page, choose: bool = True) -> dict[str, Any]:
     """
     Measure a student on the test images of a task, and write its page.
 
     Calibration and unknown detection are measured on every other image of the classes and domains
     trained on; temperature and unknown threshold are chosen on the rest.
 
-    :param words: prototypes of all classes of the task.
+    :param vocabulary: prototypes of all classes of the task.
     :param choose: write the chosen temperature and threshold into the student's spec; otherwise
         measure those that it has.
     :return: table, teacher (its table), per_domain, figures and left_out, as values for JSON.
     :raises ValueError: for scenes that do not fit the task, or as `embeddings` does.
     """
-    labels, prototypes = torch.tensor(task.test.labels), torch.tensor(words.prototypes)
+    labels, prototypes = torch.tensor(task.test.labels), torch.tensor(vocabulary.prototypes)
     seen = in_domains(task.test, task.seen_domains)
-    rows = embed(trainee, task.test, words, cached)
+    rows = embed(trainee, task.test, vocabulary, cached)
     result: dict[str, Any] = {'table': accuracy_by_domain(rows.similarities, task.test, task),
                               'teacher': accuracy_by_domain(rows.guided, task.test, task)}
     if task.scenes is not None:
         objects, with_ood = scene_objects(task.scenes, task)
-        in_scenes = embed(trainee, objects, words, cached)
+        in_scenes = embed(trainee, objects, vocabulary, cached)
         for name, found in (('table', in_scenes.similarities), ('teacher', in_scenes.guided)):
             result[name] += accuracy_by_domain(found, objects, task, with_ood, 'in scenes, ')
     known, new = (labels < task.trained) & seen, (labels >= task.trained) & seen
@@ -116,7 +116,7 @@ def evaluate(trainee: Trainee, task: Task, words: Vocabulary, cached: CachedTeac
 
 
 def against_teacher(rows: Rows, part: torch.Tensor, prototypes: torch.Tensor) -> dict[str, float]:
-    """Return feature distance and M_vlalign to the teacher; empty if there is no image."""
+    """Return feature distance and M_vlalign of the images in the (N,) mask; empty for none."""
     if not part.any():
         return {}
     student, guide = rows.student[part], rows.teacher[part]
@@ -137,6 +137,7 @@ def trust(trainee: Trainee, listed: torch.Tensor, labels: torch.Tensor, unknown:
     Calibrate on every other image if `choose` is true, and measure calibration on the rest.
 
     :param listed: (N, C) similarities to the labels trained on, of images of them.
+    :param labels: (N,) int64, their labels.
     :param unknown: (M,) best similarities of images of other classes.
     :return: figures, the bins of a reliability diagram, and what was left out.
     """
@@ -153,7 +154,11 @@ def trust(trainee: Trainee, listed: torch.Tensor, labels: torch.Tensor, unknown:
 
 
 def calibrated(spec: StudentSpec, listed: torch.Tensor, labels: torch.Tensor) -> StudentSpec:
-    """Return the spec with the best temperature, and a threshold that 95 % of the images reach."""
+    """
+    Return the spec with the best temperature, and a threshold that 95 % of the images reach.
+
+    :param listed: (N, C) similarities, of which (N,) `labels` are the true ones.
+    """
     best = listed.amax(1)
     threshold = metrics.unknown_detection(best, best).threshold
     return replace(spec, temperature=metrics.fit_temperature(listed, labels),
@@ -165,7 +170,8 @@ def unknown_figures(spec: StudentSpec, listed: torch.Tensor, labels: torch.Tenso
     """
     Measure unknown detection among the labels trained on.
 
-    :param unknown: best similarities of images of other classes; if there is none, each known
+    :param listed: (N, C) similarities, of which (N,) `labels` are the true ones.
+    :param unknown: (M,) best similarities of images of other classes; if there is none, each known
         image is once known, and once unknown, its own label being left out of the list.
     """
     if not len(unknown):

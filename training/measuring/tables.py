@@ -19,8 +19,9 @@ def accuracy_by_domain(similarities: torch.Tensor, index: Index, task: Task,
     """
     Return the accuracies of the trained domains, of the unseen ones, and of each domain.
 
-    :param with_ood: (N,) whether an image is of a scene with ood objects; None: each image is a
-        scene of its own.
+    :param similarities: (N, C), of the images of the index to the labels of the task.
+    :param with_ood: (N,) bool, whether an image is of a scene with ood objects; None: each image
+        is a scene of its own.
     """
     labels, seen = torch.tensor(index.labels), in_domains(index, task.seen_domains)
     with_ood = labels >= task.trained if with_ood is None else with_ood
@@ -86,7 +87,11 @@ def scene_objects(root: Path, task: Task) -> tuple[Index, torch.Tensor]:
 
 
 def confusion(scores: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-    """Return the (C, C) counts of images, row truth; images of other labels do not count."""
+    """
+    Return the (C, C) counts of images, row truth; images of other labels do not count.
+
+    :param scores: (N, C). labels: (N,) int64.
+    """
     counts = np.zeros((scores.shape[1],) * 2, np.int64)
     inside = labels < scores.shape[1]
     np.add.at(counts, (labels[inside].numpy(), scores[inside].argmax(1).numpy()), 1)
@@ -94,7 +99,7 @@ def confusion(scores: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
 
 
 def mistakes(scores: torch.Tensor, task: Task) -> list[Mistake]:
-    """Return the most confident wrong images."""
+    """Return the most confident wrong images by their (N, C) scores in [0, 1], best first."""
     labels, (best, taken) = torch.tensor(task.test.labels), scores.max(1)
     wrong = torch.where((taken != labels) & (labels < scores.shape[1]), best, -1.0)
     return [Mistake(task.test.read(row), task.labels[labels[row]], task.labels[taken[row]],

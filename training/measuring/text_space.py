@@ -40,8 +40,8 @@ NAME = 'text_space'  # of the page, its marks, the plot and the numbers
 ALONE, DESCRIBED = 'label alone', 'with descriptions'
 
 
-def spread(path: Path, encoder: TextEncoder, templates: Sequence[str] = (TEMPLATE,)
-           ) -> tuple[list[dict[str, object]], list[str]]:
+def prototype_figures(path: Path, encoder: TextEncoder, templates: Sequence[str] = (TEMPLATE,)
+                      ) -> tuple[list[dict[str, object]], list[str]]:
     """
     Measure the prototypes of a vocabulary file, for labels alone and with descriptions.
 
@@ -131,10 +131,10 @@ def run(path: Path, out: Path, data: Data, device: torch.device) -> str:
     student = checkpoint.load(path)
     spec = student.spec
     encoder = open_text_tower(spec.text_tower, spec.width, path.parent, default_cache_dir())
-    spreads, left_out = {}, []
+    found, left_out = {}, []
     for name, file in vocabularies(data).items():
         try:
-            spreads[name], more = spread(file, encoder, spec.templates)
+            found[name], more = prototype_figures(file, encoder, spec.templates)
             left_out += more
         except ValueError as error:
             if name == str(data.vocabulary):
@@ -143,23 +143,23 @@ def run(path: Path, out: Path, data: Data, device: torch.device) -> str:
     named, more = on_images(Trainee(student).to(device), data, encoder)
     left_out += more
     tables = (f'Text tower: {encoder.identity}. Student: {spec.trained_on or path.name}.\n\n'
-              f'{markdown_table(spread_rows(spreads))}\n\n![The largest eigenvalues of the '
+              f'{markdown_table(eigenvalue_rows(found))}\n\n![The largest eigenvalues of the '
               f'prototypes](images/{NAME}.png)\n\n{markdown_table(named)}\n'
               + ''.join(f'\nLeft out: {reason}\n' for reason in left_out))
-    write(out, spreads, tables, {
+    write(out, found, tables, {
         'checkpoint': str(path), 'text_tower': encoder.identity, 'trained_on': spec.trained_on,
-        'vocabularies': spreads, 'images': named, 'left_out': left_out})
+        'vocabularies': found, 'images': named, 'left_out': left_out})
     return tables
 
 
-def spread_rows(spreads: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, object]]:
+def eigenvalue_rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, object]]:
     """Return the rows of a table, a column for each eigenvalue."""
     return [{'vocabulary': name, **{key: row[key] for key in row if key != 'eigenvalues'},
              **{f'{number}.': value for number, value in enumerate(row['eigenvalues'], 1)}}
-            for name, rows in spreads.items() for row in rows]
+            for name, rows in found.items() for row in rows]
 
 
-def write(out: Path, spreads: Mapping[str, Sequence[Mapping[str, Any]]], tables: str,
+def write(out: Path, found: Mapping[str, Sequence[Mapping[str, Any]]], tables: str,
           numbers: Mapping[str, object]) -> None:
     """Write the files of `run`, each atomically."""
     page = out / f'{NAME}.md'
@@ -172,5 +172,5 @@ def write(out: Path, spreads: Mapping[str, Sequence[Mapping[str, Any]]], tables:
     with charts.drawing(), replacing(out / 'images' / f'{NAME}.png') as temporary:
         charts.draw_eigenvalues({
             name: {row['prompts']: row['eigenvalues'] for row in rows}
-            for name, rows in spreads.items()}).savefig(
+            for name, rows in found.items()}).savefig(
                 temporary, format='png', dpi=120, facecolor='white')

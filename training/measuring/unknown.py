@@ -61,7 +61,7 @@ def unknown(command: Unknown) -> dict[str, Any]:
             warmth = fitting[command.at]
             chosen = rules.thresholds(rules.gather(first, lengths, *draws, warmth),
                                       command.keep, command.at)
-        rows += [{'photos': name, 'count': len(photos.labels), **row} for row in rules.table(
+        rows += [{'photos': name, 'count': len(photos.labels), **row} for row in rules.by_rule(
             rules.gather(photos, lengths, *draws, warmth), chosen, command.at)]
         errors[name] = rules.calibration_errors(photos, lengths, *draws, warmth)
     best = chosen[rules.BEST][0]

@@ -42,8 +42,8 @@ def exposure(rgb: np.ndarray, gain: np.ndarray | float, full_well: float, read_n
     :return: (H, W, 3) uint8, gamma 2.2.
     """
     linear = np.power(rgb.astype(np.float32) / 255, 2.2) * np.asarray(gain, np.float32)
-    spread = np.sqrt(linear / full_well + read_noise ** 2).astype(np.float32)
-    linear += spread * rng.standard_normal(rgb.shape, np.float32)
+    noise = np.sqrt(linear / full_well + read_noise ** 2).astype(np.float32)
+    linear += noise * rng.standard_normal(rgb.shape, np.float32)
     return (np.power(linear.clip(0, 1), 1 / 2.2) * 255 + 0.5).astype(np.uint8)
 
 

@@ -12,8 +12,13 @@ TRIES = 20
 
 
 @dataclass(frozen=True)
-class Picture:
-    """(S, S, 3) uint8 RGB, the object's box (left, top, width, height) [px], visible fraction."""
+class ObjectPicture:
+    """
+    A picture of one object.
+
+    rgb: (S, S, 3) uint8. box: the object's left, top, width, height [px]. visible: fraction of the
+    object's pixels that are within the picture and not hidden.
+    """
 
     rgb: np.ndarray
     box: tuple[int, int, int, int]
@@ -34,7 +39,7 @@ class SingleScene:
         """Free the renderer's memory."""
         self._scene.close()
 
-    def picture(self, domain_name: str, domain: Domain, number: int) -> Picture:
+    def picture(self, domain_name: str, domain: Domain, number: int) -> ObjectPicture:
         """Return picture `number` of a domain; always the same one."""
         entropy = [self._seed, number, *domain_name.encode()]
         rng = np.random.default_rng(entropy)
@@ -46,7 +51,7 @@ class SingleScene:
                 break
         else:
             raise ValueError(f'no view of it covers {SMALLEST:.0%} of a picture in {TRIES} tries')
-        return Picture(view.rgb, box_of(mask), float(visible))
+        return ObjectPicture(view.rgb, box_of(mask), float(visible))
 
     def _try(self, domain: Domain, rng: np.random.Generator) -> View:
         scene, radius = self._scene, self._radius

@@ -25,41 +25,41 @@ from training.teachers.teacher import CannotLoad, Teacher, unit_rows
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Views:
     """
-    How images are prepared for a teacher.
+    The views of each image that a teacher embeds.
 
     View v is what Images(index, S, augmentation, seed=seed) returns after set_epoch(v), at the
     teacher's S; so a student whose images have the same seed and epoch sees the same crop, flip
     and colours at its own size.
 
-    views: number of augmented views; 0: one plain view, resized as on the robot.
+    count: number of augmented views; 0: one plain view, resized as on the robot.
     augmentation, seed: of the augmented views.
     resize_mode: of the plain view.
     """
 
-    views: int = 0
+    count: int = 0
     augmentation: Augmentation | None = None
     seed: int = 0
     resize_mode: str = 'shortest'
 
     def __post_init__(self) -> None:
-        """Check the views; raises ValueError if they are negative, or not augmented."""
-        if self.views < 0 or (self.views and self.augmentation is None):
-            raise ValueError(f'embeddings: expected views and how to augment them, or 0 views, '
-                             f'got {self.views} and {self.augmentation}')
+        """Check the count; raises ValueError for less than 0, or views without augmentation."""
+        if self.count < 0 or (self.count and self.augmentation is None):
+            raise ValueError('embeddings: expected views and how to augment them, or 0 views, '
+                             f'got {self.count} and {self.augmentation}')
 
     def images(self, index: Index, image_size: int) -> list[Images]:
         """Return the images of each view."""
-        augmentation = self.augmentation if self.views else None
+        augmentation = self.augmentation if self.count else None
         sets = [Images(index, image_size, augmentation, self.resize_mode, self.seed)
-                for _ in range(max(1, self.views))]
+                for _ in range(max(1, self.count))]
         for view, images in enumerate(sets):
             images.set_epoch(view)
         return sets
 
 
-PLAIN = Preparation()
+PLAIN = Views()
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,25 +80,25 @@ class CachedTeacher:
             self.queries.add('images', asked, missing)
 
 
-def embeddings(index: Index, cached: CachedTeacher, preparation: Preparation = PLAIN,
+def embeddings(index: Index, cached: CachedTeacher, views: Views = PLAIN,
                batch: int = 64, workers: int = 0) -> np.ndarray:
     """
     Return the embeddings of the images of an index; only missing ones are computed.
 
-    A changed image, another teacher or another preparation makes new embeddings; the old ones
+    A changed image, another teacher or other views make new embeddings; the old ones
     stay in the folder.
 
     :param batch: images per query.
     :param workers: processes that read images; 0: none.
-    :return: (N, max(1, views), D) float16 unit rows, read-only and mapped into memory. They are
-        the file of rows itself if it has them in this order, else a copy in an unnamed file.
+    :return: (N, max(1, views.count), D) float16 unit rows, read-only and mapped into memory. They
+        are the file of rows itself if it has them in this order, else a copy in an unnamed file.
     :raises ValueError: for an image that cannot be read, a teacher that returns no embeddings or
         cannot be loaded, or a folder with another width.
     :raises OSError: if nothing can be written; earlier embeddings stay.
     """
     teacher = cached.teacher
-    sets = preparation.images(index, teacher.image_size)
-    keys = _keys(index, teacher, preparation)
+    sets = views.images(index, teacher.image_size)
+    keys = _keys(index, teacher, views)
     store = open_store(cached.folder, teacher.identity, teacher.width)
     missing = 0
     if not all(key in store.positions for key in keys):
@@ -125,20 +125,19 @@ def known_embeddings(index: Index, cached: CachedTeacher) -> tuple[np.ndarray, n
     return rows, known
 
 
-def _keys(index: Index, teacher: Teacher, preparation: Preparation) -> list[bytes]:
+def _keys(index: Index, teacher: Teacher, views: Views) -> list[bytes]:
     """Return the key of each view of each image."""
-    views = preparation.views
     files = list(dict.fromkeys(index.files))
     contents = dict(zip(files, file_digests([index.root / file for file in files]), strict=True))
     prepared: list[object] = [
-        repr(preparation.augmentation), preparation.seed, torchvision.__version__.partition('+')[0]
-    ] if views else [preparation.resize_mode]
+        repr(views.augmentation), views.seed, torchvision.__version__.partition('+')[0]
+    ] if views.count else [views.resize_mode]
     keys = []
     for row, file in enumerate(index.files):
         box = None if index.boxes is None else index.boxes[row].tolist()
-        name = index.name(row) if views else ''  # augmentation draws by the name
+        name = index.name(row) if views.count else ''  # augmentation draws by the name
         keys += [image_key(teacher.identity, teacher.image_size, contents[file], box, name, view,
-                           prepared) for view in range(max(1, views))]
+                           prepared) for view in range(max(1, views.count))]
     return keys
 
 
@@ -167,7 +166,7 @@ def _file_digest(path: Path) -> str:
                          'read the index again') from error
 
 
-class _Views(Dataset):
+class _MissingViews(Dataset):
     """Some views of some images: item (row, view) of each set's images."""
 
     def __init__(self, sets: Sequence[Images], items: Sequence[tuple[int, int]]) -> None:
@@ -194,7 +193,7 @@ def _embed(sets: Sequence[Images], keys: Sequence[bytes], teacher: Teacher, stor
     changed = len({row for row, _ in items})
     tqdm.write(f'{changed} of {len(sets[0])} images are new or have changed; {teacher.identity} '
                'embeds them now')
-    loader = DataLoader(_Views(sets, items), batch, num_workers=workers)
+    loader = DataLoader(_MissingViews(sets, items), batch, num_workers=workers)
     done = 0
     with tqdm(total=len(items), desc='embedding', unit='view', disable=None) as progress:
         for images in loader:  # (B, 3, S, S)
