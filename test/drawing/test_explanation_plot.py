@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 from PIL import Image
 import pytest
+from support.tiny_fonts import write_font
 from vl2v_ros.drawing.explanation_plot import Explanation, MOST_IMAGES, plot
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model.prediction import Prediction
@@ -94,6 +95,16 @@ def test_any_vocabulary_is_drawn(tmp_path: Path, given: dict[str, object]) -> No
     assert (picture < 100).any(2).sum() > 500  # texts
     assert (picture[:, :3] > 250).all()  # nothing reaches the edge
     assert (picture[:, -3:] > 250).all()
+
+
+def test_letters_are_drawn_in_the_font_that_has_them(tmp_path: Path) -> None:
+    font = write_font(tmp_path / 'mine.ttf', '犬')
+    pictures = []
+    for named in ('', str(font)):
+        plot([explanation(names=('犬' * 20, 'cup'))], 0.2, tmp_path / 'x', named)
+        with Image.open(tmp_path / 'x') as picture:
+            pictures.append((np.asarray(picture.convert('L')) < 60).sum())
+    assert pictures[1] > pictures[0] + 1000  # squares instead of boxes or strokes
 
 
 @pytest.mark.parametrize('height, width', [(2000, 3000), (1, 300), (300, 1), (1, 1)])

@@ -20,8 +20,11 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from support.ros_processes import Camera, Received, Ros
+from support.tiny_fonts import write_font
 from test_lifecycle import in_this_process
 from vision_msgs.msg import Classification, LabelInfo
+from vl2v_msgs.srv import SetVocabulary
+from vl2v_ros.drawing import text
 from vl2v_ros.model import checkpoint
 from vl2v_ros.nodes.parameters import CameraParameters, ClassifierParameters, declare
 
@@ -260,6 +263,23 @@ def test_empty_lists_are_one_camera_and_no_background(ros: Ros, settings: dict[s
     node.destroy_node()
 
 
+def test_what_no_font_has_is_logged_once_per_vocabulary(
+        ros: Ros, settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(text, 'FOLDERS', ())
+    text._installed.cache_clear()
+    text._file_with.cache_clear()
+    font = write_font(tmp_path / 'mine.ttf', '犬')
+    node = in_this_process(ros, settings | {'font': font, 'vocabulary': '犬, cup'})
+    node.trigger_configure()
+    assert 'no font has' not in capfd.readouterr().err
+    node._loaded.keeper.change(SetVocabulary.Request(labels=['犬', '猫']))
+    assert capfd.readouterr().err.count('overlay: no font has 猫 (U+732B), so pictures') == 1
+    node.destroy_node()
+    text._installed.cache_clear()
+    text._file_with.cache_clear()
+
+
 @pytest.mark.parametrize(('module', 'arguments'), [
     ('camera_node', ['-p', 'source:=']), ('classifier_node', ['--params-file', '/no/such.yaml'])])
 def test_what_ros_cannot_read_ends_the_node_in_one_line(ros: Ros, module: str,
@@ -276,6 +296,7 @@ def test_what_ros_cannot_read_ends_the_node_in_one_line(ros: Ros, module: str,
     ({'image_transport': 'theora'}, ["('auto', 'raw', 'compressed'), got 'theora'"]),
     ({'unknown_threshold': 2.0}, ['unknown_threshold', 'range']),
     ({'cameras': ['front', 'front']}, ['cameras', 'front']),
+    ({'font': '/no/such.ttf'}, ['font: expected a font file', '/no/such.ttf']),
     ({'cameras': ['front camera']}, ['parameter cameras: ', 'front camera']),
     ({'vocabulary': 7}, ['parameter vocabulary: expected a text', "got '7' (INTEGER)"]),
 ])

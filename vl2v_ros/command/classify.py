@@ -17,6 +17,7 @@ import sys
 from tqdm import tqdm
 from vl2v_ros.command import bags, outputs
 from vl2v_ros.drawing.explanation_plot import Explanation, MOST_IMAGES, plot
+from vl2v_ros.drawing.text import check_font, missing
 from vl2v_ros.files import replacing, share, shown
 from vl2v_ros.images import sources
 from vl2v_ros.images.folders import IMAGES, is_pipe
@@ -90,6 +91,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         f'by default the rate of the input, {STILL_RATE:g} for still images')
     add('--plot', type=Path, help='PNG to write: similarities of labels and prompts, for at most '
         f'{MOST_IMAGES} images')
+    add('--font', default='', help='font file (*.ttf, *.otf, *.ttc) for the labels in a video or '
+        'plot; letters that it lacks are drawn in the fonts of the system')
     options = parser.parse_args(arguments)
     if options.known is None and not options.input:
         parser.error('expected an image, a folder of images, a video or a bag as input, got none')
@@ -112,6 +115,7 @@ def _number(kind: type, low: float, high: float) -> Callable[[str], float]:
 
 def check(options: argparse.Namespace, inputs: Sequence[Source]) -> None:
     """Raise ValueError for options that do not fit the inputs or each other."""
+    check_font(options.font)
     if options.topic and not any(source.topics for source in inputs):
         raise ValueError('--topic: expected a bag among the inputs, got none')
     for path in filter(None, (options.out, options.plot)):
@@ -171,14 +175,17 @@ def run(options: argparse.Namespace) -> None:
     check(options, inputs)
     # The vocabulary comes first: its errors are reported before the slow steps.
     words, classifier = read_words(options, labeller), labeller.classifier
+    draws = options.plot or options.out and options.out.suffix.lower() in outputs.CODECS
+    if draws and (lacking := missing(words.labels, options.font)):
+        print(f'vl2v_classify: {lacking} with --font', file=sys.stderr)
     threshold = options.unknown_threshold
     if threshold is None:
         threshold = classifier.spec.unknown_threshold
     rate = options.rate or next((source.rate for source in inputs if source.rate), STILL_RATE)
     count = sum(source.count for source in inputs)
     explanations: list[Explanation] = []
-    with (outputs.writing(options.out, threshold, rate, options.score_threshold) if options.out
-          else nullcontext(print_line)) as write, \
+    with (outputs.writing(options.out, threshold, rate, options.score_threshold, options.font)
+          if options.out else nullcontext(print_line)) as write, \
             replacing(options.plot) if options.plot else nullcontext() as drawing, \
             tqdm(total=count or None, unit='picture', disable=None, leave=False) as progress:
         for picture in itertools.chain.from_iterable(source.pictures for source in inputs):
@@ -197,7 +204,7 @@ def run(options: argparse.Namespace) -> None:
                 explanations.append(Explanation(title, picture.frame, prediction, why))
             progress.update()
         if drawing is not None:
-            plot(explanations, threshold, drawing)
+            plot(explanations, threshold, drawing, options.font)
     for path in filter(None, (options.out, options.plot)):
         print(f'wrote {shown(path)}')
 

@@ -32,8 +32,8 @@ def check_ending(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path, unknown_threshold: float, rate: float, score_threshold: float = 0.0
-            ) -> Iterator[Write]:
+def writing(path: Path, unknown_threshold: float, rate: float, score_threshold: float = 0.0,
+            font: str = '') -> Iterator[Write]:
     """
     Write the pictures that the block passes on; the ending of the path is the format.
 
@@ -42,6 +42,7 @@ def writing(path: Path, unknown_threshold: float, rate: float, score_threshold: 
     :param unknown_threshold: cosine below which a bag's classification leaves a label out.
     :param rate: frame rate of a video, and of still images in a bag [Hz].
     :param score_threshold: score below which a bag's classification leaves a label out.
+    :param font: font file for the labels in a video; '' for those of the system.
     """
     check_ending(path)
     ending = path.suffix.lower()
@@ -50,7 +51,7 @@ def writing(path: Path, unknown_threshold: float, rate: float, score_threshold: 
             with _table(temporary) as write:
                 yield write
         elif ending in CODECS:
-            with _video(temporary, CODECS[ending], rate) as write:
+            with _video(temporary, CODECS[ending], rate, font) as write:
                 yield write
         elif ending == '':
             with bags.writing(temporary, unknown_threshold, rate, score_threshold) as write:
@@ -80,7 +81,7 @@ def _table(path: Path) -> Iterator[Write]:
 
 
 @contextmanager
-def _video(path: Path, codec: str, rate: float) -> Iterator[Write]:
+def _video(path: Path, codec: str, rate: float, font: str) -> Iterator[Write]:
     """
     Write the annotated pictures, all of the size of the first, each as long as it was shown.
 
@@ -94,7 +95,7 @@ def _video(path: Path, codec: str, rate: float) -> Iterator[Write]:
 
     def write(picture: Picture, prediction: Prediction) -> None:
         nonlocal video, size, waiting, begin, last, frame
-        pixels = cv2.cvtColor(draw(picture.frame, prediction), cv2.COLOR_RGB2BGR)
+        pixels = cv2.cvtColor(draw(picture.frame, prediction, font), cv2.COLOR_RGB2BGR)
         now = picture.recorded
         if video is None:
             size = pixels.shape[1], pixels.shape[0]

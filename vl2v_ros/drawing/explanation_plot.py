@@ -6,9 +6,11 @@ import warnings
 
 import cv2
 import matplotlib
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from vl2v_ros.drawing.text import files
 from vl2v_ros.images.frame import Frame, to_rgb
 from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.words.explain import Reason
@@ -18,7 +20,7 @@ MOST_PIXELS = 512  # of an image's longer side in the picture [px]
 BAR, UNKNOWN, MARK, GREY = '#26807899', '#aa641499', '#0d3b37', '#777777'  # as the overlay's
 STYLE = {
     'font.size': 9, 'axes.titlesize': 10, 'axes.spines.right': False, 'axes.spines.top': False,
-    'axes.axisbelow': True, 'font.family': 'sans-serif',
+    'axes.axisbelow': True,
     'text.parse_math': False,  # a label may have dollar signs
 }
 
@@ -33,7 +35,8 @@ class Explanation:
     reasons: Sequence[Reason]
 
 
-def plot(explanations: Sequence[Explanation], threshold: float, path: Path) -> None:
+def plot(explanations: Sequence[Explanation], threshold: float, path: Path, font: str = ''
+         ) -> None:
     """
     Write a PNG: a bar for each label, as long as its similarity, with a mark for each prompt.
 
@@ -41,10 +44,12 @@ def plot(explanations: Sequence[Explanation], threshold: float, path: Path) -> N
 
     :param explanations: 1 to MOST_IMAGES.
     :param threshold: cosine below which an image is unknown, drawn as a dashed line.
+    :param font: font file that is tried first; '' for none.
     """
     assert 1 <= len(explanations) <= MOST_IMAGES, len(explanations)
     heights = [max(2.2, 0.7 + 0.48 * len(_groups(one))) for one in explanations]  # [inch]
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    style = {**STYLE, 'font.family': _families(explanations, font)}
+    with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings('ignore', r'(?s)Glyph .* missing from font')
         figure = Figure((9.6, sum(heights)),
                         layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06))
@@ -54,6 +59,21 @@ def plot(explanations: Sequence[Explanation], threshold: float, path: Path) -> N
             _draw_image(left, explanation)
             _draw_bars(right, explanation, threshold)
         figure.savefig(path, format='png', dpi=100)
+
+
+def _families(explanations: Sequence[Explanation], font: str) -> list[str]:
+    """Return the names of the fonts that the texts need, as far as matplotlib can draw them."""
+    texts = [text for one in explanations for text in (
+        one.title, *one.prediction.labels, *(reason.prompt for reason in one.reasons))]
+    names = ['DejaVu Sans']
+    for file in files(texts, font):
+        try:
+            font_manager.fontManager.addfont(file)
+            name = font_manager.FontProperties(fname=file).get_name()
+            names.insert(0 if file == font else len(names), name)
+        except RuntimeError:  # a font of coloured pictures
+            pass
+    return names
 
 
 def _groups(explanation: Explanation) -> list[tuple[str, float, Sequence[Reason]]]:

@@ -1,19 +1,19 @@
 """Draw predictions onto frames."""
-from functools import lru_cache
-
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+from vl2v_ros.drawing.text import line
 from vl2v_ros.images.frame import Frame, to_rgb
 from vl2v_ros.model.prediction import Prediction
 
 ROWS = 5  # labels drawn at most
-TEXT, BAR, UNKNOWN = (255, 255, 255), (38, 128, 120), (170, 100, 20)  # RGB
+BAR, UNKNOWN = (38, 128, 120), (170, 100, 20)  # RGB
 
 
-def draw(frame: Frame, prediction: Prediction) -> np.ndarray:
+def draw(frame: Frame, prediction: Prediction, font: str = '') -> np.ndarray:
     """
     Draw the best labels, each with its cosine similarity, on a bar as long as its score.
 
+    :param font: font file that is tried first; '' for none.
     :return: a new (H, W, 3) uint8 RGB array.
     """
     rgb = to_rgb(frame)
@@ -30,18 +30,10 @@ def draw(frame: Frame, prediction: Prediction) -> np.ndarray:
         top, middle = step // 4 + row * step, step // 4 + row * step + (step - 2) // 2
         canvas.rectangle((0, top, round(prediction.scores[row] * panel.shape[1]), top + step - 3),
                          fill=UNKNOWN if unknown else BAR)
-        canvas.text((3 * size, middle), f'{prediction.similarities[row]:.2f}', TEXT, font(size),
-                    'rm')
-        canvas.text((4 * size, middle), f'unknown ({label}?)' if unknown else label, TEXT,
-                    font(size), 'lm')
+        number = line(f'{prediction.similarities[row]:.2f}', size, 3 * size)
+        text = line(f'unknown ({label}?)' if unknown else label, size, panel.shape[1], font)
+        top = middle - number.height // 2
+        image.paste(number, (3 * size + 1 - number.width, top), number)
+        image.paste(text, (4 * size, top), text)
     panel[:] = np.asarray(image)
     return rgb
-
-
-@lru_cache(maxsize=8)
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the font of what is drawn; size: of the letters [px]."""
-    try:  # on most Linux systems; it has Latin, Greek, Cyrillic and more
-        return ImageFont.truetype('DejaVuSans.ttf', size)
-    except OSError:
-        return ImageFont.load_default(size)

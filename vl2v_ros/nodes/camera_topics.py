@@ -196,7 +196,8 @@ class CameraTopics:
         self.classification.publish(classification)
         frame_profile.mark('publish')
         if self.overlay and self.overlay.get_subscription_count():
-            self.overlay.publish(messages.to_image(draw(frame, prediction), 'rgb8', header))
+            drawn = draw(frame, prediction, parameters.font)
+            self.overlay.publish(messages.to_image(drawn, 'rgb8', header))
             frame_profile.mark('overlay')
         self.counts.answered += 1
         latency = self._now() - _seconds(header.stamp)

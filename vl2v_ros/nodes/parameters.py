@@ -40,6 +40,9 @@ class ClassifierParameters:
         True, 'Compute in half precision on CUDA and on CPUs that support it')
     overlay: bool = _parameter(
         True, 'Offer the annotated image on ~/overlay; it is drawn only while a node subscribes')
+    font: str = _parameter(
+        '', 'Font file (*.ttf, *.otf, *.ttc) for the labels of ~/overlay; letters that it lacks, '
+        'or all if it is empty, are drawn in the fonts of the system')
     cache_dir: str = _parameter(
         '', 'Folder that stores encoded prompts and the answers of the language model; empty: '
         '$XDG_CACHE_HOME/vl2v_ros or ~/.cache/vl2v_ros')

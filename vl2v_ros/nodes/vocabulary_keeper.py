@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from vl2v_msgs.srv import SetVocabulary
+from vl2v_ros.drawing.text import check_font, missing
 from vl2v_ros.files import replacing
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.words import cached_text
@@ -28,7 +29,8 @@ Request: TypeAlias = SetVocabulary.Request
 
 
 def check_parameters(parameters: ClassifierParameters) -> None:
-    """Raise ValueError for an invalid setting of the language model."""
+    """Raise ValueError for an invalid font or setting of the language model."""
+    check_font(parameters.font)
     if parameters.llm_endpoint:
         check_endpoint(parameters.llm_endpoint)
     check_question(parameters.llm_question)
@@ -119,11 +121,14 @@ class VocabularyKeeper:
         return file
 
     def _tell(self, vocabulary: Vocabulary) -> None:
-        """Announce a vocabulary, and log its prompts if some had to be left out."""
+        """Announce a vocabulary, and log what cannot be encoded or drawn of it."""
         self._announce(vocabulary)
         if vocabulary.note:
             self._logger.warning(f'vocabulary: {vocabulary.note}')
             self._logger.info('prompts in use: ' + ', '.join(map(repr, vocabulary.prompts)))
+        parameters = self._parameters()
+        if parameters.overlay and (lacking := missing(vocabulary.labels, parameters.font)):
+            self._logger.warning(f'overlay: {lacking} with the parameter font')
 
     def _build(self, file: VocabularyFile) -> Vocabulary:
         background = {folded(prompt): prompt for prompt in (*file.background,
