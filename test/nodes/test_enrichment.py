@@ -234,32 +234,28 @@ def test_a_change_meanwhile_counts_more_than_the_answers(
 @pytest.mark.usefixtures('node')
 def test_what_is_known_at_once_is_replied(ros: Ros, settings: dict[str, object],
                                           diagnostics: Received[DiagnosticArray]) -> None:
-    for name in ('llm_endpoint', 'llm_model'):
-        assert not set_parameter(ros, name, '')
-        reply = change(ros, new_labels(), enrich=True)
-        assert not set_parameter(ros, name, str(settings[name]))
-        assert reply.success
-        reason = 'not enriched: set the parameters llm_endpoint and llm_model'
-        assert reason in reply.message
-        assert wait_for_diagnosis(diagnostics, reason, 'not asked for').level == (
-            DiagnosticStatus.WARN)
+    assert not set_parameter(ros, 'llm_model', '')
+    reply = change(ros, new_labels(), enrich=True)
+    assert not set_parameter(ros, 'llm_model', str(settings['llm_model']))
+    assert reply.success
+    reason = 'not enriched: set the parameters llm_endpoint and llm_model'
+    assert reason in reply.message
+    assert wait_for_diagnosis(diagnostics, reason, 'not asked for').level == DiagnosticStatus.WARN
     change(ros, new_labels())
     wait_for_diagnosis(diagnostics, '2 labels', 'not asked for')  # and no more is wrong
 
 
 @pytest.mark.usefixtures('node')
-@pytest.mark.parametrize(('name', 'value', 'reason'), [
-    ('llm_endpoint', 'ftp://host/v1', 'expected an address like'),
-    ('llm_endpoint', 'localhost:11434', 'expected an address like'),
-    ('llm_endpoint', 'http://me:word@host/v1', 'expected an address like'),
-    ('llm_question', 'What is it?', 'expected {cls}'),
-    ('llm_key_variable', 'sk-word', 'not a key'),
-])
-def test_a_setting_that_cannot_work_is_refused(ros: Ros, name: str, value: str, reason: str
-                                               ) -> None:
-    said = set_parameter(ros, name, value)
-    assert reason in said
-    assert 'word' not in said.replace('password', '')
+def test_a_question_without_its_label_is_refused(ros: Ros) -> None:
+    assert 'expected {cls}' in set_parameter(ros, 'llm_question', 'What is it?')
+
+
+@pytest.mark.usefixtures('node')
+@pytest.mark.parametrize(('name', 'value'), [
+    ('llm_endpoint', 'http://127.0.0.1:1/v1'), ('llm_key_variable', 'HOME')])
+def test_no_peer_can_have_a_key_sent_elsewhere(ros: Ros, name: str, value: str) -> None:
+    """Whoever may set parameters would get every variable of the node's environment."""
+    assert 'read-only' in set_parameter(ros, name, value)
 
 
 @pytest.mark.usefixtures('node')

@@ -5,9 +5,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 import pytest
 from support.asking_nodes import LATCHED, new_labels, Request, start
-from support.chat_server import (
-    ChatServer,
-)
+from support.chat_server import ChatServer
 from support.ros_processes import LABELS, Ros, wait_until
 from test_lifecycle import check_failure as check_failed_configure
 from test_lifecycle import in_this_process
@@ -15,10 +13,17 @@ from vl2v_msgs.msg import Vocabulary
 from vl2v_msgs.srv import SetVocabulary
 
 
-def test_an_endpoint_that_is_not_http_ends_the_start(ros: Ros, settings: dict[str, object]
-                                                     ) -> None:
-    with pytest.raises(ValueError, match='expected an address like'):
-        in_this_process(ros, settings | {'llm_endpoint': 'file:///tmp'})
+@pytest.mark.parametrize(('name', 'value', 'reason'), [
+    ('llm_endpoint', 'file:///tmp', 'expected an address like'),
+    ('llm_endpoint', 'localhost:11434', 'expected an address like'),
+    ('llm_endpoint', 'http://me:word@host/v1', 'expected an address like'),
+    ('llm_key_variable', 'sk-word', 'not a key'),
+])
+def test_a_setting_that_cannot_work_ends_the_start(
+        ros: Ros, settings: dict[str, object], name: str, value: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as refused:
+        in_this_process(ros, settings | {name: value})
+    assert 'word' not in str(refused.value).replace('password', '')
 
 
 @pytest.mark.parametrize(('parameters', 'reason'), [

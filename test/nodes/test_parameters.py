@@ -29,8 +29,8 @@ from vl2v_ros.model import checkpoint
 from vl2v_ros.nodes.parameters import CameraParameters, ClassifierParameters, declare
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-LIVE = {'top_k', 'max_rate', 'unknown_threshold', 'score_threshold', 'llm_endpoint', 'llm_model',
-        'llm_key_variable', 'llm_timeout', 'llm_question'}
+LIVE = {'top_k', 'max_rate', 'unknown_threshold', 'score_threshold', 'llm_model', 'llm_timeout',
+        'llm_question'}
 
 
 @pytest.fixture(scope='module')

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from safetensors import safe_open, SafetensorError
@@ -153,7 +153,11 @@ def _parse_spec(text: str, path: Path) -> StudentSpec:
         unknown = spec.keys() - {field.name for field in fields(StudentSpec)}
         if unknown:
             raise ValueError(f'unknown fields {sorted(unknown)}')
-        spec['text_tower'] = TextTower(**spec['text_tower'])
+        spec['text_tower'] = tower = TextTower(**spec['text_tower'])
+        for name in (tower.model, tower.pretrained, tower.recording):
+            if PurePath(name).is_absolute() or '..' in PurePath(name).parts:
+                raise ValueError('text_tower: expected files in the folder of the checkpoint, got '
+                                 f'{name!r}; copy it there')
         return StudentSpec(**spec)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f'checkpoint {path}: bad spec in its header: {error}') from error

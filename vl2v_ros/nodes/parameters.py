@@ -65,12 +65,12 @@ class ClassifierParameters:
     llm_endpoint: str = _parameter(
         '', 'Base URL of an OpenAI-compatible language model, such as '
         'http://localhost:11434/v1; it writes descriptions when ~/set_vocabulary is called with '
-        'enrich', live=True)
+        'enrich')
     llm_model: str = _parameter(
         '', 'Name of the language model at llm_endpoint, such as llama3.2', live=True)
     llm_key_variable: str = _parameter(
         KEY_VARIABLE, 'Name of the environment variable that holds the key of llm_endpoint; '
-        'never the key itself', live=True)
+        'never the key itself')
     llm_timeout: float = _parameter(
         30.0, 'Time limit of one request to llm_endpoint [s]', 0.1, 600, live=True)
     llm_question: str = _parameter(
