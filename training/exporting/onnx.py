@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import onnxruntime
 import torch
 from vl2v_ros.files import replacing
 from vl2v_ros.model import checkpoint
+from vl2v_ros.model.runtime.pictures import scene
 from vl2v_ros.model.student import Student
 
 INPUT, OUTPUT = 'images', 'embeddings'
@@ -70,18 +70,12 @@ def probes(size: int) -> list[np.ndarray]:
     """Return batches (B, 3, S, S) float32 in [0, 1], of BATCHES: noise, and drawn scenes."""
     rng = np.random.default_rng(0)
     noise = [rng.random((count, 3, size, size), np.float32) for count in BATCHES]
-    return noise + [np.stack([_scene(size, rng) for _ in range(count)]) for count in BATCHES]
+    return noise + [np.stack([_unit_range(scene(size, rng)) for _ in range(count)])
+                    for count in BATCHES]
 
 
-def _scene(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return (3, S, S): smooth shades with a few coloured bodies and a sensor's noise."""
-    shades = rng.uniform(60, 200, (3, 3, 3)).astype(np.float32)
-    picture: np.ndarray = cv2.resize(shades, (size, size), interpolation=cv2.INTER_CUBIC)
-    for _ in range(4):
-        middle, axes = rng.integers(0, size, 2), rng.integers(1, max(2, size // 3), 2)
-        cv2.ellipse(picture, middle.tolist(), axes.tolist(), rng.uniform(0, 180), 0, 360,
-                    rng.uniform(0, 255, 3).tolist(), cv2.FILLED, cv2.LINE_AA)
-    picture += rng.normal(0, 4, picture.shape)
+def _unit_range(picture: np.ndarray) -> np.ndarray:
+    """Return (3, S, S) float32 in [0, 1] of (S, S, 3) in [0, 255]."""
     return (picture.clip(0, 255) / 255).astype(np.float32).transpose(2, 0, 1)
 
 
