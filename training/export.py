@@ -1,5 +1,5 @@
 """
-Export a student to ONNX, to a TensorRT engine where TensorRT is installed, and to int8.
+Export a student to ONNX, to a TensorRT engine where TensorRT is installed, to int8 and to a graph.
 
 The ONNX file holds the whole student: input `images` (B, 3, S, S) float32 RGB in [0, 1], for any
 B; output `embeddings` (B, D) float32 unit rows; the student's spec as metadata, as in the
@@ -8,11 +8,16 @@ checkpoint. The file is written only if onnxruntime computes the same with it as
 --engine needs TensorRT.
 
 --int8 writes the same checkpoint with the student in 8 bits added (quantise.py): a GPU runs it as
-before, a CPU runs it in int8. `evaluate.py --as-robot` measures its accuracy.
+before, a CPU runs it in int8 if that is faster there and its error small. `evaluate.py --as-robot`
+measures its accuracy.
+
+--graph writes STUDENT.graph beside the checkpoint: with it, a robot's CPU starts without a
+conversion. It is valid for exactly this checkpoint; robots ignore any other.
 
 python training/export.py --checkpoint STUDENT.safetensors --out STUDENT.onnx
 python training/export.py --checkpoint STUDENT.safetensors --int8 OUT.safetensors \
     --calibration IMAGES
+python training/export.py --checkpoint STUDENT.safetensors --graph
 """
 import argparse
 from collections.abc import Sequence
@@ -26,6 +31,7 @@ from training.exporting.onnx import BATCHES, export, LARGEST_DIFFERENCE, LOWEST_
 from training.exporting.tensorrt import build_engine
 from vl2v_ros.files import replacing
 from vl2v_ros.model import checkpoint
+from vl2v_ros.model.runtime.outline import SUFFIX
 from vl2v_ros.model.student import Student
 
 
@@ -45,6 +51,23 @@ def export_int8(student: Student, images: Path, path: Path) -> quantise.Quantisa
     return loss
 
 
+def export_graph(path: Path) -> None:
+    """
+    Write the outline of a checkpoint beside it, atomically.
+
+    :raises ValueError: if the checkpoint is missing or damaged, or OpenVINO cannot convert it.
+    :raises OSError: if the file cannot be written.
+    """
+    try:
+        from vl2v_ros.model.runtime.openvino_graph import write_outline
+        write_outline(path, path.with_suffix(SUFFIX))
+    except (ImportError, RuntimeError) as error:
+        raise ValueError('--graph needs an OpenVINO that can convert the student: '
+                         f'{" ".join(str(error).split())}') from error
+    size = path.with_suffix(SUFFIX).stat().st_size / 1e6
+    print(f'{path.with_suffix(SUFFIX)}: {size:.1f} MB, for {path} as it is now')
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -62,11 +85,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--calibration', type=Path, metavar='IMAGES',
                         help='folder of images like those the robot will see, for --int8. Half '
                              'calibrate; the other half measure the error.')
+    parser.add_argument('--graph', action='store_true',
+                        help='write what a CPU needs to start at once beside the checkpoint, as '
+                             'STUDENT.graph')
     parser.add_argument('--report', type=Path,
                         help='JSON file to write the error of --int8 into, *.json')
     options = parser.parse_args(arguments)
-    if not (options.out or options.int8):
-        parser.error('expected --out STUDENT.onnx, --int8 STUDENT.safetensors, or both')
+    if not (options.out or options.int8 or options.graph):
+        parser.error('expected --out STUDENT.onnx, --int8 STUDENT.safetensors or --graph')
     if options.engine and not options.out:
         parser.error('--engine: expected --out with it, for the ONNX file it is built from')
     if bool(options.int8) != bool(options.calibration):
@@ -88,8 +114,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Export, and print the measured differences."""
     options = _parse(arguments)
-    writing = options.out or options.int8
+    writing = options.out or options.int8 or options.checkpoint.with_suffix(SUFFIX)
     try:
+        if options.graph:
+            export_graph(options.checkpoint)
         student = checkpoint.load(options.checkpoint)
         if options.out:
             parity = export(student, options.out)

@@ -25,8 +25,8 @@ torch.set_num_threads(1)
 student = checkpoint.load(Path(sys.argv[1]))
 runtimes = [TorchRuntime(student, torch.device('cpu'), False, 'test')]
 try:
-    from vl2v_ros.model.runtime.openvino_runtime import OpenVinoRuntime
-    runtimes.append(OpenVinoRuntime(student, 'test'))
+    from vl2v_ros.model.runtime.openvino_runtime import open_on_cpu
+    runtimes.append(open_on_cpu(student, 'test', half=False))
 except ImportError:
     pass
 frames = [Frame(pixels) for pixels in np.load(sys.argv[2])]
@@ -52,7 +52,7 @@ def test_new_process_embeds_the_same_with_torch(embedded_elsewhere: list[bytes])
 
 
 def test_new_process_embeds_the_same_with_openvino(embedded_elsewhere: list[bytes]) -> None:
-    runtime = pytest.importorskip('vl2v_ros.runtime.openvino_runtime', exc_type=ImportError)
-    here = runtime.OpenVinoRuntime(student(), 'test').embed(FRAMES)
+    pytest.importorskip('openvino')
+    here = create(student(), 'cpu', half=False).embed(FRAMES)
     assert embedded_elsewhere[1] == here.tobytes()
     assert len(np.unique(here.round(5), axis=0)) == len(FRAMES)

@@ -5,7 +5,7 @@ The toy is made the way a real student is: a text tower first, then a student di
 that tower's prototypes. It knows nothing but colours and shapes.
 """
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 import json
 from pathlib import Path
@@ -149,6 +149,9 @@ def train(folder: Path, seed: int = 0) -> Path:
         student.spec = replace(spec, unknown_threshold=_threshold(student, encoder, rng))
     path = folder / 'shapes.safetensors'
     checkpoint.save(student, path)
+    with suppress(ImportError):  # of OpenVINO; with it, nodes of the tests start at once
+        from vl2v_ros.model.runtime.openvino_graph import write_outline
+        write_outline(path, path.with_suffix('.graph'))
     return path
 
 

@@ -4,7 +4,6 @@ A student in 8 bits: post-training quantisation by NNCF of the graph that a robo
 It needs images without labels, such as the robot's own. Half calibrate; the other half measure the
 error. `evaluate.py --as-robot` measures the accuracy.
 """
-import copy
 import logging
 from pathlib import Path
 from typing import NamedTuple
@@ -89,12 +88,11 @@ def quantise(student: Student, frames: list[Frame]) -> Graph:
 
 
 def compare(student: Student, int8: Graph, frames: list[Frame]) -> QuantisationError:
-    """Compare the embeddings of student and int8 graph, as a robot's CPU computes them."""
+    """Compare the embeddings of student and int8 graph, as a CPU computes them in float32."""
+    from vl2v_ros.model.runtime import graphs
     from vl2v_ros.model.runtime.openvino_runtime import OpenVinoRuntime
-    rows = []
-    for part in (None, int8):
-        one = copy.copy(student)
-        one.int8 = part
-        rows.append(torch.from_numpy(OpenVinoRuntime(one, 'to compare').embed(frames)))
+    from vl2v_ros.model.runtime.precision import Choice
+    rows = [torch.from_numpy(OpenVinoRuntime(student.spec, model, Choice(), '').embed(frames))
+            for model in (graphs.of_weights(student), graphs.read(int8, student.spec))]
     _, angle = metrics.feature_distance(*rows)
     return QuantisationError(angle, float((rows[0] * rows[1]).sum(1).min()))

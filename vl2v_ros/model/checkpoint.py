@@ -11,13 +11,13 @@ import json
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+import numpy as np
 from safetensors import safe_open, SafetensorError
 from vl2v_ros.files import replacing
 from vl2v_ros.model.spec import Graph, StudentSpec
 from vl2v_ros.words.encoder import TextTower
 
 if TYPE_CHECKING:
-    import torch
     from vl2v_ros.model.student import Student
 
 FORMAT = 'vl2v_student'
@@ -50,7 +50,7 @@ class StoredStudent:
     A student in a file, of which only the header was read.
 
     has_int8: whether the file also holds the student in 8 bits.
-    graphs: folder that caches the graph a CPU runs, so that the next start needs no torch.
+    graphs: folder that caches how a CPU runs it: its graph, and the precision.
     """
 
     path: Path
@@ -61,6 +61,12 @@ class StoredStudent:
     def load(self) -> 'Student':
         """Read the whole student; raises ValueError as `load` does."""
         return load(self.path)
+
+    def read_int8(self) -> Graph | None:
+        """Read the student in 8 bits, None if there is none; raises ValueError as `load` does."""
+        with _opened(self.path, 'np') as (file, _):
+            return _int8({part: file.get_tensor(name) for part, name in INT8.items()
+                          if name in file.keys()}, self.path)
 
 
 def open_stored(path: Path, graphs: Path) -> StoredStudent:
@@ -97,7 +103,8 @@ def load(path: Path) -> 'Student':
         student = Student(spec)
     except ValueError as error:
         raise ValueError(f'checkpoint {path}: bad spec in its header: {error}') from error
-    student.int8 = _take_int8(weights, path)
+    student.int8 = _int8({part: weights.pop(name).numpy() for part, name in INT8.items()
+                          if name in weights}, path)
     try:
         student.load_state_dict(weights)
     except RuntimeError as error:
@@ -128,19 +135,17 @@ def _opened(path: Path, framework: str) -> Iterator[tuple[safe_open, StudentSpec
                          f'of another format ({error}); copy or export it again') from error
 
 
-def _take_int8(tensors: dict[str, 'torch.Tensor'], path: Path) -> Graph | None:
-    """Remove the student in 8 bits from a file's tensors and return it; None if there is none."""
-    parts = {part: tensors.pop(name) for part, name in INT8.items() if name in tensors}
+def _int8(parts: dict[str, np.ndarray], path: Path) -> Graph | None:
+    """Return the student in 8 bits of its parts in a file; None if there are none."""
     if not parts:
         return None
     if parts.keys() != INT8.keys() or any(
-            str(tensor.dtype) != 'torch.uint8' or tensor.dim() != 1 or not len(tensor)
-            for tensor in parts.values()):
-        found = ', '.join(f'{INT8[part]} {tensor.dtype} {tuple(tensor.shape)}'
-                          for part, tensor in parts.items())
+            part.dtype != np.uint8 or part.ndim != 1 or not len(part) for part in parts.values()):
+        found = ', '.join(f'{INT8[name]} {part.dtype} {part.shape}'
+                          for name, part in parts.items())
         raise ValueError(f'checkpoint {path}: expected {" and ".join(INT8.values())} as rows of '
                          f'bytes, found {found}; copy or export it again')
-    return Graph(**{part: tensor.numpy().tobytes() for part, tensor in parts.items()})
+    return Graph(**{name: part.tobytes() for name, part in parts.items()})
 
 
 def _parse_spec(text: str, path: Path) -> StudentSpec:

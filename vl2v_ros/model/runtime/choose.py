@@ -19,11 +19,12 @@ def create(student: 'Student | StoredStudent', device: str = 'auto', half: bool 
     """
     Choose how to execute a student.
 
-    On a CPU, a `StoredStudent` starts without torch from the second time on.
+    On a CPU, a `StoredStudent` runs without torch.
 
     :param device: 'auto' (CUDA if present, else CPU), 'cuda', 'cuda:1', ... or 'cpu'.
-    :param half: half precision on CUDA, and on CPUs that compute in it at twice the speed; else
-        float32. A CPU runs the student's int8 if there is one.
+    :param half: half precision: float16 on CUDA; on CPUs float16 or bfloat16, where measurements
+        find it faster and its error small, see precision.py. Else float32. A CPU runs the
+        student's int8, if there is one, by the same rule.
     :raises ValueError: for an invalid or missing device, or an int8 that cannot be read.
     """
     if device == 'cpu':
@@ -75,8 +76,8 @@ def _on_cuda(student: 'Student | StoredStudent', device: str, half: bool, why: s
 
 def _on_cpu(student: 'Student | StoredStudent', half: bool, why: str) -> Runtime:
     try:
-        from vl2v_ros.model.runtime.openvino_runtime import OpenVinoRuntime
-        return OpenVinoRuntime(student, why, half)
+        from vl2v_ros.model.runtime.openvino_runtime import open_on_cpu
+        return open_on_cpu(student, why, half)
     except (ImportError, RuntimeError) as error:
         import torch
         from vl2v_ros.model.runtime.torch_runtime import TorchRuntime

@@ -1,6 +1,18 @@
-"""Convert a student's weights to the graph that OpenVINO runs; needs torch, and takes seconds."""
+"""
+Convert a student's weights to the graph that OpenVINO runs; needs torch, and takes seconds.
+
+Run as a program, it writes the outline of a checkpoint, and ends early if its parent does:
+
+python -m vl2v_ros.model.runtime.openvino_graph STUDENT.safetensors STUDENT.graph PARENT
+"""
+from collections.abc import Sequence
+import os
 from pathlib import Path
+import sys
 from tempfile import TemporaryDirectory
+import threading
+import time
+from typing import NoReturn
 import warnings
 
 import openvino
@@ -9,6 +21,9 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 import torch
 from torch import nn
 from vl2v_ros.images.preprocess import to_unit_range
+from vl2v_ros.model import checkpoint
+from vl2v_ros.model.runtime import outline
+from vl2v_ros.model.runtime.graphs import REFUSED, UNABLE
 from vl2v_ros.model.spec import Graph
 from vl2v_ros.model.student import Student
 
@@ -46,3 +61,40 @@ def write(model: openvino.Model) -> Graph:
         path = Path(folder, 'graph.xml')
         openvino.save_model(model, path, compress_to_fp16=False)
         return Graph(path.read_bytes(), path.with_suffix('.bin').read_bytes())
+
+
+def write_outline(path: Path, out: Path) -> None:
+    """
+    Write the outline of a checkpoint, atomically.
+
+    :raises ValueError: if the checkpoint is missing or damaged.
+    :raises RuntimeError: if OpenVINO cannot convert the student.
+    :raises OSError: if `out` cannot be written.
+    """
+    graph = write(convert(checkpoint.load(path)))
+    content = path.read_bytes()
+    outline.write(out, outline.make(graph, content), content)
+
+
+def _end_with(parent: int) -> NoReturn:
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Convert; exit with one line on stderr, with REFUSED or UNABLE, if that fails."""
+    path, out, parent = arguments
+    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+    try:
+        write_outline(Path(path), Path(out))
+    except ValueError as error:
+        print(' '.join(str(error).split()), file=sys.stderr)
+        sys.exit(REFUSED)
+    except RuntimeError as error:  # OpenVINO's are of several lines
+        print(' '.join(str(error).split()), file=sys.stderr)
+        sys.exit(UNABLE)
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])
