@@ -1,9 +1,14 @@
-"""Write files completely or not at all; find the files that come with this package."""
+"""Write files whole or not at all, read JSON and YAML, find the files of this package."""
 from collections.abc import Iterator
 from contextlib import contextmanager
+import json
 import os
 from pathlib import Path, PurePath
+import reprlib
 from tempfile import TemporaryDirectory
+from typing import Any
+
+MOST_SAID = 500  # characters of a library's error, or of a file, in an error of ours
 
 
 @contextmanager
@@ -28,6 +33,37 @@ def replacing(path: Path) -> Iterator[Path]:
 def shown(path: Path | PurePath | str) -> str:
     """Return a path as text that can be written anywhere; bytes that are no UTF-8 are spelled."""
     return os.fsencode(path).decode('utf-8', 'backslashreplace')
+
+
+def one_line(said: object) -> str:
+    """Return what a library said, or what stands in a file, as one line for an error message."""
+    text = ''.join(letter if letter.isprintable() else repr(letter)[1:-1]
+                   for letter in ' '.join(str(said).split())[:MOST_SAID + 1])
+    return text if len(text) <= MOST_SAID else f'{text[:MOST_SAID]}...'
+
+
+def brief(value: object) -> str:
+    """Return the `repr` of what a file holds, shortened: at most 80 characters, of any depth."""
+    return f'{reprlib.repr(value):.80}'
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file; raises ValueError that says why, but not which file."""
+    try:
+        return json.loads(path.read_text(encoding='utf-8-sig'))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f'expected a JSON file: {one_line(error)}') from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file; raises ValueError that says why, but not which file."""
+    import yaml
+    try:
+        return yaml.safe_load(path.read_text(encoding='utf-8-sig'))
+    # Values with a wrong tag, such as `!!timestamp x`, lead the library into errors of any kind.
+    except (OSError, yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError,
+            ArithmeticError, RecursionError) as error:
+        raise ValueError(f'expected a YAML file: {one_line(error)}') from error
 
 
 def share() -> Path:

@@ -7,6 +7,7 @@ from support.tiny_models import python, student
 import torch
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model import checkpoint
+from vl2v_ros.model.runtime.choose import create
 from vl2v_ros.model.runtime.torch_runtime import TorchRuntime
 
 FRAMES = [Frame(np.random.default_rng(seed).integers(0, 256, (60, 80, 3), np.uint8))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import safe_open, SafetensorError
-from vl2v_ros.files import replacing
+from vl2v_ros.files import one_line, replacing
 from vl2v_ros.model.spec import Graph, StudentSpec
 from vl2v_ros.words.encoder import TextTower
 
@@ -102,14 +102,15 @@ def load(path: Path) -> 'Student':
     try:
         student = Student(spec)
     except ValueError as error:
-        raise ValueError(f'checkpoint {path}: bad spec in its header: {error}') from error
+        raise ValueError(f'checkpoint {path}: bad spec in its header: '
+                         f'{one_line(error)}') from error
     student.int8 = _int8({part: weights.pop(name).numpy() for part, name in INT8.items()
                           if name in weights}, path)
     try:
         student.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f'checkpoint {path}: its weights do not fit its own spec: {error}'
-                         ) from error
+        raise ValueError(f'checkpoint {path}: its weights do not fit its own spec: '
+                         f'{one_line(error)}') from error
     if bad := [name for name, weight in weights.items() if not weight.isfinite().all()]:
         raise ValueError(f'checkpoint {path}: expected weights that are numbers, but {len(bad)} '
                          f'of {len(weights)} tensors hold NaN or infinity, such as {bad[0]}; its '
@@ -132,7 +133,8 @@ def _opened(path: Path, framework: str) -> Iterator[tuple[safe_open, StudentSpec
             yield file, _parse_spec(metadata[FORMAT], path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f'checkpoint {path}: expected a safetensors file, but it is damaged or '
-                         f'of another format ({error}); copy or export it again') from error
+                         f'of another format ({one_line(error)}); copy or export it '
+                         'again') from error
 
 
 def _int8(parts: dict[str, np.ndarray], path: Path) -> Graph | None:
@@ -164,5 +166,6 @@ def _parse_spec(text: str, path: Path) -> StudentSpec:
                 raise ValueError('text_tower: expected files in the folder of the checkpoint, got '
                                  f'{name!r}; copy it there')
         return StudentSpec(**spec)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f'checkpoint {path}: bad spec in its header: {error}') from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f'checkpoint {path}: bad spec in its header: '
+                         f'{one_line(error)}') from error
