@@ -1,12 +1,12 @@
 """Prompts whose embeddings are cached on disk, so that each is encoded once."""
 from collections.abc import Callable, Sequence
 from functools import cached_property
-import json
 import logging
 import os
 from pathlib import Path
 
 import numpy as np
+from vl2v_ros.files import brief, one_line, read_json
 from vl2v_ros.sqlite_table import SqliteTable
 from vl2v_ros.words import hub, recording
 from vl2v_ros.words.clip_text import BATCH, ClipText
@@ -160,15 +160,15 @@ def open_text_tower(tower: TextTower, width: int, folder: Path, cache_dir: Path)
     """
     if tower.is_local and (folder / tower.model).is_file():
         try:
-            config = json.loads((folder / tower.model).read_text())
+            config = read_json(folder / tower.model)
             found = (config['model_cfg'] if 'model_cfg' in config else config)['embed_dim']
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             raise ValueError(f'text tower: expected an open_clip config with embed_dim in '
-                             f'{folder / tower.model}, got {error!r}') from error
+                             f'{folder / tower.model}, got {one_line(repr(error))}') from error
         if found != width:
             raise ValueError(f'text tower {folder / tower.model}: expected width {width}, which '
-                             f'the student has, got {found}; use the text tower the student was '
-                             'distilled with')
+                             f'the student has, got {brief(found)}; use the text tower the '
+                             'student was distilled with')
 
     identity = tower.identity or identify(tower, folder)
 

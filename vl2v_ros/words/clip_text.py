@@ -6,6 +6,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+from vl2v_ros.files import one_line
 from vl2v_ros.words import hub, open_clip_models
 from vl2v_ros.words.encoder import _local_file, HUB_CONFIG, identify, TextEmbeddings, TextTower
 
@@ -113,9 +114,11 @@ def _load_local(tower: TextTower, folder: Path, images: bool) -> object:
             logging.disable(logging.NOTSET)
         state = open_clip.factory.load_state_dict(str(weights), weights_only=True)
         missing, unexpected = model.load_state_dict(state, strict=False)
-    except (RuntimeError, KeyError, ValueError, OSError, TypeError, EOFError, UnpicklingError,
-            SafetensorError) as error:
-        raise ValueError(f'text tower: {weights} does not fit {config}: {error}') from error
+    # A config that is not one leads open_clip into errors of any kind.
+    except (RuntimeError, LookupError, ValueError, OSError, TypeError, EOFError, AttributeError,
+            AssertionError, ArithmeticError, UnpicklingError, SafetensorError) as error:
+        raise ValueError(f'text tower: {weights} does not fit {config}: '
+                         f'{one_line(error)}') from error
     wrong = [key for key in missing if images or not key.startswith('visual.')] + list(unexpected)
     if wrong:
         raise ValueError(f'text tower: {weights} does not fit {config}: missing or unexpected '

@@ -21,7 +21,7 @@ import re
 import numpy as np
 from safetensors import safe_open, SafetensorError
 from safetensors.numpy import save
-from vl2v_ros.files import replacing
+from vl2v_ros.files import one_line, replacing
 
 FORMAT = 'vl2v_recording'
 VERSION = 1
@@ -172,6 +172,7 @@ def read(path: Path) -> Recording:
         return Recording(**header, **tensors)
     except (SafetensorError, OSError) as error:
         raise ValueError(f'recording {path}: expected a safetensors file, but it is damaged, cut '
-                         f'off or of another format ({error}); copy or record it again') from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f'recording {path}: {error}') from error
+                         f'off or of another format ({one_line(error)}); copy or record it '
+                         'again') from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f'recording {path}: {one_line(error)}') from error
