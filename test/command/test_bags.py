@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_told_and_left_out(tmp_path: Path) -> None:
         in of_depth[0]
     assert of_depth[-1] == f'{path}, /depth: 20 messages in all'
     [of_rear] = [line for line in skipped if f', {REAR}' in line]
-    assert 'at 1700000000.002000005 s: expected a PNG image' in of_rear
+    assert 'at 1700000000.002000005 s: expected a whole PNG image' in of_rear
 
 
 @pytest.mark.parametrize(('changes', 'reason'), [

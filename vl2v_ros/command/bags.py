@@ -16,7 +16,7 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from rosbags.typesys.store import Typestore
 from vl2v_ros.command.mcap import BagReader, CDR, serialization
-from vl2v_ros.files import share
+from vl2v_ros.files import one_line, share
 from vl2v_ros.images.encodings import decode, view
 from vl2v_ros.images.folders import IMAGES
 from vl2v_ros.images.frame import Frame
@@ -84,8 +84,8 @@ def _opened(path: Path) -> Iterator[Reader]:
                          'or name the .mcap or .db3 file itself') from error
     except Exception as error:  # damaged data lead the library into errors of any kind
         raise ValueError(f'{path}: expected a bag of ROS 2, got one that is damaged or of another '
-                         f'kind ({type(error).__name__}: {error}); `ros2 bag reindex` or `mcap '
-                         'recover` may repair it') from error
+                         f'kind ({type(error).__name__}: {one_line(error)}); `ros2 bag reindex` '
+                         'or `mcap recover` may repair it') from error
 
 
 def open_bag(path: Path, topics: Sequence[str], skip: Skip) -> Source:
@@ -167,10 +167,11 @@ def _picture(path: Path, topic: str, kind: str, recorded: int, data: bytes) -> P
     try:
         message: Any = message_types().deserialize_cdr(data, kind)
     except Exception as error:  # as in _opened
-        raise ValueError(f'expected a {kind}, got {len(data)} bytes that are not one ({error})'
+        raise ValueError(f'expected a {kind}, got {len(data)} bytes that are not one '
+                         f'({one_line(error)})'
                          ) from error
     frame: Frame = view(message) if kind == IMAGE else decode(
-        bytes(message.data), note=f' (format field: {message.format!r})')
+        bytes(message.data), note=f' (format field: {message.format!r:.80})')
     stamp = message.header.stamp
     return Picture(frame, path, stamp.sec * SECOND + stamp.nanosec, recorded, topic,
                    message.header.frame_id)
