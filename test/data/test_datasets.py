@@ -106,7 +106,7 @@ def spoil(folder: Path) -> dict[str, str]:
     (folder / 'cut.png').write_bytes(png[:len(png) // 2])
     (folder / 'gone.jpg').symlink_to(folder / 'nowhere.jpg')
     return {'cut.jpg': 'expected a whole jpeg', 'empty.jpg': '0 bytes',
-            'text.png': '19 bytes of another format', 'cut.png': 'expected a png',
+            'text.png': '19 bytes of another format', 'cut.png': 'expected a whole png',
             'gone.jpg': 'no such file'}
 
 

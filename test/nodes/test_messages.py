@@ -155,7 +155,7 @@ def test_padding_behind_a_jpeg_is_ignored() -> None:
     (b'', 'got 0 bytes of another format'),
     (b'no image at all', 'expected a JPEG, PNG, TIFF or WebP image, got 15 bytes'),
     (encoded('.jpg')[:-20], 'without an end mark'),
-    (encoded('.png')[:-30], 'PNG image, got .* bytes that do not decode'),
+    (encoded('.png')[:-30], 'whole PNG image, got .* bytes without an end mark'),
     (png_header(16384, 16384), 'expected at most 67108864 px'),
     (png_header(9000, 9000), 'at most 67108864 px .8192 x 8192., got 9000 x 9000'),
     (encoded('.bmp'), 'expected a JPEG, PNG, TIFF or WebP image'),

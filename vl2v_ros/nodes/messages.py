@@ -25,7 +25,7 @@ def to_frame(message: Image | CompressedImage) -> Frame:
     :raises ValueError: for an invalid size, step, encoding or data.
     """
     if isinstance(message, CompressedImage):
-        return decode(bytes(message.data), note=f' (format field: {message.format!r})')
+        return decode(bytes(message.data), note=f' (format field: {message.format!r:.80})')
     return view(message)
 
 
