@@ -1,13 +1,21 @@
 """Every ROS parameter: name, type, default, range and description; read as frozen snapshots."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, Field, field, fields, replace
+from functools import partial
 import re
 from typing import Any, TypeVar
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from vl2v_ros.files import one_line
 from vl2v_ros.words.language_model import KEY_VARIABLE, QUESTION
 
 
@@ -114,12 +122,15 @@ EXPECTED = {
 
 def declare(node: Node, kind: type[T]) -> T:
     """
-    Declare all parameters of a kind and return their values.
+    Declare all parameters of a kind and return their values; answer every request to set some.
 
     :raises ValueError: for a value of a wrong type, or one that is not one of the choices; the
         message names the parameter.
     :raises rclpy.exceptions.ParameterException: for a value out of range.
     """
+    for service in node.services:
+        if service.srv_type in (SetParameters, SetParametersAtomically):
+            service.callback = partial(_answer, service.callback)
     values: dict[str, Any] = {}
     for entry in fields(kind):
         value = _declared(node, entry)
@@ -151,6 +162,21 @@ def _declared(node: Node, entry: Field[Any]) -> Any:
     if value is None and default is not None:
         raise ValueError(f'parameter {name}: expected {expected}, got an empty list')
     return value
+
+
+def _answer(callback: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
+    """Refuse what ends rclpy's own callback with an error, and the node with it."""
+    try:
+        return callback(request, response)
+    except Exception as error:  # noqa: BLE001 such as for an unknown type of a value
+        refused = SetParametersResult(reason='expected a parameter with a type and a value of it: '
+                                             f'{one_line(error)}')
+        if isinstance(request, SetParametersAtomically.Request):
+            response.result = refused
+        else:
+            left = len(request.parameters) - len(response.results)
+            response.results = [*response.results, *[refused] * left]
+        return response
 
 
 def _descriptor(entry: Field[Any]) -> ParameterDescriptor:
