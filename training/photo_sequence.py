@@ -16,6 +16,7 @@ import sys
 
 import cv2
 import numpy as np
+from vl2v_ros.files import brief, one_line
 from vl2v_ros.images.sources import read_image
 
 ZOOM = 1.02, 1.22  # how near the view comes; at 1 it is as wide or as high as the photo
@@ -68,14 +69,19 @@ def read_list(path: Path) -> list[tuple[float, str]]:
     """
     Return the stamp [s] and the photo of each row.
 
-    :raises ValueError: if there are fewer than two, or the stamps do not rise from 0.
+    :raises ValueError: for another kind of file, if there are fewer than two rows, or the stamps
+        do not rise from 0.
     """
-    with path.open(encoding='utf-8-sig') as file:
-        rows = [(float(row['stamp']), row['photo']) for row in csv.DictReader(file)]
+    try:
+        with path.open(encoding='utf-8-sig') as file:
+            rows = [(float(row['stamp']), row['photo']) for row in csv.DictReader(file)]
+    except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
+        raise ValueError(f'{path}: expected a CSV file with the columns stamp [s] and photo '
+                         f'({type(error).__name__}: {one_line(error)})') from error
     stamps = [stamp for stamp, _ in rows]
     if len(rows) < 2 or stamps[0] or not (np.diff(stamps) > 0).all():
         raise ValueError(f'expected two photos or more, with stamps that rise from 0, in {path}, '
-                         f'got the stamps {stamps}')
+                         f'got the stamps {brief(stamps)}')
     return rows
 
 

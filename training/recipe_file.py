@@ -8,7 +8,7 @@ import typing
 from typing import Any
 
 from training.recipe import Recipe, ROOT
-import yaml
+from vl2v_ros.files import brief, one_line, read_yaml
 
 DEFAULT = ROOT / 'config/distill/ood.yaml'
 
@@ -20,13 +20,9 @@ def read(path: Path) -> Recipe:
     :raises ValueError: for a file that is no recipe, naming the key and the known ones.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f'recipe {path}: expected a YAML file: {error}') from error
-    try:
-        return _build(Recipe, content, '')
+        return _build(Recipe, read_yaml(path), '')
     except ValueError as error:
-        raise ValueError(f'recipe {path}: {error}') from error
+        raise ValueError(f'recipe {path}: {one_line(error)}') from error
 
 
 def read_command(arguments: list[str]) -> tuple[Recipe, list[str]]:
@@ -45,7 +41,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     """Convert a value from YAML to a type; `where` names its key in errors."""
     if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(value, Mapping):
-            raise ValueError(f'{where or "its content"}: expected a mapping, got {value!r:.80}')
+            raise ValueError(f'{where or "its content"}: expected a mapping, got {brief(value)}')
         known = [entry.name for entry in fields(kind)]
         if unknown := [key for key in value if key not in known]:
             raise ValueError(f'{where}{"." if where else ""}{unknown[0]}: no such key; known are '
@@ -62,10 +58,10 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         return None if value is None else _build(arguments[0], value, where)
     if origin is tuple:
         if not isinstance(value, list):
-            raise ValueError(f'{where}: expected a list, got {value!r:.80}')
+            raise ValueError(f'{where}: expected a list, got {brief(value)}')
         kinds = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
         if len(kinds) != len(value):
-            raise ValueError(f'{where}: expected {len(kinds)} values, got {value!r:.80}')
+            raise ValueError(f'{where}: expected {len(kinds)} values, got {brief(value)}')
         return tuple(_build(one, entry, where) for one, entry in zip(kinds, value, strict=True))
     if kind is Path and isinstance(value, str):
         return ROOT / value
@@ -76,7 +72,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
             pass
     elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
-    raise ValueError(f'{where}: expected {kind.__name__}, got {value!r:.80}')
+    raise ValueError(f'{where}: expected {kind.__name__}, got {brief(value)}')
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:

@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 import sys
 from typing import Annotated, Any
-import zipfile
-import zlib
 
 import numpy as np
 from tqdm import tqdm
@@ -30,7 +28,7 @@ from training.teachers.queries import CountedText, NAMED, Queries
 from training.teachers.recorded import check_identity, half, keep
 from training.teachers.teacher import unit_rows
 import tyro
-from vl2v_ros.files import shown
+from vl2v_ros.files import one_line, shown
 from vl2v_ros.images.folders import image_files
 from vl2v_ros.words import recording
 from vl2v_ros.words.cached_text import default_cache_dir
@@ -173,7 +171,7 @@ def read_prompts(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding='utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f'--prompts: {path}: expected a text file with a prompt per line: '
-                         f'{error}') from error
+                         f'{one_line(error)}') from error
     said = {prompt: name.strip() for prompt, _, name in (
         line.partition('\t') for line in lines) if prompt.strip()}
     if not said:
@@ -185,11 +183,11 @@ def read_table(path: Path) -> dict[str, Any]:
     """Return the columns of a table of answers; raises ValueError for another file."""
     try:
         with np.load(path) as file:
-            found = {name: file[name] for name in ('embeddings', 'prompts', 'names', 'files')
-                     if name in file}
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            found = {name: np.asarray(file[name])
+                     for name in ('embeddings', 'prompts', 'names', 'files') if name in file}
+    except Exception as error:  # a damaged file leads numpy and zipfile into errors of any kind
         raise ValueError(f'{path}: expected a table of numpy (*.npz), but it is missing, cut off '
-                         f'or of another format ({error}); copy it again') from error
+                         f'or of another format ({one_line(error)}); copy it again') from error
     embeddings = found.get('embeddings', np.empty(0))
     if embeddings.ndim != 2 or not {'prompts', 'files'} & found.keys() or not all(
             column.shape == (len(embeddings),) for name, column in found.items()

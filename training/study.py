@@ -26,7 +26,7 @@ from training.measuring.report import around, insert, markdown_table
 from training.recipe import ROOT
 from training.recipe_file import read
 import tyro
-from vl2v_ros.files import replacing
+from vl2v_ros.files import brief, one_line, read_yaml, replacing
 import yaml
 
 RESULT = 'result.json'  # of a run
@@ -99,20 +99,27 @@ class StudyOptions:
 def read_study(path: Path) -> Study:
     """Read a study; raises ValueError that names the file and the key."""
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f'{path}: expected a YAML file of a study: {error}') from error
-    try:
-        study = Study(name=path.stem, **content)
-    except TypeError as error:
-        raise ValueError(f'{path}: {error}; see Study in training/study.py') from error
+        study = Study(name=path.stem, **read_yaml(path))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{path}: {one_line(error)}; see Study in training/study.py') from error
+    if not all(isinstance(value, dict) for value in (study.arms, study.columns, study.plot)):
+        raise ValueError(f'{path}: expected mappings as arms, columns and plot, got '
+                         f'{brief(study.arms)}, {brief(study.columns)} and {brief(study.plot)}')
+    shape = [isinstance(one, dict) for one in (*filter(None, study.arms.values()),
+                                               *study.plot.values())]
+    shape += [isinstance(place, list) and place != [] for place in study.columns.values()]
+    if not all(shape) or not isinstance(study.seeds, list | tuple):
+        raise ValueError(f'{path}: expected changes of each arm, a number of each arm of a plot, '
+                         f'a place of each column, and a list of seeds, got {brief(study.arms)}, '
+                         f'{brief(study.plot)}, {brief(study.columns)} and {brief(study.seeds)}')
     drawn = {arm for arms in study.plot.values() for arm in arms}
     if not study.arms or not study.seeds or drawn - set(study.arms):
         raise ValueError(f'{path}: expected arms, seeds, and a plot of these arms, got '
-                         f'{list(study.arms)}, {list(study.seeds)} and {sorted(drawn)}')
-    if wrong := [title for title, place in study.columns.items() if place[0] not in FORMATS]:
-        raise ValueError(f'{path}: columns: {wrong[0]}: expected a place that begins '
-                         f'with {", ".join(FORMATS)}, got {study.columns[wrong[0]]}')
+                         f'{brief(list(study.arms))}, {brief(study.seeds)} and {brief(drawn)}')
+    if wrong := [title for title, place in study.columns.items()
+                 if str(place[0]) not in FORMATS]:
+        raise ValueError(f'{path}: columns: {one_line(wrong[0])}: expected a place that begins '
+                         f'with {", ".join(FORMATS)}, got {brief(study.columns[wrong[0]])}')
     return study
 
 

@@ -123,7 +123,7 @@ def test_corrupt_files_are_left_out_and_named(
 
 @pytest.mark.parametrize(('content', 'message'), [
     (None, r'data.split: .*No such file.*correct the path'),
-    ('id: [', 'data.split: .*expected a YAML file with lists'),
+    ('id: [', 'data.split: .*expected a YAML file: while parsing'),
     ('[a, b]', 'expected two lists of class names, id and ood'),
     ('id: [blue_square]\nood: [red_circle]', 'at least 2 classes to train on, got blue_square'),
     ('id: [blue_square, moon]\nood: [red_circle]', 'has no class moon; it has blue_square')])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from training.data.image_index import Index, label_of
+from vl2v_ros.files import brief, one_line, read_yaml
 from vl2v_ros.words.labels import Entries
-import yaml
 
 FACETS = ('kinds', 'colours', 'shapes', 'materials', 'uses')
 TEMPLATES = ('a photo of a {}.', 'a picture of a {}.', 'a {}.', '{}', 'the {}.',
@@ -43,11 +43,11 @@ def read_facts(path: Path, class_names: Sequence[str], described: Entries) -> li
     :raises ValueError: for a class without facts, or an entry with other fields.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f'captions {path}: expected a YAML file: {error}') from error
+        content = read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f'captions {path}: {error}') from error
     if not isinstance(content, dict):
-        raise ValueError(f'{path}: expected entries by class name, got {content!r:.80}')
+        raise ValueError(f'{path}: expected entries by class name, got {brief(content)}')
     facts = []
     for name in class_names:
         if name not in content:
@@ -56,13 +56,13 @@ def read_facts(path: Path, class_names: Sequence[str], described: Entries) -> li
         entry = content[name]
         expected = {'names', *FACETS, 'looks'}
         if not isinstance(entry, dict) or set(entry) != expected:
-            raise ValueError(f'{path}, {name}: expected the lists {sorted(expected)}, got '
-                             f'{entry if entry is None else list(entry)}')
+            found = one_line(list(entry)) if isinstance(entry, dict) else brief(entry)
+            raise ValueError(f'{path}, {name}: expected the lists {sorted(expected)}, got {found}')
         for key, words in entry.items():
             if not words or not isinstance(words, list) or not all(
                     isinstance(word, str) for word in words):
                 raise ValueError(f'{path}, {name}: expected a list of texts as {key}, got '
-                                 f'{words!r:.80}; at least one, in quotes if YAML takes it for '
+                                 f'{brief(words)}; at least one, in quotes if YAML takes it for '
                                  'something else')
         label = label_of(name)
         if label not in described or not described[label].descriptions:
@@ -124,7 +124,7 @@ def read_captions(path: Path, index: Index) -> list[str]:
             said = {row['file']: row['caption'] for row in csv.DictReader(file)}
     except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
         raise ValueError(f'{path}: expected a CSV file with the columns file and caption '
-                         f'({type(error).__name__}: {error})') from error
+                         f'({type(error).__name__}: {one_line(error)})') from error
     missing = [name for name in index.files if not (said.get(name) or '').strip()]
     if missing:
         raise ValueError(f'{path}: has no caption of {len(missing)} of {len(index)} images, such '

@@ -2,7 +2,7 @@
 from pathlib import Path
 import unicodedata
 
-import yaml
+from vl2v_ros.files import brief, read_yaml
 
 
 def read_names(path: Path) -> dict[str, str]:
@@ -15,7 +15,7 @@ def read_names(path: Path) -> dict[str, str]:
     if not isinstance(content, dict) or not content or not all(
             isinstance(text, str) and text for entry in content.items() for text in entry):
         raise ValueError(f'names {path}: expected a mapping of class folders to names, got '
-                         f'{content!r:.80}')
+                         f'{brief(content)}')
     return {unicodedata.normalize('NFC', folder): name for folder, name in content.items()}
 
 
@@ -28,12 +28,12 @@ def read_classes(path: Path) -> tuple[str, ...]:
     content = _read_yaml(path, 'classes')
     if not isinstance(content, list) or not content or not all(
             isinstance(text, str) for text in content):
-        raise ValueError(f'classes {path}: expected a list of names, got {content!r:.80}')
+        raise ValueError(f'classes {path}: expected a list of names, got {brief(content)}')
     return tuple(content)
 
 
 def _read_yaml(path: Path, what: str) -> object:
     try:
-        return yaml.safe_load(path.read_text(encoding='utf-8-sig'))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f'{what} {path}: expected a YAML file: {error}') from error
+        return read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f'{what} {path}: {error}') from error

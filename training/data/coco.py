@@ -5,7 +5,6 @@ Annotations are root/annotations.json, or one per domain: root/<domain>/annotati
 """
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-import json
 from pathlib import Path
 import unicodedata
 
@@ -13,6 +12,9 @@ import numpy as np
 from PIL import ExifTags
 from PIL import Image as PillowImage
 from training.data.image_index import ANNOTATIONS, Index, make_index, without_corrupt
+from vl2v_ros.files import one_line, read_json
+
+MOST = 1e9  # of a size or a place in a picture [px]
 
 
 @dataclass(frozen=True)
@@ -42,27 +44,41 @@ def _read_coco(root: Path) -> tuple[list[CocoImage], list[str]]:
     for path in paths:
         folder = '' if path.parent == root else f'{path.parent.name}/'
         try:
-            coco = json.loads(path.read_text(encoding='utf-8-sig'))
+            coco = read_json(path)
             names = {entry['id']: unicodedata.normalize('NFC', entry['name'])
                      for entry in coco['categories']}
             by_id = {entry['id']: CocoImage(
                 folder + entry['file_name'], path.parent.resolve().name,
-                (entry['width'], entry['height']), [])
+                _size(entry['width'], entry['height']), [])
                      for entry in coco['images']}
             for entry in coco['annotations']:
                 if not entry.get('iscrowd'):
-                    left, top, width, height = entry['bbox']
+                    left, top, width, height = _numbers(entry['bbox'])
+                    visible, = _numbers([entry.get('visible', 1.0)])
                     by_id[entry['image_id']].objects.append(
-                        (names[entry['category_id']], [left, top, width, height],
-                         entry.get('visible', 1.0)))
-        except (KeyError, TypeError, ValueError) as error:
+                        (names[entry['category_id']], [left, top, width, height], visible))
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(f"{path}: expected COCO's images, annotations and categories, got "
-                             f'{type(error).__name__}: {error}') from error
+                             f'{type(error).__name__}: {one_line(error)}') from error
         pictures += by_id.values()
         classes += names.values()
     if not pictures:
         raise ValueError(f'{root}: expected images in its {ANNOTATIONS}, found none')
     return pictures, classes
+
+
+def _numbers(values: Sequence[float]) -> list[float]:
+    numbers = [float(value) for value in values]
+    if not all(abs(number) <= MOST for number in numbers):  # NaN is none of these
+        raise ValueError(f'expected numbers of pixels, got {numbers}')
+    return numbers
+
+
+def _size(*sides: float) -> tuple[int, int]:
+    width, height = (int(side) for side in _numbers(sides))
+    if min(width, height) < 1:
+        raise ValueError(f'expected a picture of at least 1 x 1 px, got {width} x {height}')
+    return width, height
 
 
 def read_crops(root: Path, margin: float = 0.1, least_visible: float = 0.3, smallest: int = 8,
@@ -103,7 +119,7 @@ def _upright(picture: CocoImage, path: Path) -> CocoImage:
     try:
         with PillowImage.open(path) as image:
             turn, stored = image.getexif().get(ExifTags.Base.Orientation, 1), image.size
-    except (OSError, ValueError):  # reported when the file is checked, or read
+    except Exception:  # noqa: BLE001 of Pillow's, any; told of when the file is checked or read
         return picture
     if turn not in range(2, 9) or picture.size != stored:  # else of an upright copy
         return picture

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import IterableDataset
 from training.data.images import Preparation, Sample
 from training.recipe import Augmentation
+from vl2v_ros.files import brief, one_line, read_json
 from vl2v_ros.images.encodings import decode, FILES
 from vl2v_ros.images.frame import to_rgb
 import webdataset
@@ -37,15 +38,28 @@ def find_shards(root: Path, kind: str = 'single') -> Shards:
     Find the shards that `render.py --shards` wrote.
 
     :param kind: 'single' or 'clutter'.
-    :raises ValueError: if there are none, or no dataset.json.
+    :raises ValueError: if there are none, or no dataset.json that names classes and domains.
     """
     urls = tuple(str(path) for path in sorted((root / 'shards').glob(f'{kind}-*.tar')))
     card = root / 'dataset.json'
     if not urls or not card.is_file():
         raise ValueError(f'expected {root}/shards/{kind}-*.tar and {card}, found {len(urls)} '
                          'shards; render.py --shards N writes them')
-    facts = json.loads(card.read_text(encoding='utf-8'))
-    return Shards(urls, tuple(sorted(facts['classes'])), tuple(sorted(facts['domains'])))
+    classes, domains = (_names(card, key) for key in ('classes', 'domains'))
+    return Shards(urls, classes, domains)
+
+
+def _names(card: Path, key: str) -> tuple[str, ...]:
+    try:
+        facts = read_json(card)
+    except ValueError as error:
+        raise ValueError(f'{card}: {error}') from error
+    names = facts.get(key) if isinstance(facts, dict) else None
+    if not isinstance(names, list | dict) or not names or not all(
+            isinstance(name, str) for name in names):
+        raise ValueError(f'{card}: expected a list of names as {key}, got {brief(names)}; '
+                         'render.py writes it')
+    return tuple(sorted(names))
 
 
 class ShardImages(IterableDataset):
@@ -102,14 +116,16 @@ class ShardImages(IterableDataset):
             try:
                 record = json.loads(entry['json'])
                 pixels = to_rgb(decode(entry['jpg'], FILES))
-            except KeyError as error:
-                self._note(entry['__key__'], f'lacks {error}')
-            except ValueError as error:
+                name, domain, label = str(record['file']), record['domain'], self._label(record)
+            except _Foreign:
+                raise
+            except LookupError as error:
+                self._note(entry['__key__'], f'expected image and record, it lacks {error}')
+            except (ValueError, TypeError, AttributeError, RecursionError) as error:
                 self._note(entry['__key__'], str(error))
             else:
-                domain = _number(record['domain'], self._shards.domain_names)
-                yield Sample(self._prepare(pixels, record['file']), self._label(record), domain,
-                             record['file'])
+                yield Sample(self._prepare(pixels, name), label,
+                             _number(domain, self._shards.domain_names), name)
 
     def _label(self, record: dict[str, Any]) -> torch.Tensor:
         names = self._shards.class_names
@@ -121,8 +137,7 @@ class ShardImages(IterableDataset):
         return label
 
     def _note(self, name: str, why: str) -> None:
-        line = f'{name}: {" ".join(why.split())}\n'.encode(
-            errors='backslashreplace')
+        line = f'{one_line(name)}: {one_line(why)}\n'.encode()
         handle = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(handle, line)  # in one piece, so that workers do not mix their lines
@@ -130,8 +145,12 @@ class ShardImages(IterableDataset):
             os.close(handle)
 
 
+class _Foreign(ValueError):
+    """A sample of other shards."""
+
+
 def _number(name: str, names: tuple[str, ...]) -> int:
     if name not in names:
-        raise ValueError(f'expected one of {", ".join(names)}, got {name!r}; the shards and '
-                         'dataset.json do not belong together')
+        raise _Foreign(f'expected one of {one_line(", ".join(names))}, got {brief(name)}; the '
+                       'shards and dataset.json do not belong together')
     return names.index(name)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from training.data.image_index import Index
-import yaml
+from vl2v_ros.files import brief, one_line, read_yaml
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,19 @@ def read_object_split(path: Path) -> ObjectSplit:
 
     :raises ValueError: for another kind of file, or a class that is named twice.
     """
-    content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
+    try:
+        content = read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}; correct the path or the file') from error
     if (not isinstance(content, dict) or set(content) != {'id', 'ood'}
             or not all(isinstance(names, list) and names for names in content.values())):
         raise ValueError(f'{path}: expected two lists of class names, id and ood, got '
-                         f'{content!r:.80}')
+                         f'{brief(content)}')
     names = [str(name) for name in (*content['id'], *content['ood'])]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f'{path}: expected each class once, got {", ".join(twice)} twice')
+        raise ValueError(f'{path}: expected each class once, got '
+                         f'{one_line(", ".join(twice))} twice')
     return ObjectSplit(tuple(map(str, content['id'])), tuple(map(str, content['ood'])))
 
 

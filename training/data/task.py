@@ -7,7 +7,7 @@ import unicodedata
 import numpy as np
 from training.data.image_index import Index, label_of, read_folders
 from training.data.shards import find_shards, Shards
-from training.data.splits import hold_out, ObjectSplit, read_object_split, select_classes
+from training.data.splits import hold_out, read_object_split, select_classes
 from training.recipe import Data
 from vl2v_ros.files import shown
 from vl2v_ros.images.folders import other_images
@@ -15,7 +15,6 @@ from vl2v_ros.words import vocabulary, vocabulary_file
 from vl2v_ros.words.encoder import TextEncoder
 from vl2v_ros.words.labels import check_entries, check_labels, Entry
 from vl2v_ros.words.vocabulary import Vocabulary
-import yaml
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +113,10 @@ def _classes(data: Data, found: Sequence[str]) -> tuple[tuple[str, ...], tuple[s
     """Return the names of all classes, those trained on first, and of these."""
     if not data.split:
         return tuple(found), tuple(found)
-    split = _read_split(data.split)
+    try:
+        split = read_object_split(data.split)
+    except ValueError as error:
+        raise ValueError(f'data.split: {error}') from error
     return (*split.id, *split.ood), split.id
 
 
@@ -153,14 +155,6 @@ def check_folders(index: Index) -> None:
 def _is_flat(index: Index) -> bool:
     """Return whether an index is of root/<class>/*, without domains."""
     return index.files[0].count('/') == 1
-
-
-def _read_split(path: Path) -> ObjectSplit:
-    try:
-        return read_object_split(path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f'data.split: {path}: expected a YAML file with lists of class names, '
-                         f'id and ood ({error}); correct the path or the file') from error
 
 
 def _in_domains(index: Index, names: Sequence[str]) -> np.ndarray:

@@ -3,7 +3,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 import itertools
-import json
 from pathlib import Path
 import signal
 
@@ -17,6 +16,7 @@ from training.data.images import Images, Sample
 from training.data.shards import ShardImages, Shards
 from training.recipe import Data, Recipe
 from training.teachers.teacher import Teacher, unit_rows
+from vl2v_ros.files import one_line, read_json
 
 SHUFFLE = 1000  # images of shards to draw from at a time
 EMPTY_TURNS = 10  # in a row without an image to train on, and a process gives up
@@ -123,9 +123,13 @@ def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndar
 def count_shard_images(data: Data, shards: Shards, trained: int) -> int:
     """Return the number of training images in shards, if all classes have equally many."""
     card = data.images / 'dataset.json'
-    counts = json.loads(card.read_text(encoding='utf-8')).get('counts', {})
-    of_kind = {name: int(counts.get(f'single/{name}', 0))
-               for name in data.domains or shards.domain_names}
+    try:
+        counts = read_json(card).get('counts', {})
+        of_kind = {name: int(counts.get(f'single/{name}', 0))
+                   for name in data.domains or shards.domain_names}
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f'{card}: expected `counts` of single/<domain>, got '
+                         f'{one_line(error)}; render.py writes them') from error
     images = sum(of_kind.values()) * trained // len(shards.class_names)
     if not images:
         raise ValueError(f'{card}: expected `counts` of single/<domain> that are not zero, got '

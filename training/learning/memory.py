@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from training.learning.loss_inputs import Recalled
 from training.learning.trainee import Trainee
+from vl2v_ros.files import one_line
 
 MARGIN = 4.0, 12.0  # lead of a stand-in's class over all others, range of the logits
 FADE = 0.7  # smallest factor of the image's own features in a stand-in
@@ -80,8 +81,8 @@ def read_classifier(path: Path, features: int, classes: int) -> tuple[torch.Tens
     try:
         content = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f'student.weights: {path}: expected a *.safetensors file ({error})'
-                         ) from error
+        raise ValueError(f'student.weights: {path}: expected a *.safetensors file '
+                         f'({one_line(error)})') from error
     found = [(content[f'{name}.weight'].float(), content[f'{name}.bias'].float())
              for name in ('classifier', 'fc', 'head', 'head.fc')
              if {f'{name}.weight', f'{name}.bias'} <= content.keys()]

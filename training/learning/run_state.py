@@ -9,7 +9,7 @@ import shutil
 from lightning_fabric import Fabric
 import torch
 from torch import nn
-from vl2v_ros.files import replacing
+from vl2v_ros.files import one_line, replacing
 
 
 @dataclass
@@ -74,7 +74,7 @@ def load(fabric: Fabric, path: Path, settings: Mapping[str, object], model: nn.M
         state = torch.load(path, map_location='cpu', weights_only=True)
         then = state['shared']
     except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise ValueError(f'{path}: damaged, or of another version ({error}); delete it '
+        raise ValueError(f'{path}: damaged, or of another version ({one_line(error)}); delete it '
                          'to start again') from error
     if differ := [f'{name} {settings.get(name)!r} instead of {then.get(name)!r}'
                   for name in {**then, **settings} if settings.get(name) != then.get(name)]:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from training.data.image_index import Index
 from training.data.images import Images
 from training.recipe import StudentSource
+from vl2v_ros.files import one_line
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.runtime.matching import Runtime
@@ -182,7 +183,7 @@ def _copy_file(student: Student, path: Path) -> None:
         student.backbone.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f'student.weights: {path} does not fit {student.spec.backbone}: expected '
-                         f'a *.safetensors file with its weights ({error})') from error
+                         f'a *.safetensors file with its weights ({one_line(error)})') from error
 
 
 def _copy_student(student: Student, path: Path) -> None:

@@ -15,6 +15,7 @@ from training.data.class_names import read_classes, read_names
 from training.data.image_index import Index, label_of, make_index, without_corrupt
 from training.measuring.robot import Command
 from training.recipe import ROOT
+from vl2v_ros.files import brief, read_yaml
 from vl2v_ros.images.folders import image_files
 from vl2v_ros.words import vocabulary
 from vl2v_ros.words.cached_text import CachedText
@@ -22,7 +23,6 @@ from vl2v_ros.words.labels import check_texts, Entry
 from vl2v_ros.words.offline import PLAIN
 from vl2v_ros.words.recording import canonical
 from vl2v_ros.words.vocabulary import Vocabulary
-import yaml
 
 SHOWN = 5  # classes, in a sentence
 
@@ -84,16 +84,16 @@ def read_sets(path: Path, data: Path) -> dict[str, PhotoSet]:
     :raises ValueError: for a file that is no mapping of names to sets.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f'photo sets {path}: expected a YAML file: {error}') from error
+        content = read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f'photo sets {path}: {error}') from error
     known = [field.name for field in fields(PhotoSet)]
     if not isinstance(content, dict) or not content or not all(
             isinstance(one, dict) and 'images' in one and one.keys() <= set(known)
             and all(isinstance(value, str) for value in one.values())
             for one in content.values()):
         raise ValueError(f'photo sets {path}: expected a mapping of sets to {", ".join(known)}, '
-                         f'of which images is needed, got {content!r:.80}')
+                         f'of which images is needed, got {brief(content)}')
     return {str(name): PhotoSet(**{
         what: (ROOT if what == 'names' else data) / value for what, value in one.items()})
         for name, one in content.items()}

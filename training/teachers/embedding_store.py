@@ -18,7 +18,7 @@ import tempfile
 
 import numpy as np
 from tqdm import tqdm
-from vl2v_ros.files import replacing
+from vl2v_ros.files import brief, one_line, read_json, replacing
 
 KEY = 16  # of a hash [bytes]
 
@@ -52,13 +52,13 @@ class Store:
         if not path.exists():
             return
         try:
-            found = json.loads(path.read_text())['width']
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f'{path}: damaged ({error}); delete its folder') from error
+            found = read_json(path)['width']
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(f'{path}: damaged ({one_line(error)}); delete its folder') from error
         if found != self._width:
             raise ValueError(f'{self._folder}: expected embeddings of width {self._width}, which '
-                             f'the teacher {self._identity} has, found {found}; give the teacher '
-                             'another identity, or delete this folder')
+                             f'the teacher {self._identity} has, found {brief(found)}; give the '
+                             'teacher another identity, or delete this folder')
 
     def _read(self) -> None:
         # Keys first: even if another process appends at the same time, each key has its row.
