@@ -1,0 +1,153 @@
+"""Messages and requests with hostile content, the same ones for the same seed."""
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from random import Random
+import tempfile
+from typing import Any
+
+from builtin_interfaces.msg import Time
+import cv2
+import numpy as np
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import (
+    DescribeParameters,
+    GetParameters,
+    GetParameterTypes,
+    ListParameters,
+    SetParameters,
+    SetParametersAtomically,
+)
+from rclpy.serialization import serialize_message
+from reliability import mutations, seeds
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+from vl2v_msgs.srv import ClassifyImage, SetVocabulary
+from vl2v_ros.images.conversions import CONVERSIONS
+from vl2v_ros.images.encodings import VIEWS
+from vl2v_ros.nodes.messages import byte_array
+
+NUMBERS = (0, 1, 2, 3, 7, 64, 255, 256, 8191, 8192, 8193, 65535, 65536, 2 ** 24, 2 ** 31 - 1,
+           2 ** 31, 2 ** 32 - 1)
+TEXTS = ('', ' ', 'mug', 'red apple', '\n', '\t', '\0x', 'a\nb', '\x1b[2J', '\u202e', '\ufeff',
+         'コップ', '🍌', '{label}', '{', '{0.__class__}', '%s', "'; DROP TABLE prompts;--",
+         '../../x', 'x.yaml', 'x' * 200, 'x' * 201, 'x' * 100_000, 'a, b', 'a. b. c.', 'nan',
+         'mug ', 'MUG')
+DOUBLES = (0.0, -0.0, 0.25, 1.0, -1.0, 1e-320, 1e308, -1e308, float('inf'), -float('inf'),
+           float('nan'))
+INTEGERS = (0, 1, -1, 5, 1000, 1001, 2 ** 31, 2 ** 63 - 1, -2 ** 63)
+# Of the classifier, of every rclpy node, and of none.
+NAMES = ('top_k', 'max_rate', 'unknown_threshold', 'score_threshold', 'llm_timeout', 'llm_model',
+         'llm_key_variable', 'llm_question', 'checkpoint', 'vocabulary', 'cameras', 'device',
+         'autostart', 'use_sim_time', 'none', '', ' ', '.', '..', 'x' * 1000, '🍌', '\n')
+
+
+def number(rng: Random) -> int:
+    return rng.choice(NUMBERS) if rng.random() < 0.8 else rng.randrange(2 ** 32)
+
+
+def text(rng: Random) -> str:
+    if rng.random() < 0.9:
+        return rng.choice(TEXTS)
+    return ''.join(chr(rng.choice((rng.randrange(1, 0xd800), rng.randrange(32, 127))))
+                   for _ in range(rng.randrange(40)))
+
+
+def header(rng: Random) -> Header:
+    stamp = Time(sec=rng.choice((0, 1, -1, 2 ** 31 - 1, -2 ** 31, 1_800_000_000)),
+                 nanosec=rng.choice((0, 999_999_999, 10 ** 9, 2 ** 32 - 1)))
+    return Header(stamp=stamp, frame_id=text(rng))
+
+
+def image(rng: Random) -> Image:
+    """Make an image that fits its encoding, and most often change some of its fields."""
+    encoding = rng.choice((*VIEWS, *CONVERSIONS))
+    width, height = rng.choice(((8, 6), (64, 48), (1, 1), (2, 2), (33, 17), (4000, 2)))
+    row = width * CONVERSIONS[encoding].row if encoding in CONVERSIONS else width * {
+        'mono': 1, 'rgb': 3, 'bgr': 3, 'rgba': 4, 'bgra': 4}[VIEWS[encoding]]
+    rows = int(height * (CONVERSIONS[encoding].planes if encoding in CONVERSIONS else 1))
+    content = rng.choice((rng.randbytes(row), b'\xff' * row, bytes(row), b'\0\0\xc0\x7f' * row))
+    message = Image(header=header(rng), width=width, height=height, encoding=encoding, step=row,
+                    data=byte_array(np.frombuffer(content[:row] * rows, np.uint8)))
+    for _ in range(rng.randrange(4)):
+        name = rng.choice(('width', 'height', 'step', 'encoding', 'is_bigendian', 'data'))
+        message_data = byte_array(np.frombuffer(rng.randbytes(rng.choice((
+            0, 1, 7, row * rows - 1, row * rows + 1, 10_000))), np.uint8))
+        setattr(message, name, {'encoding': text(rng), 'is_bigendian': rng.randrange(256),
+                                'data': message_data}.get(name, number(rng)))
+    return message
+
+
+@cache
+def pictures() -> tuple[bytes, ...]:
+    """Return the content of all seeds that are images."""
+    with tempfile.TemporaryDirectory() as name:
+        seeds.images(Path(name))
+        return tuple(path.read_bytes() for path in sorted(Path(name).iterdir()))
+
+
+def compressed(rng: Random) -> CompressedImage:
+    data = rng.choice(pictures())
+    if rng.random() < 0.9:
+        data = mutations.mutate_bytes(data, rng, list(pictures()))
+    return CompressedImage(header=header(rng), format=rng.choice(('jpeg', 'png', text(rng))),
+                           data=byte_array(np.frombuffer(data, np.uint8)))
+
+
+def garbage(message: Any, rng: Random) -> bytes:
+    """Return a serialised message that is damaged."""
+    data = bytes(serialize_message(message))
+    if rng.random() < 0.3:
+        return data[:rng.randrange(len(data))]
+    return mutations.mutate_bytes(data, rng, [data])
+
+
+def large(rng: Random) -> bytes:
+    """Return an image file of many pixels in few bytes."""
+    side = rng.choice((2000, 8192, 8193, 16000))
+    ending = rng.choice(('.png', '.jpg', '.tif', '.webp'))
+    try:
+        return cv2.imencode(ending, np.zeros((side, side), np.uint8))[1].tobytes()
+    except cv2.error:  # too large for the format
+        return cv2.imencode('.png', np.zeros((side, side), np.uint8))[1].tobytes()
+
+
+def vocabulary(rng: Random) -> dict[str, Any]:
+    labels = [text(rng) for _ in range(rng.choice((0, 1, 2, 3, 10)))]
+    if rng.random() < 0.01:
+        labels = [f'{rng.random()}'] * 10_001
+    return {'operation': rng.choice((0, 0, 1, 2, 3, 4, 255)), 'labels': labels,
+            'descriptions': [text(rng) for _ in range(rng.choice((0, 0, len(labels), 1)))],
+            'enrich': rng.random() < 0.1}
+
+
+def value(rng: Random) -> ParameterValue:
+    return ParameterValue(
+        type=rng.choice((*range(10), rng.randrange(10), 255)), bool_value=rng.random() < 0.5,
+        integer_value=rng.choice(INTEGERS), double_value=rng.choice(DOUBLES),
+        string_value=text(rng), byte_array_value=[bytes([rng.randrange(256)])],
+        bool_array_value=[True], integer_array_value=[rng.choice(INTEGERS)],
+        double_array_value=[rng.choice(DOUBLES)], string_array_value=[text(rng)])
+
+
+def parameters(rng: Random) -> list[Parameter]:
+    return [Parameter(name=rng.choice(NAMES), value=value(rng)) for _ in range(rng.randrange(4))]
+
+
+def names(rng: Random) -> list[str]:
+    return [rng.choice(NAMES) for _ in range(rng.randrange(4))]
+
+
+# Service -> its type, and how its request is drawn.
+REQUESTS: dict[str, tuple[Any, Callable[[Random], dict[str, Any]]]] = {
+    'set_vocabulary': (SetVocabulary, vocabulary),
+    'classify': (ClassifyImage, lambda rng: {'image': image(rng)}),
+    'set_parameters': (SetParameters, lambda rng: {'parameters': parameters(rng)}),
+    'set_parameters_atomically': (SetParametersAtomically,
+                                  lambda rng: {'parameters': parameters(rng)}),
+    'get_parameters': (GetParameters, lambda rng: {'names': names(rng)}),
+    'get_parameter_types': (GetParameterTypes, lambda rng: {'names': names(rng)}),
+    'describe_parameters': (DescribeParameters, lambda rng: {'names': names(rng)}),
+    'list_parameters': (ListParameters, lambda rng: {'prefixes': names(rng),
+                                                     'depth': rng.choice((0, 1, 2 ** 63))}),
+}

@@ -1,0 +1,11 @@
+"""A short part of the messages that `make fuzz` sends to a running node."""
+from pathlib import Path
+
+from reliability import fuzz_messages
+
+
+def test_a_node_answers_good_images_between_hostile_messages(tmp_path: Path) -> None:
+    found = fuzz_messages.fuzz(trials=300, seed=7, first=0, out=tmp_path)
+    assert found['findings'] == []
+    assert found['counted by the node']['refused'] > 20
+    assert found['counted by the node']['answered'] > 10
