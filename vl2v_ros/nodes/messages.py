@@ -6,11 +6,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
-from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionInfo
+from vision_msgs.msg import (
+    Classification,
+    Detection2D,
+    Detection2DArray,
+    LabelInfo,
+    ObjectHypothesis,
+    ObjectHypothesisWithPose,
+    VisionInfo,
+)
 from vl2v_msgs.msg import DescriptionMatch, Label, LabelArray
 from vl2v_msgs.msg import Vocabulary as VocabularyMessage
 from vl2v_ros.images.encodings import decode, view
 from vl2v_ros.images.frame import Frame
+from vl2v_ros.images.regions import Box
 from vl2v_ros.words.explain import Reason
 from vl2v_ros.words.vocabulary import Vocabulary
 
@@ -60,6 +69,28 @@ def to_classification(prediction: 'Prediction', header: Header, unknown_threshol
     return Classification(header=header, results=[
         ObjectHypothesis(class_id=label, score=score)
         for label, score in prediction.reported(unknown_threshold, score_threshold)])
+
+
+def to_box(region: Detection2D) -> Box:
+    """Return the box of a detection."""
+    box = region.bbox
+    return Box(box.center.position.x, box.center.position.y, box.size_x, box.size_y,
+               box.center.theta)
+
+
+def to_detections(regions: Detection2DArray, predictions: 'Sequence[Prediction | None]',
+                  unknown_threshold: float, score_threshold: float) -> Detection2DArray:
+    """
+    Return the boxes as they came, with our labels in place of theirs.
+
+    :param predictions: what each box shows; None, as for unknown, gives a box without labels.
+    """
+    return Detection2DArray(header=regions.header, detections=[
+        Detection2D(header=region.header, bbox=region.bbox, id=region.id, results=[
+            ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id=label, score=score))
+            for label, score in (prediction.reported(unknown_threshold, score_threshold)
+                                 if prediction else ())])
+        for region, prediction in zip(regions.detections, predictions, strict=True)])
 
 
 def to_description_matches(reasons: Sequence[Reason]) -> list[DescriptionMatch]:
