@@ -23,9 +23,9 @@ from vl2v_msgs.msg import LabelArray, Vocabulary
 from vl2v_msgs.srv import ClassifyImage, SetVocabulary
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model.prediction import Prediction
-from vl2v_ros.nodes import camera_topics
 from vl2v_ros.nodes.messages import to_image
 from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.nodes.topics import camera_topics
 from vl2v_ros.nodes.worker import Current
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -120,11 +120,11 @@ def test_nothing_is_drawn_while_nobody_looks(ros: Ros, monkeypatch: pytest.Monke
                                         overlay=True)
     message = to_image(PIXELS, 'rgb8', Header())
     used = Current(tiny_models.given({'mug': [1.0]}), ClassifierParameters(unknown_threshold=-1.0))
-    topics.answer(message, Frame(PIXELS), prediction, used)
+    topics.answer(message, Frame(PIXELS), [prediction], used)
     assert not drawn
     overlays = ros.subscribe(Image, 'looked_at/overlay')
     wait_until(topics.overlay.get_subscription_count, 'subscriber')
-    topics.answer(message, Frame(PIXELS), prediction, used)
+    topics.answer(message, Frame(PIXELS), [prediction], used)
     assert drawn == [prediction]
     assert overlays.wait_for(bool) == message
 

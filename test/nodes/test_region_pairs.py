@@ -9,7 +9,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray, ObjectHypothesisWithPose
 from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.nodes import messages
-from vl2v_ros.nodes.region_pairs import MOST, Pair, Pairing
+from vl2v_ros.nodes.topics.region_pairs import MOST, Pair, Pairing
 
 LONG, SHORT = 60.0, 0.05  # [s]
 

@@ -13,7 +13,7 @@ from vl2v_ros.images.frame import Frame
 from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.nodes.messages import to_image
 from vl2v_ros.nodes.parameters import ClassifierParameters
-from vl2v_ros.nodes.worker import Current, ImageRequest, Worker
+from vl2v_ros.nodes.worker import Current, ImageRequest, Predictions, Worker
 from vl2v_ros.words.vocabulary import Vocabulary
 
 VOCABULARY = tiny_models.given({'mug': [1.0]}, version=3)
@@ -56,8 +56,8 @@ class Camera:
     name: str
     outcome: Outcome = field(compare=False)
 
-    def answer(self, message: Image, frame: Frame, prediction: Prediction, used: Current) -> None:
-        self.outcome.answered.append(message.header.frame_id)
+    def answer(self, asked: Image, frame: Frame, predictions: Predictions, used: Current) -> None:
+        self.outcome.answered.append(asked.header.frame_id)
 
     def refuse(self, reason: str) -> None:
         self.outcome.refused[self.name] = reason

@@ -19,19 +19,21 @@ from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vl2v_msgs.srv import ClassifyImage, SetVocabulary
 from vl2v_ros import frame_profile
 from vl2v_ros.model.runtime.choose import free_memory
 from vl2v_ros.nodes import messages
-from vl2v_ros.nodes.camera_topics import CameraTopics
 from vl2v_ros.nodes.diagnostics import Bond, Rates, statuses
 from vl2v_ros.nodes.image_executor import ImageExecutor
 from vl2v_ros.nodes.loaded import load, Loaded, open_student, Running
 from vl2v_ros.nodes.parameters import changed, ClassifierParameters, declare
 from vl2v_ros.nodes.program import begin, profile_path, refusing, save_profile, until_stopped
+from vl2v_ros.nodes.topics.camera_topics import CameraTopics
+from vl2v_ros.nodes.topics.region_topics import RegionTopics
+from vl2v_ros.nodes.topics.vocabulary_topics import VocabularyTopics
 from vl2v_ros.nodes.vocabulary_keeper import check_parameters
-from vl2v_ros.nodes.vocabulary_topics import VocabularyTopics
 from vl2v_ros.nodes.worker import Current, ImageRequest, Worker
 from vl2v_ros.words.vocabulary import Vocabulary
 
@@ -67,6 +69,7 @@ class ClassifierNode(LifecycleNode):
                                           self._settings.overlay) for name in names]
         except NameValidationException as error:
             raise ValueError('parameter cameras: ' + ' '.join(str(error).split())) from error
+        self._regions = [RegionTopics(self, name) for name in names]
         self._loaded: Loaded | None = None
         self._running: Running | None = None
         self._versions = itertools.count(1)  # numbers of vocabularies, each used once
@@ -133,8 +136,9 @@ class ClassifierNode(LifecycleNode):
             worker = Worker(loaded.classifier, lambda: Current(
                 loaded.keeper.current, self._settings), self._on_failure)
             self._running = running = Running(worker, ImageExecutor(self, self._on_failure))
-            for camera in self._cameras:
-                camera.open(partial(worker.submit, camera), running.images)
+            for camera, regions in zip(self._cameras, self._regions, strict=True):
+                regions.open(worker, lambda: self._settings)
+                camera.open(partial(_on_image, worker, camera, regions), running.images)
         self.get_logger().info('labels images of ' + ', '.join(
             camera.topics['raw'] for camera in self._cameras))
         if self._bond:
@@ -163,8 +167,9 @@ class ClassifierNode(LifecycleNode):
             running, self._running = self._running, None
             if running:
                 running.images.close()
-            for camera in self._cameras:
+            for camera, regions in zip(self._cameras, self._regions, strict=True):
                 camera.close()
+                regions.close()
             if running:
                 running.worker.close()
         if self._bond:
@@ -229,9 +234,16 @@ class ClassifierNode(LifecycleNode):
     def _on_diagnostics(self) -> None:
         with self._changing:
             status = statuses(self.get_fully_qualified_name(), self._settings, self._problem,
-                              self._loaded, self._running, self._cameras, self._rates)
+                              self._loaded, self._running, self._cameras, self._regions,
+                              self._rates)
         self._diagnostics_topic.publish(DiagnosticArray(
             header=Header(stamp=self.get_clock().now().to_msg()), status=status))
+
+
+def _on_image(worker: Worker, camera: CameraTopics, regions: RegionTopics,
+              image: Image | CompressedImage) -> None:
+    worker.submit(camera, image)
+    regions.on_image(image)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -9,9 +9,10 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from vl2v_ros.nodes.camera_topics import CameraTopics
 from vl2v_ros.nodes.loaded import Loaded, Running
 from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.nodes.topics.camera_topics import CameraTopics
+from vl2v_ros.nodes.topics.region_topics import RegionTopics
 from vl2v_ros.nodes.vocabulary_keeper import VocabularyKeeper
 
 WINDOW = 6  # number of calls of `rate` that `growth` covers
@@ -42,7 +43,7 @@ class Rates:
 
 def statuses(node_name: str, parameters: ClassifierParameters, problem: str,
              loaded: Loaded | None, running: Running | None, cameras: Sequence[CameraTopics],
-             rates: Rates) -> list[DiagnosticStatus]:
+             regions: Sequence[RegionTopics], rates: Rates) -> list[DiagnosticStatus]:
     """
     Describe the node, its vocabulary and its cameras; call it once a second.
 
@@ -59,10 +60,12 @@ def statuses(node_name: str, parameters: ClassifierParameters, problem: str,
         vocabulary = loaded.keeper.current
         facts = {'device': loaded.classifier.runtime.description,
                  'vocabulary version': vocabulary.version, 'labels': len(vocabulary.labels)}
-        for camera in cameras:
+        for camera, boxes in zip(cameras, regions, strict=True):
             camera.follow()
-            status.append(camera_status(node_name, camera, running.worker.dropped(camera),
-                                        rates, facts))
+            boxes.expire()
+            status.append(camera_status(
+                node_name, camera, running.worker.dropped(camera), rates,
+                boxes.facts(running.worker.dropped(boxes)) | facts))
     return status
 
 

@@ -70,6 +70,16 @@ class ClassifierParameters:
         'the checkpoint', -1, 1, live=True)
     score_threshold: float = _parameter(
         0.0, 'Score below which a label is left out of ~/classification', 0, 1, live=True)
+    region_slack: float = _parameter(
+        0.5, 'Largest difference between the stamps of boxes on `regions` and of their image, and '
+        'how long an image is kept for its boxes [s]', 0, 10, live=True)
+    region_margin: float = _parameter(
+        0.1, 'Part of the side of a box that is seen beyond it on each side', 0, 2, live=True)
+    region_min_size: float = _parameter(
+        8.0, 'Boxes with a shorter side get no label [px]', 0, 8192, live=True)
+    region_limit: int = _parameter(
+        100, 'Largest number of boxes of an image that get labels; the first ones do', 0, 10_000,
+        live=True)
     llm_endpoint: str = _parameter(
         '', 'Base URL of an OpenAI-compatible language model, such as '
         'http://localhost:11434/v1; it writes descriptions when ~/set_vocabulary is called with '

@@ -1,21 +1,27 @@
 """The one thread that runs the model: newest image of every camera in, results out."""
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 import threading
 import time
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from sensor_msgs.msg import CompressedImage, Image
 from vl2v_ros import frame_profile
 from vl2v_ros.images.frame import Frame
+from vl2v_ros.images.regions import cut_all
 from vl2v_ros.model.classifier import Classifier
 from vl2v_ros.model.prediction import Prediction
-from vl2v_ros.nodes.messages import to_frame
+from vl2v_ros.nodes.messages import to_box, to_frame
 from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.nodes.topics.region_pairs import Pair
 from vl2v_ros.words import explain
 from vl2v_ros.words.vocabulary import Vocabulary
 
 T = TypeVar('T')
+Asked: TypeAlias = Image | CompressedImage | Pair
+"""An image to label as a whole, or the boxes in it."""
+Predictions: TypeAlias = Sequence[Prediction | None]
+"""What an image shows, alone; or what its boxes show, in their order, None for too little."""
 
 HEED = 0.02  # a changed max_rate takes effect within this time [s]
 DEACTIVATED = 'the node was deactivated'  # reason of a refusal
@@ -84,9 +90,8 @@ class Asker(Protocol):
     def __hash__(self) -> int:
         """Tell one from another."""
 
-    def answer(self, message: Image | CompressedImage, frame: Frame, prediction: Prediction,
-               used: Current) -> None:
-        """Receive the result of an image."""
+    def answer(self, asked: Asked, frame: Frame, predictions: Predictions, used: Current) -> None:
+        """Receive the result of an image, or of the boxes in it."""
 
     def refuse(self, reason: str) -> None:
         """Receive the reason why an image gets no result."""
@@ -94,8 +99,15 @@ class Asker(Protocol):
 
 class _Job(NamedTuple):
     asker: Asker
-    message: Image | CompressedImage
+    asked: Asked
     received: int  # by time.perf_counter_ns
+
+
+def whole(predictions: Predictions) -> Prediction:
+    """Return what an image shows that was not asked for boxes."""
+    prediction, = predictions
+    assert prediction, 'a whole image always shows something'
+    return prediction
 
 
 class Worker:
@@ -115,9 +127,9 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name='classifier', daemon=True)
         self._thread.start()
 
-    def submit(self, asker: Asker, message: Image | CompressedImage) -> None:
+    def submit(self, asker: Asker, asked: Asked) -> None:
         """Put an image into the box; it replaces one of the same asker that waits."""
-        if not self._box.put(asker, _Job(asker, message, time.perf_counter_ns())):
+        if not self._box.put(asker, _Job(asker, asked, time.perf_counter_ns())):
             asker.refuse(DEACTIVATED)
 
     def dropped(self, asker: Asker) -> int:
@@ -154,23 +166,34 @@ class Worker:
         """Label a batch, and return the current max_rate."""
         used = self._snapshot()
         vocabulary, parameters = used
-        usable, frames = [], []
+        usable: list[tuple[_Job, Frame, list[Frame | None]]] = []
         frame_profile.begin([job.received for job in jobs])
         for job in jobs:
             try:
-                frames.append(to_frame(job.message))
-                usable.append(job)
+                usable.append((job, *_parts(job.asked, parameters)))
             except ValueError as error:
                 job.asker.refuse(str(error))
             except Exception as error:  # noqa: BLE001 no message may end the node
                 job.asker.refuse(f'{type(error).__name__}: {error}')
         frame_profile.mark('view')
-        if frames:
-            predictions = self._classifier.classify(frames, vocabulary, parameters.top_k,
-                                                    parameters.unknown_threshold)
-            for job, frame, prediction in zip(usable, frames, predictions, strict=True):
-                job.asker.answer(job.message, frame, prediction, used)
+        shown = [part for _, _, parts in usable for part in parts if part]
+        predictions = iter(self._classifier.classify(
+            shown, vocabulary, parameters.top_k, parameters.unknown_threshold) if shown else ())
+        for job, frame, parts in usable:
+            job.asker.answer(job.asked, frame,
+                             [next(predictions) if part else None for part in parts], used)
         return parameters.max_rate
+
+
+def _parts(asked: Asked, parameters: ClassifierParameters) -> tuple[Frame, list[Frame | None]]:
+    """Return an image, and what of it is to be labelled."""
+    if not isinstance(asked, Pair):
+        frame = to_frame(asked)
+        return frame, [frame]
+    frame = to_frame(asked.image)
+    return frame, cut_all(frame, [to_box(region) for region in asked.regions.detections],
+                          parameters.region_margin, parameters.region_min_size,
+                          parameters.region_limit)
 
 
 class ImageRequest:
@@ -185,9 +208,9 @@ class ImageRequest:
         self._classifier = classifier
         self.done: Future[tuple[Prediction, list[explain.Reason]]] = Future()
 
-    def answer(self, message: Image | CompressedImage, frame: Frame, prediction: Prediction,
-               used: Current) -> None:
+    def answer(self, asked: Asked, frame: Frame, predictions: Predictions, used: Current) -> None:
         """Find the sentences; only the worker's thread, which calls this, runs the model."""
+        prediction = whole(predictions)
         embedding, = self._classifier.embed([frame])
         self.done.set_result((prediction, explain.reasons(
             embedding, used.vocabulary, prediction.labels)))

@@ -20,11 +20,11 @@ from vl2v_msgs.msg import LabelArray
 from vl2v_ros import frame_profile
 from vl2v_ros.drawing.overlay import draw
 from vl2v_ros.images.frame import Frame
-from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.image_executor import ImageExecutor, ImageGroup
+from vl2v_ros.nodes.topics.region_pairs import Pair
 from vl2v_ros.nodes.transport import shortage
-from vl2v_ros.nodes.worker import Current
+from vl2v_ros.nodes.worker import Asked, Current, Predictions, whole
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
 SILENCE = 2.0  # time without an image after which a warning is given [s]
@@ -183,10 +183,10 @@ class CameraTopics:
         self.counts.received += 1
         self.counts.last_received = time.monotonic()
 
-    def answer(self, message: Image | CompressedImage, frame: Frame, prediction: Prediction,
-               used: Current) -> None:
+    def answer(self, asked: Asked, frame: Frame, predictions: Predictions, used: Current) -> None:
         """Publish the results of one frame under the header of its message."""
-        header, parameters = message.header, used.parameters
+        assert not isinstance(asked, Pair)  # boxes have topics of their own
+        header, parameters, prediction = asked.header, used.parameters, whole(predictions)
         assert parameters.unknown_threshold is not None  # the checkpoint's, if not the user's
         labels = messages.to_label_array(prediction, header)
         classification = messages.to_classification(

@@ -1,0 +1,196 @@
+"""Boxes of a detector in, labels of each out: real processes at full rate."""
+from collections.abc import Iterator
+from contextlib import suppress
+import json
+from pathlib import Path
+import sys
+import time
+
+from builtin_interfaces.msg import Time
+import numpy as np
+import pytest
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from support import shapes
+from support.detector import to_regions
+from support.ros_processes import LABELS, Process, Received, Ros, wait_until, what_was_sent
+from vision_msgs.msg import Detection2DArray
+from vl2v_msgs.srv import SetVocabulary
+from vl2v_ros.nodes.messages import to_image
+
+RATE = 30.0  # [Hz]
+ROWS, COLUMNS, SIDE = 2, 5, 240  # ten boxes in 1280x720, of a side of 240 px
+DETECTOR = Path(__file__).parents[1] / 'support' / 'detector.py'
+
+
+def place(number: int) -> tuple[int, int]:
+    """Return the centre of a box [px]."""
+    return 8 + SIDE // 2 + number % COLUMNS * 256, 180 + number // COLUMNS * 360
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Draw ten shapes in each of three pictures; return the pictures and their boxes."""
+    rng, folder = np.random.default_rng(3), tmp_path_factory.mktemp('scenes')
+    pictures, boxes = {}, {}
+    for scene in 'abc':
+        picture = np.full((720, 1280, 3), 90, np.uint8)
+        boxes[scene] = []
+        for number in range(ROWS * COLUMNS):
+            label, (x, y) = rng.choice(LABELS), place(number)
+            half = SIDE // 2
+            picture[y - half:y + half, x - half:x + half] = shapes.draw(
+                label, SIDE, SIDE, rng, (0, 0))
+            boxes[scene].append((x, y, SIDE, SIDE, f'{label}, {number}'))
+        pictures[scene] = picture
+    np.savez(folder / 'pictures.npz', **pictures)
+    (folder / 'boxes.json').write_text(json.dumps(boxes))
+    return folder / 'pictures.npz', folder / 'boxes.json'
+
+
+@pytest.fixture(scope='module')
+def classifier(ros: Ros, settings: dict[str, object]) -> Process:
+    return ros.classifier(settings | {'unknown_threshold': -1.0, 'region_margin': 0.0,
+                                      'region_slack': 2.0})
+
+
+@pytest.fixture(scope='module')
+def detections(ros: Ros, classifier: Process) -> Received[Detection2DArray]:
+    return ros.subscribe(Detection2DArray, 'classifier/detections')
+
+
+@pytest.fixture
+def detector(ros: Ros, scenes: tuple[Path, Path]) -> Iterator[Process]:
+    with ros.run(sys.executable, DETECTOR, scenes[1], 'image', 'regions') as process:
+        wait_until(lambda: ros.node.count_publishers('regions'), 'the detector')
+        yield process
+    wait_until(lambda: not ros.node.count_publishers('regions'), 'the end of the detector')
+
+
+def right(found: Detection2DArray) -> list[bool]:
+    """Return for each box whether its first name is the one in its id."""
+    return [bool(detection.results) and detection.results[0].hypothesis.class_id
+            == detection.id.split(',')[0] for detection in found.detections]
+
+
+@pytest.mark.usefixtures('detector')
+def test_ten_boxes_at_30_hz_while_the_vocabulary_changes_20_times(
+        ros: Ros, detections: Received[Detection2DArray], scenes: tuple[Path, Path]) -> None:
+    lists = LABELS, tuple(reversed([f'the {label}' for label in LABELS]))
+    for names in lists:  # cached from here on
+        assert ros.call(SetVocabulary, 'classifier/set_vocabulary', labels=names).success
+    for _ in range(3):  # where something else keeps the cores busy, images are dropped
+        first = len(detections.messages)
+        publisher = ros.publish_frames(scenes[0], count=200, rate=RATE)
+        detections.wait_for(bool, since=first)
+        for number in range(20):
+            seen = len(detections.messages)
+            assert ros.call(SetVocabulary, 'classifier/set_vocabulary',
+                            labels=lists[number % 2]).success
+            wait_until(lambda: len(detections.messages) > seen + 3, 'more boxes')
+        sent, _ = what_was_sent(publisher)
+        answers = detections.messages[first:]
+        for answer in answers:
+            assert answer.header.stamp == sent[answer.header.frame_id]
+            assert [detection.id.split(', ')[1] for detection in answer.detections] == [
+                str(number) for number in range(ROWS * COLUMNS)]
+            names = {result.hypothesis.class_id for detection in answer.detections
+                     for result in detection.results}
+            assert any(names <= set(words) for words in lists)  # of one version
+        named = [value for answer in answers for value in right(answer)
+                 if any(word.hypothesis.class_id in LABELS
+                        for word in answer.detections[0].results)]
+        assert np.mean(named) > 0.95
+        print(f'{len(answers)} of {len(sent)} answered')
+        if len(answers) >= 0.99 * len(sent):
+            return
+    pytest.fail('fewer than 99 % of the arrays of boxes were answered, three times')
+
+
+class Bench:
+    """The test's own camera and detector, which send what they are told."""
+
+    def __init__(self, ros: Ros, picture: np.ndarray) -> None:
+        self._ros, self._picture = ros, picture
+        self._images = ros.publisher(Image, 'image')
+        self._regions = ros.publisher(Detection2DArray, 'regions')
+        self._number = 1000
+
+    def header(self, frame_id: str = 'camera') -> Header:
+        self._number += 1
+        return Header(stamp=Time(sec=self._number), frame_id=frame_id)
+
+    def image(self, header: Header) -> None:
+        self._images.publish(to_image(self._picture, 'rgb8', header))
+
+    def boxes(self, header: Header, *boxes: tuple[float, float, float, float, str]) -> None:
+        self._regions.publish(to_regions(header, list(boxes)))
+
+    def close(self) -> None:
+        self._ros.node.destroy_publisher(self._images)
+        self._ros.node.destroy_publisher(self._regions)
+
+
+@pytest.fixture(scope='module')
+def bench(ros: Ros, detections: Received[Detection2DArray], scenes: tuple[Path, Path]
+          ) -> Iterator[Bench]:
+    with np.load(scenes[0]) as file:
+        bench = Bench(ros, file['a'])
+    yield bench
+    bench.close()
+
+
+@pytest.fixture(scope='module')
+def truth(scenes: tuple[Path, Path]) -> list[tuple[float, float, float, float, str]]:
+    return [tuple(box) for box in json.loads(scenes[1].read_text())['a']]
+
+
+def test_boxes_before_and_after_their_image(
+        bench: Bench, detections: Received[Detection2DArray], truth: list) -> None:
+    found = ask(bench, detections, truth[:2])
+    assert len(found.detections) == 2 and all(right(found))
+    header = bench.header()
+    bench.boxes(header, *truth[2:5])
+    time.sleep(0.3)
+    bench.image(header)
+    found = detections.wait_for(lambda message: message.header == header)
+    assert len(found.detections) == 3 and all(right(found))
+
+
+def ask(bench: Bench, detections: Received[Detection2DArray], boxes: list) -> Detection2DArray:
+    """Send an image and boxes in it until they are answered: the first ones may get lost."""
+    for _ in range(5):
+        header = bench.header()
+        bench.image(header)
+        bench.boxes(header, *boxes)
+        with suppress(AssertionError):
+            return detections.wait_for(lambda message: message.header == header, patience=10)
+    raise AssertionError('no answer')
+
+
+def test_boxes_that_show_nothing_keep_their_place(
+        bench: Bench, detections: Received[Detection2DArray], truth: list) -> None:
+    odd = [(-500, 5, 9, 9, 'outside'), truth[0], (50, 50, 0, 0, 'no size'),
+           (float('nan'), 1, 9, 9, 'nan'), truth[1], (9, 9, -4, 9, 'negative'),
+           (20, 20, 3, 3, 'tiny')]
+    found = ask(bench, detections, odd)
+    assert [detection.id for detection in found.detections] == [box[4] for box in odd]
+    assert [bool(detection.results) for detection in found.detections] == [
+        False, True, False, False, True, False, False]
+
+
+def test_no_boxes_are_an_answer_too_and_many_are_limited(
+        bench: Bench, detections: Received[Detection2DArray], truth: list) -> None:
+    assert not ask(bench, detections, []).detections
+    found = ask(bench, detections, truth * 50)
+    assert [bool(detection.results) for detection in found.detections] == (
+        [True] * 100 + [False] * 400)
+
+
+def test_boxes_of_another_frame_are_refused(
+        bench: Bench, classifier: Process, truth: list) -> None:
+    def refused() -> bool:
+        bench.image(bench.header('right'))
+        bench.boxes(bench.header('left'), *truth)
+        return "expected boxes in the image of frame_id 'right', got 'left'" in classifier.output
+    wait_until(refused, 'refusal', step=0.3)

@@ -1,0 +1,1 @@
+"""The topics of the classifier: of a camera, of the boxes in its images, of the vocabulary."""

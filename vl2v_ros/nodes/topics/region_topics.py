@@ -1,0 +1,130 @@
+"""The regions of one camera: boxes of any detector in, the same boxes with our labels out."""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.nodes import messages
+from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.nodes.topics.region_pairs import Pair, Pairing
+from vl2v_ros.nodes.worker import Asked, Current, Predictions, Worker
+
+
+@dataclass
+class RegionCounts:
+    """
+    Counts since the node became active.
+
+    answered, refused: arrays of boxes that have an image.
+    unlabelled: boxes that got no label: too small, outside, over the limit or unknown.
+    """
+
+    answered: int = 0
+    refused: int = 0
+    refusal: str = ''
+    unlabelled: int = 0
+
+
+class RegionTopics:
+    """
+    The topics `regions` and `~/detections` of one camera, with its name in front as for images.
+
+    Images are kept for their boxes only while somebody publishes boxes and somebody wants
+    detections.
+    """
+
+    def __init__(self, node: Node, name: str) -> None:
+        """Create the result topic; the subscription follows in `open`."""
+        self.name, self._node = name, node
+        inside = f'{name}/' if name else ''
+        self._topic = f'{inside}regions'
+        self.detections = node.create_publisher(Detection2DArray, f'~/{inside}detections', 10)
+        self._subscription: Subscription | None = None
+        self._worker: Worker | None = None
+        self._group = MutuallyExclusiveCallbackGroup()  # a flood of boxes delays nothing else
+        self.pairing = Pairing()
+        self.counts = RegionCounts()
+
+    def open(self, worker: Worker, parameters: Callable[[], ClassifierParameters]) -> None:
+        """
+        Subscribe to the boxes.
+
+        :param worker: labels them.
+        :param parameters: returns the current parameters.
+        """
+        self.pairing, self.counts = Pairing(), RegionCounts()
+        self._worker, self._parameters = worker, parameters
+        self._subscription = self._node.create_subscription(
+            Detection2DArray, self._topic, self._on_regions,
+            # Compatible with all publishers; boxes are small, so few are lost.
+            QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT),
+            callback_group=self._group,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+
+    def close(self) -> None:
+        """Unsubscribe from the boxes, and free the images that were kept for them."""
+        if self._subscription:
+            self._node.destroy_subscription(self._subscription)
+        self._subscription = self._worker = None
+        self.pairing.clear()
+
+    def on_image(self, image: Image | CompressedImage) -> None:
+        """Keep an image for its boxes if somebody wants them."""
+        if self.detections.get_subscription_count() and self._node.count_publishers(
+                self._subscription.topic_name if self._subscription else self._topic):
+            self._send(self.pairing.add_image(image, self._parameters().region_slack))
+
+    def expire(self) -> None:
+        """Free what has waited too long; call it once a second."""
+        if self._subscription:
+            self._send(self.pairing.expire(self._parameters().region_slack))
+
+    def facts(self, dropped: int) -> dict[str, object]:
+        """Return the counts for diagnostics, none where no boxes have come."""
+        counts: dict[str, object] = {
+            'arrays of boxes answered': self.counts.answered,
+            'arrays of boxes without an image': self.pairing.unmatched,
+            'arrays of boxes dropped for newer ones': dropped,
+            'arrays of boxes refused': self.counts.refused,
+            'boxes without a label': self.counts.unlabelled}
+        if self.counts.refusal:
+            counts['last refusal of boxes'] = self.counts.refusal
+        return counts if any(counts.values()) else {}
+
+    def _on_regions(self, regions: Detection2DArray) -> None:
+        if self.detections.get_subscription_count():
+            self._send(self.pairing.add_regions(regions, self._parameters().region_slack))
+
+    def _send(self, pairs: Sequence[Pair]) -> None:
+        for pair in pairs:
+            there, asked = pair.image.header.frame_id, pair.regions.header.frame_id
+            if asked and there != asked:
+                self.refuse(f'expected boxes in the image of frame_id {there!r}, got {asked!r}; '
+                             'remap `regions` to a detector of this camera')
+            elif self._worker:
+                self._worker.submit(self, pair)
+
+    def answer(self, asked: Asked, frame: Frame, predictions: Predictions, used: Current) -> None:
+        """Publish the labels of the boxes of one image."""
+        assert isinstance(asked, Pair)
+        parameters = used.parameters
+        assert parameters.unknown_threshold is not None  # the checkpoint's, if not the user's
+        found = messages.to_detections(asked.regions, predictions, parameters.unknown_threshold,
+                                       parameters.score_threshold)
+        self.detections.publish(found)
+        self.counts.answered += 1
+        self.counts.unlabelled += sum(not detection.results for detection in found.detections)
+
+    def refuse(self, reason: str) -> None:
+        """Count boxes whose image cannot be used, and log the reason."""
+        self.counts.refused += 1
+        self.counts.refusal = reason
+        if self._node.context.ok():
+            self._node.get_logger().warning(f'{self._topic}: boxes refused: {reason}',
+                                            throttle_duration_sec=5.0)
