@@ -7,12 +7,16 @@ python training/naming.py photos --checkpoint STUDENT.safetensors --out FOLDER \
 python training/naming.py teacher --checkpoint STUDENT.safetensors --out FOLDER \
     --recording photos/clip_vit_b32.safetensors --images photos/recorded/coco
 python training/naming.py unknown --checkpoint STUDENT.safetensors --out FOLDER --data DATA
+python training/naming.py precisions --checkpoint STUDENT.safetensors --out FOLDER --data DATA
 
 `photos` measures the accuracy on labelled photos: among the names of their own list, and among all
 names in the recording beside the student. `teacher` compares the student with a teacher's recorded
 answers. `unknown` measures how well photos are found unknown whose names are not in the list, for
 lists of several lengths (rules.py); with --calibrate it writes threshold and temperature into the
-checkpoint. Each prints a table, and writes result.json into --out.
+checkpoint. `precisions` compares the precisions of this CPU, whatever a robot would choose: the
+time from a 1280x720 frame to its embedding (the fastest of each round: median of the rounds, and
+range), mean and lowest cosine with float32, and the accuracy. Each prints a table, and writes
+result.json into --out.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,14 +24,19 @@ import json
 import sys
 from typing import Any
 
-import numpy as np
 import torch
-from training.data.image_index import Index
-from training.measuring import metrics
 from training.measuring.answers import Teacher, teacher
-from training.measuring.photo_sets import known_names, PhotoSet, read_set, Sets, sets_of
+from training.measuring.photo_sets import (
+    accuracies,
+    known_names,
+    PhotoSet,
+    read_set,
+    Sets,
+    sets_of,
+)
+from training.measuring.precisions import Precisions, precisions
 from training.measuring.report import markdown_table
-from training.measuring.robot import facts, FIVE, Robot
+from training.measuring.robot import facts, Robot
 from training.measuring.unknown import Unknown, unknown
 import tyro
 from vl2v_ros.files import replacing
@@ -71,18 +80,6 @@ def named(robot: Robot, photo_set: PhotoSet) -> tuple[dict[str, object], list[st
     return row, left_out + [shown.words.note] * bool(shown.words.note)
 
 
-def accuracies(similarities: torch.Tensor, labels: torch.Tensor, index: Index
-               ) -> dict[str, float]:
-    """Return top-1 and top-5 accuracy of (N, C) similarities, as the mean of the domains [%]."""
-    first, five = [], []
-    for domain in np.unique(index.domains):
-        mine = torch.from_numpy(index.domains == domain)
-        first.append(metrics.accuracy(similarities[mine], labels[mine]))
-        nearest = similarities[mine].topk(min(FIVE, similarities.shape[1])).indices
-        five.append((nearest == labels[mine, None]).any(1).double().mean().item())
-    return {'top-1': 100 * float(np.mean(first)), 'top-5': 100 * float(np.mean(five))}
-
-
 def shortly(value: object) -> object:
     """Return a list of numbers as one text, any other value unchanged."""
     if not isinstance(value, list):
@@ -93,9 +90,9 @@ def shortly(value: object) -> object:
 def main() -> None:
     """Measure as the command line says, and print the table."""
     try:
-        command = tyro.cli(Photos | Teacher | Unknown, description=__doc__)
+        command = tyro.cli(Photos | Teacher | Unknown | Precisions, description=__doc__)
         measures: dict[type, Callable[[Any], dict[str, Any]]] = {
-            Photos: photos, Teacher: teacher, Unknown: unknown}
+            Photos: photos, Teacher: teacher, Unknown: unknown, Precisions: precisions}
         result = measures[type(command)](command)
         print(markdown_table([{name: shortly(value) for name, value in row.items()}
                               for row in result['table']]))

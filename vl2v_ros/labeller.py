@@ -44,8 +44,9 @@ class Labeller:
 
         :param path: student, *.safetensors; by default the one in the package.
         :param device: 'auto' (CUDA if present, else CPU), 'cpu', 'cuda' or 'cuda:N'.
-        :param half: compute in half precision where that is faster.
-        :param cache_dir: cache of prompts and converted students; by default that of this user.
+        :param half: compute in half precision, on a CPU where that is faster and precise enough.
+        :param cache_dir: cache of prompts and of how a CPU runs a student; by default that of
+            this user.
         :raises ValueError: for a file that is no student.
         """
         path = share() / 'models/student.safetensors' if path is None else Path(path)

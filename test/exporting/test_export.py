@@ -3,6 +3,7 @@ from importlib.util import find_spec
 import json
 import os
 from pathlib import Path
+import sys
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from training.data.image_index import read_folders
 from training.data.images import Images
 from training.exporting.onnx import compare, probes
 from vl2v_ros.model import checkpoint
+from vl2v_ros.model.runtime.choose import create
 
 SAMPLE = Path(__file__).parents[2] / 'data' / 'ycb_sample' / 'single'
 STUDENTS = {'test_resnet': 32, 'test_vit': 64}  # side S [px]
@@ -128,6 +130,22 @@ def test_existing_file_is_replaced_as_a_whole_and_parity_printed(
     said, = capsys.readouterr().out.splitlines()
     assert 'at batches of 1, 2, 5: largest difference ' in said
     assert '(at most 0.0001), lowest cosine ' in said and said.endswith('(at least 0.99999)')
+
+
+def test_with_a_graph_beside_it_a_student_is_not_converted(
+        path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip('openvino')
+    export.main(['--checkpoint', str(path), '--graph'])
+    assert {item.name for item in path.parent.iterdir()} == {path.name, 'student.graph'}
+    assert f'{path.with_suffix(".graph")}: 0.1 MB, for {path} as it is now' in (
+        capsys.readouterr().out)
+    monkeypatch.setattr(sys, 'executable', 'false')  # what would convert
+    create(checkpoint.open_stored(path, path.parent / 'graphs'), 'cpu')
+    assert not list((path.parent / 'graphs').glob('*.graph'))
+    path.with_suffix('.graph').unlink()
+    with pytest.raises(ValueError, match=r'its first start converts it in a process of its own, '
+                                         r'which exited with 1 \(it said nothing\)'):
+        create(checkpoint.open_stored(path, path.parent / 'graphs'), 'cpu')
 
 
 def test_student_that_computes_nonsense_is_not_written(path: Path) -> None:

@@ -144,6 +144,19 @@ def answers(root: Path, rows: np.ndarray, path: Path, identity: str = IDENTITY) 
     return path
 
 
+def test_precisions_of_a_cpu_are_compared(student: Path, tmp_path: Path) -> None:
+    pytest.importorskip('openvino')
+    root = photos(tmp_path / 'mine', 'mug/0.png', 'orange/0.png')
+    command('precisions', '--checkpoint', student, '--out', tmp_path / 'out', '--photos', root,
+            '--rounds', '2', '--frames', '2')
+    result = json.loads((tmp_path / 'out/result.json').read_text())
+    plain, *others = result['table']
+    assert plain['precision'] == 'float32' and plain['pictures: cosine'] == '1.0000, 1.0000'
+    assert plain['mine: other labels [%]'] == 0
+    assert all(other.keys() == plain.keys() for other in others)
+    assert all(len(times) == 2 and min(times) > 0 for times in result['milliseconds'].values())
+
+
 def test_recorded_answers_are_compared(student: Path, tmp_path: Path) -> None:
     root = photos(tmp_path / 'mine', '0.png', '1.png')
     rows = Robot(student, 'cpu', ()).embed(read_photos(root)).numpy()

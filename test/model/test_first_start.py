@@ -7,9 +7,10 @@ import sys
 import time
 
 import pytest
+from support.converter import converter_of
 from support.tiny_models import student
 from vl2v_ros.model import checkpoint
-from vl2v_ros.model.runtime import graphs
+from vl2v_ros.model.runtime import graphs, outline
 from vl2v_ros.model.runtime.choose import create
 
 ROOT = Path(__file__).parents[2]
@@ -47,18 +48,6 @@ def finish(process: subprocess.Popen[str]) -> str:
     return said
 
 
-def converter_of(process: subprocess.Popen[str]) -> int:
-    """Wait for the process that converts, and return its id."""
-    threads = Path(f'/proc/{process.pid}/task')
-    while process.poll() is None:
-        for children in threads.glob('*/children'):
-            for pid in children.read_text().split():
-                if 'openvino_graph' in Path(f'/proc/{pid}/cmdline').read_text():
-                    return int(pid)
-        time.sleep(0.01)
-    raise AssertionError(process.communicate())
-
-
 def test_torch_is_never_loaded_and_the_graph_is_kept(path: Path) -> None:
     stored = checkpoint.open_stored(path, path.parent / 'graphs')
     kept = graphs.cached(stored, '.graph', path.read_bytes())
@@ -75,7 +64,7 @@ def test_torch_is_never_loaded_and_the_graph_is_kept(path: Path) -> None:
 
 def test_a_killed_conversion_is_one_line_and_leaves_nothing(path: Path) -> None:
     process = begin(path)
-    os.kill(converter_of(process), signal.SIGKILL)  # as a system short of memory does
+    os.kill(converter_of(process.pid), signal.SIGKILL)  # as a system short of memory does
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 1 and said == ''
     assert errors.count('\n') == 1
@@ -86,7 +75,7 @@ def test_a_killed_conversion_is_one_line_and_leaves_nothing(path: Path) -> None:
 
 def test_the_conversion_ends_with_its_parent(path: Path) -> None:
     process = begin(path)
-    converter = converter_of(process)
+    converter = converter_of(process.pid)
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 60
@@ -110,7 +99,7 @@ def test_what_is_wrong_with_a_student_is_passed_on(path: Path) -> None:
 def test_torch_takes_over_where_openvino_cannot_convert(
         path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrapper = path.parent / 'python'
-    wrapper.write_text(f'#!/bin/sh\necho "an operation is missing" >&2\nexit {graphs.UNABLE}\n')
+    wrapper.write_text(f'#!/bin/sh\necho "an operation is missing" >&2\nexit {outline.UNABLE}\n')
     wrapper.chmod(0o755)
     monkeypatch.setattr(sys, 'executable', str(wrapper))
     runtime = create(checkpoint.open_stored(path, path.parent / 'graphs'), 'cpu')

@@ -11,9 +11,11 @@ import unicodedata
 
 import numpy as np
 from timm.data import ImageNetInfo
+import torch
 from training.data.class_names import read_classes, read_names
 from training.data.image_index import Index, label_of, make_index, without_corrupt
-from training.measuring.robot import Command
+from training.measuring import metrics
+from training.measuring.robot import Command, FIVE
 from training.recipe import ROOT
 from vl2v_ros.files import brief, read_yaml
 from vl2v_ros.images.folders import image_files
@@ -213,3 +215,15 @@ def known_names(encoder: CachedText, words: Vocabulary, templates: Sequence[str]
         numbers.append(number)
     return (vocabulary.build(dict.fromkeys(names, Entry()), encoder, 1, templates),
             np.array(numbers, np.int64))
+
+
+def accuracies(similarities: torch.Tensor, labels: torch.Tensor, index: Index
+               ) -> dict[str, float]:
+    """Return top-1 and top-5 accuracy, as the mean of the domains [%]."""
+    first, five = [], []
+    for domain in np.unique(index.domains):
+        mine = torch.from_numpy(index.domains == domain)
+        first.append(metrics.accuracy(similarities[mine], labels[mine]))
+        nearest = similarities[mine].topk(min(FIVE, similarities.shape[1])).indices
+        five.append((nearest == labels[mine, None]).any(1).double().mean().item())
+    return {'top-1': 100 * float(np.mean(first)), 'top-5': 100 * float(np.mean(five))}

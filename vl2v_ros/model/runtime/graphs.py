@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 MOST_KEPT = 8  # cached files of a kind; the oldest are deleted
-REFUSED, UNABLE = 3, 4  # what the converter exits with: for the student, for OpenVINO
 
 
 @cache
@@ -114,9 +113,9 @@ def _convert_elsewhere(path: Path, checkpoint: bytes) -> Graph:
              str(os.getpid())], capture_output=True, text=True, errors='replace',
             env=os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, sys.path))})
         said = (done.stderr.strip().splitlines() or ['it said nothing'])[-1]
-        if done.returncode == REFUSED:
+        if done.returncode == outline.REFUSED:
             raise ValueError(said)
-        if done.returncode == UNABLE:
+        if done.returncode == outline.UNABLE:
             raise RuntimeError(said)
         if done.returncode == 0:
             return outline.read(out, checkpoint)

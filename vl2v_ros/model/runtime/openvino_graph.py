@@ -23,7 +23,6 @@ from torch import nn
 from vl2v_ros.images.preprocess import to_unit_range
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.runtime import outline
-from vl2v_ros.model.runtime.graphs import REFUSED, UNABLE
 from vl2v_ros.model.spec import Graph
 from vl2v_ros.model.student import Student
 
@@ -83,17 +82,17 @@ def _end_with(parent: int) -> NoReturn:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Convert; exit with one line on stderr, with REFUSED or UNABLE, if that fails."""
+    """Convert; exit with one line on stderr, with outline's REFUSED or UNABLE, if that fails."""
     path, out, parent = arguments
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     try:
         write_outline(Path(path), Path(out))
     except ValueError as error:
         print(' '.join(str(error).split()), file=sys.stderr)
-        sys.exit(REFUSED)
+        sys.exit(outline.REFUSED)
     except RuntimeError as error:  # OpenVINO's are of several lines
         print(' '.join(str(error).split()), file=sys.stderr)
-        sys.exit(UNABLE)
+        sys.exit(outline.UNABLE)
 
 
 if __name__ == '__main__':
