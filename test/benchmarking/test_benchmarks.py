@@ -81,3 +81,16 @@ def test_speed_of_training_is_compared(tmp_path: Path) -> None:
                            'batch norms plain, memory kept', 'batch norms folded, memory kept']
     assert all(len(values) == 2 and f'| {name} | ' in done.stdout
                for name, values in rates.items())
+
+
+def test_soak_writes_its_memory_and_a_picture(tmp_path: Path) -> None:
+    out = tmp_path / 'soak.json'
+    done = subprocess.run(
+        [sys.executable, '-m', 'benchmarks.soak', '--frames', '40', '--parts', '4', '--checkpoint',
+         'data/mini/student.safetensors', '--out', out], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    assert result['frames'] == [10, 20, 30, 40]
+    assert len(result['memory [MiB]']) == 4 and min(result['memory [MiB]']) > 50
+    assert f'{result["growth [MiB]"]:.1f} MiB' in done.stdout
+    assert (tmp_path / 'soak.png').read_bytes().startswith(b'\x89PNG')
