@@ -111,7 +111,7 @@ def test_the_overlay_is_the_image_with_the_labels_drawn_in(ros: Ros, camera: Cam
 def test_nothing_is_drawn_while_nobody_looks(ros: Ros, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
 
-    def draw(frame: Frame, prediction: Prediction) -> np.ndarray:
+    def draw(frame: Frame, prediction: Prediction, font: str) -> np.ndarray:
         drawn.append(prediction)
         return frame.pixels
     monkeypatch.setattr(camera_topics, 'draw', draw)
