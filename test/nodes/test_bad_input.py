@@ -122,6 +122,7 @@ def restored(ros: Ros, process: Process) -> Iterator[None]:
     ({'labels': ['mug'], 'descriptions': ['one\ttab']}, 'label 1, description 1: expected one'),
     ({'labels': ['mug'], 'operation': 4}, 'REPLACE (0), ADD (1), REMOVE (2) or RESET (3), got 4'),
     ({'labels': ['mug'], 'operation': Request.REMOVE}, "got 'mug'; nothing was removed"),
+    ({'labels': ['x' * 10 ** 5], 'operation': Request.REMOVE}, 'xxx; nothing was removed'),
     ({'labels': LABELS, 'operation': Request.REMOVE}, 'at least one label to stay'),
     ({'labels': [LABELS[0], 'mug'], 'operation': Request.REMOVE}, "got 'mug'"),
     ({'labels': ['mug', ''], 'operation': Request.ADD}, 'label 2: expected a name, got a blank'),

@@ -252,3 +252,12 @@ def test_description_matches_are_the_reasons_in_their_order() -> None:
             for match in messages.to_description_matches(found)] == [
         ('mug', 'a photo of a mug.', 0.5), ('', 'an empty table', -0.25)]
     assert messages.to_description_matches([]) == []
+
+
+@pytest.mark.parametrize('message', [
+    Image(height=1, width=1, encoding='rgb8' * 10 ** 5), CompressedImage(format='jpeg' * 10 ** 5)],
+    ids=['encoding', 'format'])
+def test_a_refusal_stays_short_whatever_a_peer_sends(message: Image | CompressedImage) -> None:
+    with pytest.raises(ValueError, match='expected') as refused:
+        to_frame(message)
+    assert len(str(refused.value)) < 1000  # it is logged, and published once a second

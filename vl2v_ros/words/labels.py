@@ -177,7 +177,7 @@ def remove(entries: Entries, labels: Sequence[str]) -> dict[str, Entry]:
     for label in labels:
         known = present.get(folded(_one_spelling(label)))
         if known is None:
-            raise ValueError(f'expected a label of the current vocabulary, got {label!r}; '
+            raise ValueError(f'expected a label of the current vocabulary, got {label!r:.80}; '
                              'nothing was removed')
         result.pop(known, None)
     if not result:
