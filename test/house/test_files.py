@@ -46,6 +46,7 @@ def test_setup_py_installs_them_at_the_same_places() -> None:
          'for file in files], sep="\\n")\nexec(open("setup.py").read())'],
         cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     for name in ('models/student.safetensors', 'config/vocabularies/everyday.yaml',
+                 'config/sros2/policy.xml',
                  'vl2v_msgs/msg/LabelArray.msg', 'vl2v_msgs/msg/Label.msg',
                  'tools/vision_msgs/msg/Classification.msg'):
         assert f'share/vl2v_ros/{name}' in listed

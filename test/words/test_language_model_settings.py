@@ -2,7 +2,7 @@
 from pathlib import Path
 
 import pytest
-from support.chat_server import ChatServer, MODEL, settings
+from support.chat_server import Answer, chat_server, ChatServer, KEY, MODEL, settings
 from vl2v_ros.words.language_model import describe, LanguageModel
 
 
@@ -13,6 +13,14 @@ def test_the_key_comes_from_the_variable_that_is_named(server: ChatServer, tmp_p
         describe([label], settings(server, key_variable=variable), tmp_path)
     sent = [headers['authorization'] for headers, _ in server.seen]
     assert sent == ['Bearer other', 'Bearer none', 'Bearer none']
+
+
+def test_the_key_is_not_taken_elsewhere(server: ChatServer, tmp_path: Path) -> None:
+    with chat_server() as other:
+        server.queue = [Answer(307, '', {'Location': f'{other.url}/chat/completions'})]
+        assert describe(['mug'], settings(server), tmp_path).descriptions
+        assert server.seen[0][0]['authorization'] == f'Bearer {KEY}'
+        assert 'authorization' not in other.seen[0][0]
 
 
 @pytest.mark.parametrize('key', ['two\nlines', 'schlüssel'])

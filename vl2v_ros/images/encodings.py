@@ -18,6 +18,7 @@ COMPRESSED = {'JPEG': 'JPEG', 'PNG': 'PNG', 'TIFF': 'TIFF', 'WEBP': 'WebP'}  # b
 FILES = {'BMP': 'BMP', **COMPRESSED}
 # A JPEG's head is of segments: a mark and a length. Among pixels no other mark looks like these.
 JPEG_SEGMENT = re.compile(rb'\xff+([^\xff])(..)', re.DOTALL)
+PNG_START, PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND'
 JPEG_START, JPEG_END, JPEG_PIXELS = b'\xff\xd8', 0xd9, b'\xda'
 
 
@@ -47,7 +48,7 @@ def view(image: RawImage) -> Frame:
                                                               channels), order)
     if image.encoding not in CONVERSIONS:
         known = (*VIEWS, *CONVERSIONS)
-        near = difflib.get_close_matches(image.encoding[:80].lower(), known, 1)
+        near = difflib.get_close_matches(image.encoding.lower()[:80], known, 1)
         hint = f'is it {near[0]!r}?' if near else f'known are {", ".join(known)}'
         raise ValueError('expected an encoding of sensor_msgs/image_encodings.hpp that is a '
                          f'colour, grey or depth image, got {image.encoding!r:.80}; {hint}')
@@ -108,6 +109,9 @@ def _decoded(data: bytes, formats: dict[str, str], note: str, how: int) -> np.nd
     # A cut JPEG would decode to a picture with grey rows, by some versions of OpenCV.
     if data.startswith(JPEG_START) and not _is_whole_jpeg(data):
         raise ValueError(f'expected a whole JPEG image, got {len(data)} bytes without an end mark')
+    # For a part that claims to be long, OpenCV would take 4 GiB and ten seconds.
+    if data.startswith(PNG_START) and not _is_whole_png(data):
+        raise ValueError(f'expected a whole PNG image, got {len(data)} bytes without an end mark')
     try:
         with PillowImage.open(io.BytesIO(data), formats=list(formats)) as header:  # no pixels yet
             check_size(*header.size)
@@ -123,6 +127,16 @@ def _decoded(data: bytes, formats: dict[str, str], note: str, how: int) -> np.nd
     if pixels is None:
         raise ValueError(f'expected a {kind} image, got {len(data)} bytes that do not decode')
     return pixels
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Tell whether a PNG's parts, each with its length before it, lead to its end mark."""
+    place = len(PNG_START)
+    while place + 12 <= len(data):
+        if data[place + 4:place + 8] == PNG_END:
+            return True
+        place += 12 + int.from_bytes(data[place:place + 4], 'big')  # length, name, checksum
+    return False
 
 
 def _is_whole_jpeg(data: bytes) -> bool:
