@@ -81,6 +81,21 @@ def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / 'cache' / 'vl2v_ros'
 
 
+@pytest.fixture(scope='session')
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp('cache')
+
+
+@pytest.fixture
+def warm_cache(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Let this test use what others have cached of prompts and graphs, as a user's second start does.
+
+    That spares a process the import of torch and the compilation of the student: 6 s of a core.
+    """
+    monkeypatch.setenv('XDG_CACHE_HOME', str(session_cache))
+
+
 @pytest.fixture(scope='module')
 def ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator['Ros']:
     """Yield a DDS domain of this module's own; its processes end with it."""

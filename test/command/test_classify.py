@@ -39,7 +39,7 @@ templates: ['a photo of a {label}. {description}', 'the {label}']
 background: [an empty table]
 """
 
-pytestmark = pytest.mark.usefixtures('cache_dir')
+pytestmark = pytest.mark.usefixtures('warm_cache')
 
 
 def load(student: str, file: VocabularyFile) -> tuple[Classifier, Vocabulary]:
@@ -163,15 +163,20 @@ def test_a_bag_becomes_a_bag_that_ros_reads(options: list[str], tmp_path: Path) 
             assert labels.header.frame_id == 'camera'
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize('name', ['x.mp4', 'bag'])
-def test_a_run_that_is_ended_leaves_what_was_there(
-        options: list[str], tmp_path: Path, name: str, number: int) -> None:
-    many = tmp_path / 'many'
-    many.mkdir()
+@pytest.fixture(scope='module')
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with more pictures than are labelled before a run is ended."""
+    many = tmp_path_factory.mktemp('many')
     cv2.imwrite(str(many / '0.bmp'), draw('red circle'))
     for copy in range(1, 20_000):
         os.link(many / '0.bmp', many / f'{copy}.bmp')
+    return many
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize('name', ['x.mp4', 'bag'])
+def test_a_run_that_is_ended_leaves_what_was_there(
+        many: Path, options: list[str], tmp_path: Path, name: str, number: int) -> None:
     out = tmp_path / 'out' / name
     out.parent.mkdir()
     if name == 'x.mp4':

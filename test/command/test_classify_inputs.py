@@ -9,7 +9,7 @@ from support.classify_command import draw, LABELS, refused, rows, run
 from support.image_bags import SECOND, START
 from vl2v_ros.command.classify import main, STILL_RATE
 
-pytestmark = pytest.mark.usefixtures('cache_dir')
+pytestmark = pytest.mark.usefixtures('warm_cache')
 
 
 def test_videos_and_bags_without_out_get_a_line_per_frame(

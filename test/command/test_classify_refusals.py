@@ -8,7 +8,7 @@ from support.classify_command import draw, refused
 from support.image_bags import START
 from vl2v_ros.command.classify import main
 
-pytestmark = pytest.mark.usefixtures('cache_dir')
+pytestmark = pytest.mark.usefixtures('warm_cache')
 
 
 @pytest.mark.parametrize(('arguments', 'reason'), [

@@ -39,7 +39,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return files
 
 
-@pytest.mark.usefixtures('cache_dir')
+@pytest.mark.usefixtures('warm_cache')
 def test_a_folder_is_labelled(photos: dict[str, Path]) -> None:
     folder = next(iter(photos.values())).parent
     lines = example('label_folder.py', folder, ', '.join(photos)).splitlines()
@@ -49,7 +49,7 @@ def test_a_folder_is_labelled(photos: dict[str, Path]) -> None:
     assert len(named) > len(photos) / 2  # how many it should be, test_photos_sample.py says
 
 
-@pytest.mark.usefixtures('cache_dir')
+@pytest.mark.usefixtures('warm_cache')
 def test_a_bag_is_labelled(photos: dict[str, Path], tmp_path: Path) -> None:
     label, path = next(iter(photos.items()))
     pixels = cv2.imread(str(path))[..., ::-1]
@@ -60,7 +60,7 @@ def test_a_bag_is_labelled(photos: dict[str, Path], tmp_path: Path) -> None:
     assert said.startswith('/camera: ') and said.endswith(' 3\n'), (label, said)
 
 
-@pytest.mark.usefixtures('cache_dir')
+@pytest.mark.usefixtures('warm_cache')
 def test_the_most_similar_image_is_the_image_itself(photos: dict[str, Path]) -> None:
     path = next(iter(photos.values()))
     lines = example('use_embedding.py', path, path.parent).splitlines()

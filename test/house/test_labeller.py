@@ -11,7 +11,7 @@ from vl2v_ros import Labeller
 from vl2v_ros.images.frame import Frame, to_rgb
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.usefixtures('cache_dir')
+pytestmark = pytest.mark.usefixtures('warm_cache')
 
 
 @pytest.fixture(scope='module')
