@@ -43,10 +43,10 @@ def words(path: Path, *more: str) -> list[str]:
             '--device', 'cpu', *more]
 
 
-def command(path: Path, *more: str) -> subprocess.CompletedProcess:
-    """Run a study."""
-    return subprocess.run([sys.executable, *words(path, *more)], capture_output=True, text=True,
-                          timeout=300)
+def run(path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
+    """Run a study in this process; its runs are processes of their own all the same."""
+    monkeypatch.setattr(sys, 'argv', words(path, *more))
+    main()
 
 
 def refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -58,9 +58,11 @@ def refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return end.value.code
 
 
-def test_table_of_all_arms_and_seeds_and_what_is_done_stays(tmp_path: Path) -> None:
+def test_table_of_all_arms_and_seeds_and_what_is_done_stays(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_study(tmp_path)
-    done = command(path)
+    done = subprocess.run([sys.executable, *words(path)], capture_output=True, text=True,
+                          timeout=300)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / 'docs/results.md').read_text()
     assert page.startswith('# Results\n\nBefore.\n') and page.endswith('\nAfter.\n')
@@ -73,25 +75,25 @@ def test_table_of_all_arms_and_seeds_and_what_is_done_stays(tmp_path: Path) -> N
     assert results['cls + mse']['angle'] == angles and angles[0] != angles[1]
     assert f'| cls + mse | {mean_and_deviation(results["cls + mse"]["X_id"], 100, 1)} |' in page
     assert mean_and_deviation(angles, 1, 2) in page and ' ± ' in mean_and_deviation(angles, 1, 2)
-    for seed, run in enumerate(runs):
-        assert run['recipe']['loss']['mse'] == 1 and run['recipe']['seed'] == seed
+    for seed, result in enumerate(runs):
+        assert result['recipe']['loss']['mse'] == 1 and result['recipe']['seed'] == seed
     # One run is missing: it alone is done again, to the same page.
     kept = tmp_path / 'studies/tiny/cls_seed1/result.json'
     before = kept.stat().st_mtime_ns
     (tmp_path / 'studies/tiny/cls_seed0/result.json').unlink()
-    assert command(path).returncode == 0
+    run(path, monkeypatch)
     assert kept.stat().st_mtime_ns == before
     again = json.loads((tmp_path / 'docs/results/tiny.json').read_text())['values']
     assert again['cls'] == results['cls']
 
 
-def test_each_domain_is_left_out_and_arms_of_numbers_are_drawn(tmp_path: Path) -> None:
+def test_each_domain_is_left_out_and_arms_of_numbers_are_drawn(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_study(
         tmp_path, leave_out=['day', 'night'], columns=None, seeds=[0],
         plot={'mse': {'0': 0, '0.5': 0.5}},
         arms={'0': {'loss': {'cls': 1}}, '0.5': {'loss': {'cls': 1, 'mse': 0.5}}})
-    done = command(path)
-    assert done.returncode == 0, done.stderr
+    run(path, monkeypatch)
     values = json.loads((tmp_path / 'docs/results/tiny.json').read_text())['values']
     for arm in ('0', '0.5'):
         assert list(values[arm]) == ['day', 'night', 'mean']
@@ -115,14 +117,14 @@ def test_domains_can_be_left_out_together_and_others_never(tmp_path: Path) -> No
     assert domains == {'a+b': ['d', 'c'], 'c': ['d', 'a', 'b']}
 
 
-def test_students_name_sets_of_photos_too(tmp_path: Path) -> None:
+def test_students_name_sets_of_photos_too(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_images(tmp_path / 'photos/mine')
     (tmp_path / 'sets.yaml').write_text(yaml.safe_dump({'mine': {'images': 'photos/mine'}}))
     path = write_study(
         tmp_path, photos=['mine'], columns={'mine': ['photos', 'mine', 'top-1 [%]']}, seeds=[0],
         arms={'cls': {'data': {'split': None}}})
-    done = command(path, '--sets', str(tmp_path / 'sets.yaml'), '--data', str(tmp_path))
-    assert done.returncode == 0, done.stderr
+    run(path, monkeypatch, '--sets', str(tmp_path / 'sets.yaml'), '--data', str(tmp_path))
     named = json.loads((tmp_path / 'studies/tiny/cls_seed0/photos/result.json').read_text())
     row, = named['table']
     values = json.loads((tmp_path / 'docs/results/tiny.json').read_text())['values']
@@ -132,7 +134,8 @@ def test_students_name_sets_of_photos_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('changes', 'said'), [
     ({'arms': {'a': {'loss': {'nope': 1}}}}, 'loss.nope: no such key'),
-    ({'arms': {'a': {'student': {'weights': 'missing.safetensors'}}}}, 'missing.safetensors'),
+    ({'arms': {'a': {'student': {'weights': 'missing.safetensors'}}}, 'seeds': [0]},
+     'missing.safetensors'),
     ({'plot': {'mse': {'b': 1}}}, "a plot of these arms, got ['cls', 'cls + mse']"),
     ({'columns': {'a': ['nowhere', 'b']}}, 'columns: a: expected a place that begins with table'),
     ({'nope': 1}, "unexpected keyword argument 'nope'"),
