@@ -110,6 +110,8 @@ FILES = [PurePosixPath(path.relative_to(ROOT).as_posix())
 CODE = FILES + [PurePosixPath(path.relative_to(ROOT).as_posix())
                 for folder in ('benchmarks', 'tools', 'examples')
                 for path in sorted((ROOT / folder).rglob('*.py'))]
+TESTS = [PurePosixPath(path.relative_to(ROOT).as_posix())
+         for path in sorted((ROOT / 'test').rglob('*.py'))]
 
 
 def test_every_room_was_found() -> None:
@@ -162,7 +164,7 @@ def too_long(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize('path', CODE, ids=str)
+@pytest.mark.parametrize('path', CODE + TESTS, ids=str)
 def test_nothing_is_too_long(path: PurePosixPath) -> None:
     assert too_long((ROOT / path).read_text(encoding='utf-8')) == []
 
