@@ -8,6 +8,8 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 Row = tuple[Any, ...]
+# A text in a damaged file may be no UTF-8, also one in SQLite's own tables.
+DAMAGED = OSError, sqlite3.Error, UnicodeDecodeError
 
 
 class SqliteTable:
@@ -54,7 +56,7 @@ class SqliteTable:
                     row = connection.execute(self._select, key).fetchone()
                     if row is not None:
                         found[key] = row
-        except (OSError, sqlite3.Error) as error:
+        except DAMAGED as error:
             logger.warning('%s %s cannot be read: %s; delete it if it is damaged', self._what,
                            self._path, error)
         return found
@@ -64,5 +66,5 @@ class SqliteTable:
         try:
             with self._open() as connection, connection:
                 connection.executemany(self._insert, rows)
-        except (OSError, sqlite3.Error) as error:
+        except DAMAGED as error:
             logger.warning('%s %s cannot be written: %s', self._what, self._path, error)

@@ -102,7 +102,8 @@ def read_object_split(path: Path) -> ObjectSplit:
     except ValueError as error:
         raise ValueError(f'{path}: {error}; correct the path or the file') from error
     if (not isinstance(content, dict) or set(content) != {'id', 'ood'}
-            or not all(isinstance(names, list) and names for names in content.values())):
+            or not all(isinstance(names, list) and names for names in content.values())
+            or not all(isinstance(name, str | int) for name in sum(content.values(), []))):
         raise ValueError(f'{path}: expected two lists of class names, id and ood, got '
                          f'{brief(content)}')
     names = [str(name) for name in (*content['id'], *content['ood'])]

@@ -114,16 +114,20 @@ def _decoded(data: bytes, formats: dict[str, str], note: str, how: int) -> np.nd
         raise ValueError(f'expected a whole PNG image, got {len(data)} bytes without an end mark')
     try:
         with PillowImage.open(io.BytesIO(data), formats=list(formats)) as header:  # no pixels yet
-            check_size(*header.size)
+            size = header.size
             kind = formats.get(header.format or '', 'JPEG')  # of which MPO holds several
-    except OSError as error:  # of another format, or cut within its header
+    except (OSError, ValueError) as error:  # of another format, or cut within its header
         *others, last = formats.values()
         why = '' if isinstance(error, UnidentifiedImageError) else f': {error}'
         raise ValueError(f'expected a {", ".join(others)} or {last} image, got {len(data)} bytes '
                          f'of another format{note}{why}') from error
     except PillowImage.DecompressionBombError as error:
         raise ValueError(f'expected at most {MAX_PIXELS} px: {error}') from error
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+    check_size(*size)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+    except cv2.error:  # it may read another size in the header
+        pixels = None
     if pixels is None:
         raise ValueError(f'expected a {kind} image, got {len(data)} bytes that do not decode')
     return pixels

@@ -1,6 +1,7 @@
 """Video files: all frames that can be read, and times that rise."""
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,8 +50,8 @@ class Video:
         if not self._capture.isOpened():
             raise ValueError(f'{path}: expected a video, got a file that cannot be opened as one; '
                              'it may be damaged, cut, or of a codec that OpenCV lacks')
-        told = self._capture.get(cv2.CAP_PROP_FPS)
-        self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        told = _told(self._capture, cv2.CAP_PROP_FPS)
+        self.count = max(0, int(_told(self._capture, cv2.CAP_PROP_FRAME_COUNT)))
         self.duration = round(self.count / told * SECOND) if told > 0 else 0
         self.rate = usual_rate(_first_stamps(path), max(0, told))
 
@@ -69,9 +70,15 @@ class Video:
         self._capture.release()
 
 
+def _told(capture: cv2.VideoCapture, what: int) -> float:
+    """Return a number in a video's headers; 0 for one that is none, as in a damaged file."""
+    told: float = capture.get(what)
+    return told if math.isfinite(told) else 0.0
+
+
 def _next_stamp(capture: cv2.VideoCapture, before: int | None, rate: float | None) -> int:
     """Return the time of the frame just read [ns]; some formats tell none of their last ones."""
-    told = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+    told = round(_told(capture, cv2.CAP_PROP_POS_MSEC) * 1e6)
     if before is None or told > before:
         return told
     return before + round(SECOND / (rate or USUAL_RATE))

@@ -133,7 +133,8 @@ class CachedText:
     def _read(self, prompts: Sequence[str]) -> dict[str, tuple[np.ndarray, bool]]:
         found = self._table.read([(self.identity, prompt) for prompt in prompts])
         return {prompt: (np.frombuffer(row, np.float32), bool(truncated))
-                for (_, prompt), (row, truncated) in found.items() if len(row) == 4 * self.width}
+                for (_, prompt), (row, truncated) in found.items()
+                if isinstance(row, bytes) and len(row) == 4 * self.width}
 
     def _write(self, encoded: dict[str, tuple[np.ndarray, bool]]) -> None:
         self._table.write([(self.identity, prompt, row.tobytes(), truncated)
