@@ -8,6 +8,8 @@ python training/naming.py teacher --checkpoint STUDENT.safetensors --out FOLDER 
     --recording photos/clip_vit_b32.safetensors --images photos/recorded/coco
 python training/naming.py unknown --checkpoint STUDENT.safetensors --out FOLDER --data DATA
 python training/naming.py precisions --checkpoint STUDENT.safetensors --out FOLDER --data DATA
+python training/naming.py boxes --checkpoint STUDENT.safetensors --out FOLDER \
+    --images renders/clutter --names config/names/ycb.yaml
 
 `photos` measures the accuracy on labelled photos: among the names of their own list, and among all
 names in the recording beside the student. `teacher` compares the student with a teacher's recorded
@@ -15,8 +17,9 @@ answers. `unknown` measures how well photos are found unknown whose names are no
 lists of several lengths (rules.py); with --calibrate it writes threshold and temperature into the
 checkpoint. `precisions` compares the precisions of this CPU, whatever a robot would choose: the
 time from a 1280x720 frame to its embedding (the fastest of each round: median of the rounds, and
-range), mean and lowest cosine with float32, and the accuracy. Each prints a table, and writes
-result.json into --out.
+range), mean and lowest cosine with float32, and the accuracy. `boxes` names the boxes of COCO
+annotations as the node names those of a detector. Each prints a table, and writes result.json into
+--out.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +29,7 @@ from typing import Any
 
 import torch
 from training.measuring.answers import Teacher, teacher
+from training.measuring.boxes import Boxes, boxes
 from training.measuring.photo_sets import (
     accuracies,
     known_names,
@@ -90,9 +94,11 @@ def shortly(value: object) -> object:
 def main() -> None:
     """Measure as the command line says, and print the table."""
     try:
-        command = tyro.cli(Photos | Teacher | Unknown | Precisions, description=__doc__)
+        command = tyro.cli(Photos | Teacher | Unknown | Precisions | Boxes,
+                           description=__doc__)
         measures: dict[type, Callable[[Any], dict[str, Any]]] = {
-            Photos: photos, Teacher: teacher, Unknown: unknown, Precisions: precisions}
+            Photos: photos, Teacher: teacher, Unknown: unknown, Precisions: precisions,
+            Boxes: boxes}
         result = measures[type(command)](command)
         print(markdown_table([{name: shortly(value) for name, value in row.items()}
                               for row in result['table']]))
