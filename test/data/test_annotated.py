@@ -96,7 +96,14 @@ def test_scenes_tell_what_is_present(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{"images": []}',
-                                     '{"images": [{}], "categories": [], "annotations": []}'])
+                                     '{"images": [{}], "categories": [], "annotations": []}',
+                                     '[' * 100_000, *(
+    json.dumps({'images': [{'id': 1, 'file_name': 'a.png', 'width': width, 'height': 9}],
+                'categories': [{'id': 1, 'name': name}],
+                'annotations': [{'image_id': 1, 'category_id': 1, 'bbox': box, 'visible': seen}]})
+    for width, name, box, seen in ((9, 'cup', None, 1), (9, 'cup', ['x'] * 4, 1),
+                                   (9, 'cup', [float('nan')] * 4, 1), ([], 'cup', [0] * 4, 1),
+                                   (9, 5, [0] * 4, 1), (9, 'cup', [0] * 4, {})))])
 def test_other_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / 'annotations.json').write_text(content)
     with pytest.raises(ValueError, match="expected COCO's images, annotations and categories"):

@@ -124,6 +124,7 @@ def test_corrupt_files_are_left_out_and_named(
 @pytest.mark.parametrize(('content', 'message'), [
     (None, r'data.split: .*No such file.*correct the path'),
     ('id: [', 'data.split: .*expected a YAML file: while parsing'),
+    ('id: &a [*a, x]\nood: [b]', 'expected two lists'),
     ('[a, b]', 'expected two lists of class names, id and ood'),
     ('id: [blue_square]\nood: [red_circle]', 'at least 2 classes to train on, got blue_square'),
     ('id: [blue_square, moon]\nood: [red_circle]', 'has no class moon; it has blue_square')])

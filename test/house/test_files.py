@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from vl2v_ros.files import share
+from vl2v_ros.files import brief, one_line, read_json, read_yaml, share
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,3 +50,32 @@ def test_setup_py_installs_them_at_the_same_places() -> None:
                  'vl2v_msgs/msg/LabelArray.msg', 'vl2v_msgs/msg/Label.msg',
                  'tools/vision_msgs/msg/Classification.msg'):
         assert f'share/vl2v_ros/{name}' in listed
+
+
+def test_what_a_library_says_becomes_one_line_that_can_be_shown() -> None:
+    assert one_line(ValueError('two\n  lines\x1b[2J \ud800')) == 'two lines\\x1b[2J \\ud800'
+    assert len(one_line('x' * 10_000)) == 503
+
+
+@pytest.mark.parametrize('content', [
+    b'a: [', b'\xff', b'- !!timestamp x', b'- !!float ""', b'- !!int x', b'- !!bool x', b'\0',
+    b'[' * 3000, b'a: 2020-99-99', b'? [a]\n: b'])
+def test_yaml_that_is_none_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / 'a.yaml').write_bytes(content)
+    with pytest.raises(ValueError, match='^expected a YAML file: [^\n]{1,510}$'):
+        read_yaml(tmp_path / 'a.yaml')
+
+
+def test_few_lines_of_yaml_that_stand_for_much_are_shown_briefly(tmp_path: Path) -> None:
+    lines = ['a: &a [x, x]', *(f'{name}: &{name} [{", ".join(["*" + before] * 9)}]'
+                               for before, name in zip('abcdefghijkl', 'bcdefghijklm',
+                                                       strict=True))]
+    (tmp_path / 'a.yaml').write_text('\n'.join(lines))
+    assert len(brief(read_yaml(tmp_path / 'a.yaml'))) == 80
+
+
+@pytest.mark.parametrize('content', [b'', b'{', b'\xff', b'[' * 100_000, b'9' * 5000])
+def test_json_that_is_none_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / 'a.json').write_bytes(content)
+    with pytest.raises(ValueError, match='^expected a JSON file: [^\n]{1,510}$'):
+        read_json(tmp_path / 'a.json')

@@ -30,6 +30,21 @@ def test_what_is_no_encoding_is_refused_with_a_hint(encoding: str, hint: str) ->
         view(image_bags.raw(np.zeros((48, 64, 8), np.uint8), 0, encoding))
 
 
+def test_a_png_whose_part_claims_to_be_long_is_refused_before_memory_is_taken() -> None:
+    data = encoded('.png')
+    at = data.index(b'IDAT') - 4
+    with pytest.raises(ValueError, match='expected a whole PNG image, got'):
+        decode(data[:at] + b'\x7f\xff\xff\xff' + data[at + 4:])
+    assert decode(data + b'behind its end').pixels.shape == RGB.shape
+
+
+def test_a_bitmap_wider_than_opencv_reads_is_refused() -> None:
+    data = bytearray(cv2.imencode('.bmp', np.zeros((1, 1024, 3), np.uint8))[1].tobytes())
+    data[18:22] = (1 << 21).to_bytes(4, 'little')
+    with pytest.raises(ValueError, match='BMP image, got .* bytes that do not decode'):
+        decode(bytes(data), FILES)
+
+
 @pytest.mark.parametrize('ending', ['.bmp', '.png', '.tiff'])
 def test_files_keep_their_colours(ending: str) -> None:
     assert np.array_equal(to_rgb(decode(encoded(ending), FILES)), RGB)

@@ -202,6 +202,20 @@ def test_a_bad_value_is_refused_with_a_reason_and_changes_nothing(
     assert (again.labels, again.unknown) == (answer.labels, answer.unknown)
 
 
+def test_a_value_of_an_unknown_type_is_refused_and_the_node_goes_on(ros: Ros, camera: Camera
+                                                                    ) -> None:
+    good = Parameter('top_k', value=get(ros, 'top_k')).to_parameter_msg()
+    odd = Parameter('top_k', value=1).to_parameter_msg()
+    odd.value.type = 255
+    results = ros.call(SetParameters, 'classifier/set_parameters', parameters=[good, odd]).results
+    assert [result.successful for result in results] == [True, False]
+    assert 'expected a parameter with a type' in results[1].reason
+    result = ros.call(SetParametersAtomically, 'classifier/set_parameters_atomically',
+                      parameters=[odd]).result
+    assert not result.successful and 'expected a parameter with a type' in result.reason
+    assert camera.show().labels
+
+
 @pytest.mark.usefixtures('camera')
 def test_of_an_atomic_change_all_or_nothing_is_taken(ros: Ros) -> None:
     before = get(ros, 'top_k')

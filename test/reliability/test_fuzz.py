@@ -6,7 +6,8 @@ import pytest
 from reliability import fuzz_files, mutations, readers
 from reliability.readers import Kind, KINDS, order, why_no_sentence
 
-SHORT = ('image', 'bag', 'vocabulary', 'recipe', 'table', 'recording', 'coco', 'archive', 'video')
+SHORT = ('image', 'bag', 'vocabulary', 'recipe', 'table', 'recording', 'coco', 'archive', 'video',
+         'cache', 'shards')
 
 
 @pytest.mark.parametrize('name', SHORT)
