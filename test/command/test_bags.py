@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
-from ruamel.yaml import YAML
 from support import image_bags
 from support.image_bags import DELAY, frames, FRONT, noise, REAR, recording, SECOND, START
 from vl2v_ros.command import bags
 from vl2v_ros.command.bags import open_bag
 from vl2v_ros.images.frame import to_rgb
+import yaml
 
 
 @pytest.mark.parametrize('storage', StoragePlugin)
@@ -118,14 +118,14 @@ def test_a_folder_that_lacks_its_metadata_is_refused_with_what_to_do(tmp_path: P
 def test_topics_of_a_folder_that_are_not_cdr_are_passed_over(
         tmp_path: Path, storage: StoragePlugin) -> None:
     path = image_bags.write(tmp_path / 'bag', recording(), storage)
-    metadata = YAML(typ='safe').load(path / 'metadata.yaml')
+    metadata = yaml.safe_load((path / 'metadata.yaml').read_text())
 
     def say(*topics: str) -> None:
         """Say of topics that they are written in another way."""
         for entry in metadata['rosbag2_bagfile_information']['topics_with_message_count']:
             topic = entry['topic_metadata']
             topic['serialization_format'] = 'json' if topic['name'] in topics else 'cdr'
-        YAML(typ='safe').dump(metadata, path / 'metadata.yaml')
+        (path / 'metadata.yaml').write_text(yaml.safe_dump(metadata))
 
     say('/chatter', REAR)
     source = open_bag(path, (), pytest.fail)
