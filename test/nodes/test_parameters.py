@@ -2,7 +2,6 @@
 from dataclasses import fields
 from itertools import pairwise
 import math
-from pathlib import Path
 import time
 from typing import Any
 
@@ -14,23 +13,16 @@ from rcl_interfaces.srv import (
     SetParameters,
     SetParametersAtomically,
 )
-from rclpy.exceptions import ParameterException
-from rclpy.lifecycle import TransitionCallbackReturn
-from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from support.ros_processes import Camera, Received, Ros
-from support.tiny_fonts import write_font
-from test_lifecycle import in_this_process
 from vision_msgs.msg import Classification, LabelInfo
-from vl2v_msgs.srv import SetVocabulary
-from vl2v_ros.drawing import text
 from vl2v_ros.model import checkpoint
-from vl2v_ros.nodes.parameters import CameraParameters, ClassifierParameters, declare
+from vl2v_ros.nodes.parameters import CameraParameters, ClassifierParameters
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LIVE = {'top_k', 'max_rate', 'unknown_threshold', 'score_threshold', 'llm_model', 'llm_timeout',
-        'llm_question'}
+        'llm_question', 'region_slack', 'region_margin', 'region_min_size', 'region_limit'}
 
 
 @pytest.fixture(scope='module')
@@ -232,96 +224,6 @@ def test_the_unknown_threshold_is_the_checkpoints_where_it_is_not_set(
         ros: Ros, settings: dict[str, object]) -> None:
     spec = checkpoint.load(settings['checkpoint']).spec
     assert get(ros, 'unknown_threshold') == pytest.approx(spec.unknown_threshold)
-
-
-# Text of a value -> types of the defaults that it fits; whether it is valid is another matter.
-VALUES: dict[str, tuple[type, ...]] = {
-    '[]': (tuple, type(None)), "''": (str,), "['']": (tuple,), '[1]': (), '0': (int,),
-    '0.5': (float, type(None)), 'abc': (str,), 'true': (bool,), '~': (str,)}
-
-
-@pytest.mark.parametrize('text', VALUES)
-@pytest.mark.parametrize('in_file', [False, True], ids=['command line', 'file'])
-def test_a_value_of_another_type_is_refused_by_the_name_of_its_parameter(
-        ros: Ros, tmp_path: Path, text: str, in_file: bool) -> None:
-    for kind, entry in [(kind, entry) for kind in (ClassifierParameters, CameraParameters)
-                        for entry in fields(kind)]:
-        arguments = ['-p', f'{entry.name}:={text}']
-        if in_file:
-            path = tmp_path / f'{kind.__name__}_{entry.name}.yaml'
-            path.write_text(f'/**:\n  ros__parameters:\n    {entry.name}: {text}\n')
-            arguments = ['--params-file', str(path)]
-        node = Node('given', context=ros.node.context, start_parameter_services=False,
-                    use_global_arguments=False, cli_args=['--ros-args', *arguments])
-        try:
-            given = getattr(declare(node, kind), entry.name)
-            assert type(entry.default) in VALUES[text], entry.name
-            if text == '[]':
-                assert given == entry.default
-                if given is not None:
-                    assert tuple(node.get_parameter(entry.name).value) == given
-        except (ValueError, ParameterException) as error:
-            assert entry.name in str(error) and '\n' not in str(error)
-            if type(entry.default) not in VALUES[text]:
-                assert f'parameter {entry.name}: expected ' in str(error)
-        finally:
-            node.destroy_node()
-
-
-def test_empty_lists_are_one_camera_and_no_background(ros: Ros, settings: dict[str, object]
-                                                      ) -> None:
-    node = in_this_process(ros, settings | {'cameras': None, 'background': None})
-    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-    assert [camera.topics['raw'] for camera in node._cameras] == ['/image']
-    assert node._loaded.keeper.current.background == ()
-    node.destroy_node()
-
-
-def test_what_no_font_has_is_logged_once_per_vocabulary(
-        ros: Ros, settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-        capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(text, 'FOLDERS', ())
-    text._installed.cache_clear()
-    text._file_with.cache_clear()
-    font = write_font(tmp_path / 'mine.ttf', '犬')
-    node = in_this_process(ros, settings | {'font': font, 'vocabulary': '犬, cup'})
-    node.trigger_configure()
-    assert 'no font has' not in capfd.readouterr().err
-    node._loaded.keeper.change(SetVocabulary.Request(labels=['犬', '猫']))
-    assert capfd.readouterr().err.count('overlay: no font has 猫 (U+732B), so pictures') == 1
-    node.destroy_node()
-    text._installed.cache_clear()
-    text._file_with.cache_clear()
-
-
-@pytest.mark.parametrize(('module', 'arguments'), [
-    ('camera_node', ['-p', 'source:=']), ('classifier_node', ['--params-file', '/no/such.yaml'])])
-def test_what_ros_cannot_read_ends_the_node_in_one_line(ros: Ros, module: str,
-                                                        arguments: list[str]) -> None:
-    process = ros.start(module, {}, *arguments)
-    assert process.wait() == 1
-    assert f'\n{module}: ' in f'\n{process.output}'
-    assert arguments[-1] in process.output and 'Traceback' not in process.output
-
-
-@pytest.mark.parametrize(('parameters', 'reasons'), [
-    ({'top_k': 0}, ['top_k', 'range']),
-    ({'max_rate': 'fast'}, ['parameter max_rate: expected a number with a point']),
-    ({'image_transport': 'theora'}, ["('auto', 'raw', 'compressed'), got 'theora'"]),
-    ({'unknown_threshold': 2.0}, ['unknown_threshold', 'range']),
-    ({'cameras': ['front', 'front']}, ['cameras', 'front']),
-    ({'font': '/no/such.ttf'}, ['font: expected a font file', '/no/such.ttf']),
-    ({'cameras': ['front camera']}, ['parameter cameras: ', 'front camera']),
-    ({'vocabulary': 7}, ['parameter vocabulary: expected a text', "got '7' (INTEGER)"]),
-])
-def test_a_bad_value_at_start_ends_the_node_with_a_reason(
-        ros: Ros, settings: dict[str, object], parameters: dict[str, object], reasons: list[str]
-        ) -> None:
-    process = ros.start('classifier_node', settings | parameters, '-r', '__node:=wrong')
-    assert process.wait() == 1
-    for reason in reasons:
-        assert reason in process.output
-    assert 'Traceback' not in process.output
 
 
 def test_a_threshold_given_at_start_counts_more_than_the_checkpoints(

@@ -1,0 +1,165 @@
+"""Which runtime is chosen, what is said of it, and what is refused."""
+import ctypes
+from pathlib import Path
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from support.runtimes import cosine_distances, CPU, FRAMES
+import torch
+from vl2v_ros.model import checkpoint
+from vl2v_ros.model.runtime.choose import create
+from vl2v_ros.model.runtime.torch_runtime import TorchRuntime
+
+without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
+
+
+def test_cpu_says_device_precision_engine_and_reason(shapes_student: Path) -> None:
+    student = checkpoint.load(shapes_student)
+    assert re.fullmatch(r'CPU, float32, \d+ threads?, OpenVINO \(asked for\)',
+                        create(student, 'cpu', half=False).description)
+    assert (TorchRuntime(student, CPU, False, 'no reason').description
+            == 'CPU, float32, torch (no reason)')
+
+
+@without_cuda
+@pytest.mark.parametrize('device', ['cpu', 'torch', pytest.param('cuda', marks=pytest.mark.cuda)])
+def test_a_student_that_makes_no_numbers_is_refused(shapes_student: Path, device: str) -> None:
+    student = checkpoint.load(shapes_student)
+    with torch.no_grad():
+        student.projector.weight.fill_(3e38)  # a number, of which a sum is none
+    with pytest.raises(ValueError, match='expected embeddings that are numbers, got NaN'):
+        if device == 'torch':
+            TorchRuntime(student, torch.device('cpu'), False, 'test')
+        else:
+            create(student, device)
+
+
+def test_auto_says_why_it_took_the_cpu(shapes_student: Path) -> None:
+    description = create(checkpoint.load(shapes_student), half=False).description
+    try:
+        ctypes.CDLL('libcuda.so.1')
+        built = 'finds no CUDA device' if torch.version.cuda else 'was built without CUDA'
+        why = f'torch {torch.__version__} {built}'
+    except OSError:
+        why = 'no CUDA driver was found'
+    assert description.endswith(f', OpenVINO ({why})')
+
+
+def test_openvino_cannot_report_its_use(shapes_student: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from vl2v_ros.model import checkpoint
+from vl2v_ros.model.runtime.choose import create
+runtime = create(checkpoint.load(Path({str(shapes_student)!r})), 'cpu')
+assert 'OpenVINO (' in runtime.description
+assert sys.modules['openvino_telemetry'] is None
+"""
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_signals_are_survived_after_another_thread_let_go_of_the_model(
+        shapes_student: Path) -> None:
+    code = f"""
+import os, signal, threading
+from pathlib import Path
+from vl2v_ros.model import checkpoint
+from vl2v_ros.model.runtime.choose import create
+came = []
+signal.signal(signal.SIGUSR1, lambda *_: came.append(True))
+runtimes = [create(checkpoint.load(Path({str(shapes_student)!r})), 'cpu')]
+assert 'OpenVINO (' in runtimes[0].description
+thread = threading.Thread(target=runtimes.clear)
+thread.start()
+thread.join()
+kept = [bytearray(60_000) for _ in range(200)]  # takes the place of what was freed
+os.kill(os.getpid(), signal.SIGUSR1)
+assert came
+"""
+    subprocess.run([sys.executable, '-X', 'faulthandler', '-c', code], check=True)
+
+
+@pytest.mark.parametrize('device', ['gpu', 'CPU', '', 'cuda:', 'cuda:x', 'cuda:-1', 'cuda:1:2',
+                                    'cuda:01', 'cuda:²', 'cuda1', 'cpu:0'])
+def test_unknown_device_is_refused_with_those_there_are(
+        shapes_student: Path, device: str) -> None:
+    with pytest.raises(ValueError) as refusal:
+        create(checkpoint.load(shapes_student), device)
+    assert str(refusal.value) == ("device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', "
+                                  f'got {device!r}')
+
+
+@pytest.mark.parametrize('device', [
+    pytest.param('cuda', marks=without_cuda), pytest.param('cuda:0', marks=without_cuda),
+    'cuda:99'])
+def test_missing_cuda_device_is_refused_with_what_to_do(
+        shapes_student: Path, device: str) -> None:
+    with pytest.raises(ValueError) as refusal:
+        create(checkpoint.load(shapes_student), device)
+    assert f'expected {device!r}, but torch' in str(refusal.value)
+    assert f'finds {torch.cuda.device_count()} CUDA devices' in str(refusal.value)
+    assert "use 'auto' or 'cpu', or repair the driver" in str(refusal.value)
+
+
+WITHOUT_OPENVINO = """
+from pathlib import Path
+import sys
+
+import numpy as np
+
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] == 'openvino':
+            raise ImportError('openvino is blocked')
+
+
+sys.meta_path.insert(0, Blocked())
+from vl2v_ros.model import checkpoint
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.model.runtime.choose import create
+
+runtime = create(checkpoint.load(Path(sys.argv[1])), 'cpu')
+frame = Frame(np.load(sys.argv[2]))
+np.save(sys.argv[3], runtime.embed([frame]))
+print(runtime.description)
+"""
+
+
+def test_torch_takes_over_where_openvino_cannot_be_imported(
+        shapes_student: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / 'frame.npy', FRAMES[0].pixels)
+    done = subprocess.run(
+        [sys.executable, '-c', WITHOUT_OPENVINO, shapes_student, tmp_path / 'frame.npy',
+         tmp_path / 'embeddings.npy'],
+        capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ('CPU, float32, torch (asked for; OpenVINO, which is faster, '
+                                   'cannot be imported: openvino is blocked)')
+    expected = create(checkpoint.load(shapes_student), 'cpu').embed(FRAMES[:1])
+    assert cosine_distances(np.load(tmp_path / 'embeddings.npy'), expected).max() < 1e-3
+
+
+def test_torch_takes_over_where_openvino_lacks_its_plug_in(
+        shapes_student: Path, tmp_path: Path) -> None:
+    (tmp_path / 'plugins.xml').write_text(
+        '<ie><plugins><plugin name="CPU" location="nowhere.so"></plugin></plugins></ie>')
+    code = f"""
+from pathlib import Path
+from vl2v_ros.model import checkpoint
+from vl2v_ros.model.runtime import choose as runtime
+student = checkpoint.load(Path({str(shapes_student)!r}))
+runtime.create(student, 'cpu')
+from vl2v_ros.model.runtime import graphs, precision
+core = graphs.openvino.Core({str(tmp_path / 'plugins.xml')!r})
+graphs.core = precision.core = lambda: core
+print(runtime.create(student, 'cpu').description)
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    start = 'CPU, float32, torch (asked for; OpenVINO, which is faster, cannot be used: '
+    assert done.stdout.startswith(start) and done.stdout.count('\n') == 1
+    assert 'nowhere.so' in done.stdout
