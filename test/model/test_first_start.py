@@ -69,7 +69,7 @@ def test_a_killed_conversion_is_one_line_and_leaves_nothing(path: Path) -> None:
     assert process.returncode == 1 and said == ''
     assert errors.count('\n') == 1
     assert f'checkpoint {path}: its first start converts it' in errors
-    assert 'was ended by SIGKILL; it needs 1.5 GB of memory. Free some, or' in errors
+    assert 'was ended by SIGKILL; it needs 1 GB of memory. Free some, or' in errors
     assert not list(path.parent.glob('graphs/*'))
 
 

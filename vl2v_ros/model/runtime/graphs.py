@@ -124,5 +124,5 @@ def _convert_elsewhere(path: Path, checkpoint: bytes) -> Graph:
         ended = f'was ended by {signal.Signals(-done.returncode).name}'
     raise ValueError(
         f'checkpoint {path}: its first start converts it in a process of its own, which {ended}; '
-        'it needs 1.5 GB of memory. Free some, or put the file beside it that `training/export.py '
+        'it needs 1 GB of memory. Free some, or put the file beside it that `training/export.py '
         f'--checkpoint {path.name} --graph` writes on another machine')
