@@ -207,7 +207,7 @@ def rank_learns(rank: int, folder: Path) -> None:
     made = {name: rows if name in {'prototypes', 'columns'} else rows[mine]
             for name, rows in arrays(13).items()}
     results = torch.stack([torch.cat([loss[None], gradient]) for loss, gradient in (
-        learn(made, all_ranks), learn(made, losses.identity))])  # (2, 1 + parameters)
+        learn(made, all_ranks), learn(made, losses.of_one_rank))])  # (2, 1 + parameters)
     distributed.all_reduce(results)  # the mean, as DistributedDataParallel takes of gradients
     torch.save(results / 2, folder / f'{rank}.pt')
     distributed.destroy_process_group()
@@ -215,7 +215,7 @@ def rank_learns(rank: int, folder: Path) -> None:
 
 def test_two_processes_learn_as_one(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(rank_learns, (tmp_path,), nprocs=2)
-    loss, gradient = learn(arrays(13), losses.identity)
+    loss, gradient = learn(arrays(13), losses.of_one_rank)
     for rank in range(2):
         gathered, alone = torch.load(tmp_path / f'{rank}.pt')
         assert gathered[0].item() == pytest.approx(loss.item(), abs=1e-5)

@@ -134,4 +134,4 @@ def gradient_of(given: Batch, learned: str) -> np.ndarray:
 
 
 def value(term: str, of: Batch, settings: losses.LossSettings = SETTINGS) -> Tensor:
-    return losses.TERMS[term](of, settings, losses.identity)
+    return losses.TERMS[term](of, settings, losses.of_one_rank)
