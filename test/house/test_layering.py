@@ -2,6 +2,7 @@
 import ast
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+import re
 import subprocess
 import sys
 
@@ -180,6 +181,30 @@ def test_no_folder_has_too_many_modules() -> None:
     counts = {folder: sum(path.parent == folder and path.name != '__init__.py' for path in CODE)
               for folder in folders}
     assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
+
+
+def lost_names(source: str) -> list[str]:
+    """Return the names of our modules, in texts, that lead to nothing: a skip would hide it."""
+    lost = []
+    for name in re.findall(r"""['"]((?:vl2v_ros|training|benchmarks)(?:\.\w+)+)['"]""", source):
+        path = ROOT / name.replace('.', '/')
+        # Of a module, of something in a module, or of something in that.
+        if not any((base.with_suffix('.py')).is_file() or (base / '__init__.py').is_file()
+                   and base != ROOT / name.split('.')[0]
+                   for base in (path, path.parent, path.parent.parent)):
+            lost.append(name)
+    return lost
+
+
+@pytest.mark.parametrize('path', [path for path in TESTS if path.name != 'test_layering.py'],
+                         ids=str)  # which plants what is not there
+def test_names_of_modules_in_texts_are_those_of_modules(path: PurePosixPath) -> None:
+    assert lost_names((ROOT / path).read_text(encoding='utf-8')) == []
+
+
+def test_a_lost_name_is_found() -> None:
+    assert lost_names("skip('vl2v_ros.runtime.graph'); patch('vl2v_ros.files.replacing')") == [
+        'vl2v_ros.runtime.graph']
 
 
 def test_messages_and_predictions_need_neither_torch_nor_a_runtime() -> None:

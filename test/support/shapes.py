@@ -147,11 +147,11 @@ def train(folder: Path, seed: int = 0) -> Path:
         encoder, rng = ClipText(tower, folder), np.random.default_rng(seed)
         student = _train_student(spec, encoder, rng, progress)
         student.spec = replace(spec, unknown_threshold=_threshold(student, encoder, rng))
-    path = folder / 'shapes.safetensors'
-    checkpoint.save(student, path)
-    with suppress(ImportError):  # of OpenVINO; with it, nodes of the tests start at once
-        from vl2v_ros.model.runtime.openvino_graph import write_outline
-        write_outline(path, path.with_suffix('.graph'))
+        path = folder / 'shapes.safetensors'
+        checkpoint.save(student, path)
+        with suppress(ImportError):  # of OpenVINO; with it, nodes of the tests start at once
+            from vl2v_ros.model.runtime.openvino_graph import write_outline
+            write_outline(path, path.with_suffix('.graph'))
     return path
 
 
