@@ -1,6 +1,5 @@
 """Shapes: the drawings, and the toy student that names them."""
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 import shutil
 
@@ -178,9 +177,9 @@ def test_same_seed_trains_the_same_files_and_another_seed_others(tmp_path: Path)
         torch.rand(3)  # whatever the state of the global generator
         shapes.train(tmp_path / name, seed)
     names = {'shapes.safetensors', 'shapes_text.json', 'shapes_text.safetensors'}
-    if find_spec('openvino'):
-        names |= {'shapes.graph'}
-    one, same, other = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+    # A graph is left out: its nodes are numbered on and on in a process.
+    one, same, other = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()
+                         if path.suffix != '.graph'}
                         for name in ('one', 'same', 'other'))
     assert one.keys() == names and one == same
     assert {name for name in names if one[name] != other[name]} == names - {'shapes_text.json'}
