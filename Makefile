@@ -3,11 +3,16 @@ PYTHON3 ?= python3
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_ARGS ?=
+FAULTS_ARGS ?=
+MINUTES ?= 10
 
 # In a distribution's shell and outside one alike: put .venv on ROS's and Python's search paths.
 IN_VENV := . .venv/local_setup.sh &&
+# What is too long for `make test` lies beside its short parts in test/reliability/.
+IN_TEST := PYTHONPATH=$(CURDIR)/test:$$PYTHONPATH .venv/bin/python
 
-.PHONY: help setup build test lint docs demo bench bench-compare clean
+.PHONY: help setup build test lint docs demo bench bench-compare fuzz faults soak clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*##(.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -43,6 +48,16 @@ bench: setup  ## measure speed beside a usual CLIP node (BENCH_ARGS='--help')
 
 bench-compare: setup  ## name what got slower since the committed run (or OLD=old.json NEW=new.json)
 	@.venv/bin/python benchmarks/compare.py $(if $(OLD),--old $(OLD)) $(if $(NEW),--new $(NEW))
+
+fuzz: setup  ## damaged files and hostile messages, 100,000 each (FUZZ_ARGS='--trials 1000')
+	@$(IN_VENV) $(IN_TEST) -m reliability.fuzz_files $(FUZZ_ARGS)
+	@$(IN_VENV) $(IN_TEST) -m reliability.fuzz_messages $(FUZZ_ARGS)
+
+faults: setup  ## kill programs, fill disks, take things away (FAULTS_ARGS='--kills 5')
+	@$(IN_VENV) $(IN_TEST) -m reliability.faults $(FAULTS_ARGS)
+
+soak: setup  ## run the nodes for long, and look for leaks and gaps: make soak MINUTES=10
+	@$(IN_VENV) $(IN_TEST) -m reliability.soak --minutes $(MINUTES)
 
 clean:  ## remove what setup and build made
 	rm -rf .venv .venv_docs build install log .mypy_cache .pytest_cache .ruff_cache

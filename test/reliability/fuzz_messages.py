@@ -4,10 +4,10 @@ Send a running node hostile images, requests and parameters over DDS: it has to 
 python -m reliability.fuzz_messages --trials 100000 --out fuzz
 
 After each round of messages the node has to answer a good image, and each request, within 5 s of
-its computing time (30 s in all); its memory may grow by 1 GiB at most while a message is looked
-at, it may print no traceback, and each refusal has to be a sentence. What was sent in the round of
-a finding is kept in OUT; the same --seed with --first ROUND sends it again. Exit with 1 if there
-is something.
+its computing time (60 s in all); its memory may grow by 2 GiB at most, as it keeps the buffers of
+large images; it may print no traceback, and each refusal has to be a sentence. What was sent in
+the round of a finding is kept in OUT; the same --seed with --first ROUND sends it again. Exit with
+1 if there is something.
 """
 import argparse
 from collections import Counter
@@ -37,8 +37,9 @@ from vl2v_msgs.srv import SetVocabulary
 from vl2v_ros.nodes.messages import byte_array
 
 ROOT = Path(__file__).parents[2]
-COMPUTING, PATIENCE = 5.0, 30.0  # limits of an answer: of the node's processors, in all [s]
-MEMORY = 1 << 20  # beyond what the node had when it was warm [KiB]
+COMPUTING, PATIENCE = 5.0, 60.0  # limits of an answer: of the node's processors, in all [s]
+MEMORY = 2 << 20  # beyond what the node had when it was warm [KiB]
+START = 300.0  # to be ready, on a busy machine [s]
 CAMERAS = 5  # of each transport; each keeps its newest image alone
 REQUESTS = 4  # in a round, of the services in turn
 RIDDLE = re.compile(r'^\w*(Error|Exception)\b')
@@ -206,7 +207,8 @@ def victim(ros: Ros, cache: Path, counts: Counter[str]) -> Iterator[Victim]:
     names = [f'{kind}{number}' for kind in ('raw', 'jpeg') for number in range(CAMERAS)]
     parameters = {'checkpoint': ROOT / 'data/mini/student.safetensors', 'cache_dir': cache,
                   'vocabulary': 'mug, banana, red apple', 'cameras': [*names, 'good']}
-    with ros.classifier(parameters) as process:
+    with ros.start('classifier_node', parameters) as process:
+        process.wait_for_output('labels images of', START)
         yield Victim(ros, process, counts)
 
 

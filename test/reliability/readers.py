@@ -80,8 +80,11 @@ def student(folder: Path, target: Path) -> None:
 def tower(folder: Path, target: Path) -> None:
     from vl2v_ros.words.cached_text import open_text_tower
     from vl2v_ros.words.clip_text import ClipText
-    from vl2v_ros.words.encoder import TextTower
+    from vl2v_ros.words.encoder import identify, TextTower
     place = TextTower('tiny.json', 'tiny.safetensors')
+    if target.suffix == '.json':  # else a config of a million layers would be built, as it says
+        whole = identify(place, folder.parent.parent / 'seeds' / folder.name)
+        place = TextTower(place.model, place.pretrained, whole)
     open_text_tower(place, 8, folder, folder / 'cache')
     ClipText(place, folder).encode(['a mug'])
 

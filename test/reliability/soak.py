@@ -1,0 +1,244 @@
+"""
+Let the nodes run for a long time: no leak, no gap in the answers.
+
+python -m reliability.soak --minutes 30 --out soak
+
+A camera sends 30 images a second to a classifier with the student that ships, another camera comes
+and goes, the vocabulary changes 20 times a minute, and now and then somebody watches the overlay.
+Memory, threads and open files of the classifier are read once a second. Writes OUT/soak.json and
+OUT/soak.png; exits with 1 if one of the criteria in it is not met.
+"""
+import argparse
+from collections.abc import Sequence
+from contextlib import ExitStack
+import itertools
+import json
+import os
+from pathlib import Path
+from random import Random
+import sys
+import tempfile
+import time
+from typing import Any
+
+from benchmarks import machine
+import matplotlib
+import numpy as np
+from sensor_msgs.msg import Image
+from support.ros_processes import draw_frames, own_domain, Process, Ros, what_was_sent
+from vl2v_msgs.msg import LabelArray
+from vl2v_msgs.srv import SetVocabulary
+from vl2v_ros.labeller import Labeller
+from vl2v_ros.words.labels import folded
+
+ROOT = Path(__file__).parents[2]
+STUDENT = ROOT / 'models/student.safetensors'
+RATE = 30.0  # of the camera that stays [Hz]
+CHANGE = 3  # a vocabulary change every so many seconds
+OVERLAY = 60, 20, 35  # of each minute, the seconds in which the overlay is watched
+REAR = 40, 10, 30  # of each 40 s, those in which the second camera is there
+WARM = 0.2  # part of the time that does not count for the memory: caches fill
+FLAT = 0.01  # part by which the memory may grow from then to the end
+GAP = 3 / RATE  # between two answers, while the camera is in time [s]
+LONGEST = 20  # gaps that are written one by one
+SETTLE = 15.0  # until what comes and goes has gone [s]
+
+
+def state(pid: int) -> dict[str, float]:
+    """Return memory [MiB], threads and open files of a process."""
+    return {'memory': machine.memory(pid), 'threads': len(os.listdir(f'/proc/{pid}/task')),
+            'files': len(os.listdir(f'/proc/{pid}/fd'))}
+
+
+class Answers:
+    """When each answer came [s], by the stamp of its image [ns]."""
+
+    def __init__(self, ros: Ros) -> None:
+        self.came: dict[int, float] = {}
+        ros.node.create_subscription(LabelArray, 'classifier/front/labels', self._note, 100)
+
+    def _note(self, message: LabelArray) -> None:
+        stamp = message.header.stamp
+        self.came[stamp.sec * 10 ** 9 + stamp.nanosec] = time.time()
+
+
+class Visitors:
+    """What comes and goes: the second camera, watchers of the overlay, new vocabularies."""
+
+    def __init__(self, ros: Ros, rng: Random) -> None:
+        self._ros, self._rng = ros, rng
+        known = Labeller.open(STUDENT).encoder.names  # some differ in their case alone
+        self._names = list({folded(name): name for name in known}.values())
+        self._transports = itertools.cycle(('raw', 'compressed'))
+        self._rear: Process | None = None
+        self._watched: Any = None
+        self.counts = {'changes of the vocabulary': 0, 'visits of the second camera': 0,
+                       'visits to the overlay': 0, 'overlays': 0}
+
+    def act(self, second: int) -> None:
+        """Do what is due in this second."""
+        if second % CHANGE == 0:
+            self._change()
+        phase = second % OVERLAY[0]
+        if phase == OVERLAY[1] and self._watched is None:
+            self.counts['visits to the overlay'] += 1
+            self._watched = self._ros.node.create_subscription(
+                Image, 'classifier/front/overlay', self._see, 1)
+        if phase == OVERLAY[2]:
+            self._look_away()
+        phase = second % REAR[0]
+        if phase == REAR[1] and self._rear is None:
+            self.counts['visits of the second camera'] += 1
+            transport = next(self._transports)
+            self._rear = self._ros.start('camera_node', {
+                'source': ROOT / 'data/photos_sample/sequence.mp4', 'rate': 10.0,
+                'image_transport': transport}, '-r', 'image:=rear/image',
+                '-r', 'image/compressed:=rear/image/compressed')
+        if phase == REAR[2]:
+            self._leave()
+
+    def _change(self) -> None:
+        labels = self._rng.sample(self._names, self._rng.choice((2, 10, 50)))
+        reply = self._ros.call(SetVocabulary, 'classifier/set_vocabulary', operation=0,
+                               labels=labels)
+        assert reply.success, reply.message
+        self.counts['changes of the vocabulary'] += 1
+
+    def _see(self, _: Image) -> None:
+        self.counts['overlays'] += 1
+
+    def _look_away(self) -> None:
+        if self._watched is not None:
+            self._ros.node.destroy_subscription(self._watched)
+            self._watched = None
+
+    def _leave(self) -> None:
+        if self._rear is not None:
+            self._rear.close()
+            self._rear = None
+
+    def go(self) -> None:
+        """Leave, all of them."""
+        self._look_away()
+        self._leave()
+
+
+def gaps(came: dict[int, float], sent: Sequence[int]) -> list[float]:
+    """
+    Return the times between answers that are longer than GAP, while the camera was in time [s].
+
+    :param sent: stamps of the images [ns]; where two are farther apart, the camera was late.
+    """
+    late = [(before / 1e9, after / 1e9) for before, after in itertools.pairwise(sent)
+            if after - before > GAP * 1e9]
+    times = sorted(came.values())
+    return [after - before for before, after in itertools.pairwise(times)
+            if after - before > GAP and not any(
+                first < after and before < last + GAP for first, last in late)]
+
+
+def soak(minutes: float, seed: int) -> dict[str, Any]:
+    """Run, and return what was seen."""
+    count = round(minutes * 60 * RATE)
+    with tempfile.TemporaryDirectory() as name, own_domain() as domain, ExitStack() as stack:
+        ros = Ros(domain, Path(name))
+        stack.callback(ros.close)
+        visitors = Visitors(ros, Random(seed))
+        parameters = {'checkpoint': STUDENT, 'vocabulary': 'mug, banana',
+                      'cache_dir': Path(name) / 'cache', 'cameras': ['front', 'rear']}
+        ros.classifier(parameters).stop()  # from the second start on torch is not loaded
+        node = ros.classifier(parameters)
+        answers = Answers(ros)
+        camera = ros.publish_frames(draw_frames(Path(name) / 'frames.npz', 640, 480),
+                                    'front/image', count, RATE, reliability='reliable',
+                                    settle=2.0)
+        while len(answers.came) < 5 * RATE:  # warm, and alone with the first camera
+            time.sleep(0.1)
+        start, samples, first = time.monotonic(), [], state(node.pid)
+        end = start + minutes * 60 - 5 - SETTLE - 10
+        for second in itertools.count():
+            if time.monotonic() > end:
+                break
+            visitors.act(second)
+            samples.append([time.monotonic() - start, *state(node.pid).values(),
+                            os.getloadavg()[0]])
+            time.sleep(max(0.0, start + second + 1 - time.monotonic()))
+        visitors.go()
+        time.sleep(SETTLE)
+        last = state(node.pid)
+        sent, lateness = what_was_sent(camera)
+        stamps = sorted(stamp.sec * 10 ** 9 + stamp.nanosec for stamp in sent.values())
+        code = node.stop()
+    return {'samples': samples, 'first': first, 'last': last, 'sent': len(stamps),
+            'answered': len(answers.came), 'camera was late by at most [s]': round(lateness, 3),
+            'camera was late, times': sum(after - before > GAP * 1e9 for before, after
+                                          in itertools.pairwise(stamps)),
+            'gaps [s]': sorted((round(gap, 3) for gap in gaps(answers.came, stamps)),
+                               reverse=True),
+            'load of the machine, median': float(np.median([sample[4] for sample in samples])),
+            'exit code': code, **visitors.counts}
+
+
+def judge(seen: dict[str, Any]) -> dict[str, Any]:
+    """Return the criteria, with their figures and whether each is met."""
+    memory = np.array([sample[1] for sample in seen['samples']])
+    part = max(1, len(memory) // 5)
+    begin = int(WARM * len(memory))
+    growth = float(np.median(memory[-part:]) / np.median(memory[begin:begin + part]) - 1)
+    return {
+        'memory grows by [part]': {'is': round(growth, 4), 'at most': FLAT, 'met': growth <= FLAT},
+        'threads more': _no_more(seen, 'threads'), 'open files more': _no_more(seen, 'files'),
+        'gaps over 3 periods': {'is': len(seen['gaps [s]']), 'at most': 0,
+                                'met': not seen['gaps [s]']},
+        'exit code': {'is': seen['exit code'], 'at most': 0, 'met': not seen['exit code']}}
+
+
+def _no_more(seen: dict[str, Any], what: str) -> dict[str, Any]:
+    more = seen['last'][what] - seen['first'][what]
+    return {'is': more, 'at most': 0, 'met': more <= 0}
+
+
+def plot(seen: dict[str, Any], path: Path) -> None:
+    """Draw memory, threads and open files over time."""
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    times, memory, threads, files, _ = np.array(seen['samples']).T
+    figure, (above, below) = pyplot.subplots(2, 1, figsize=(8, 5), sharex=True,
+                                             layout='constrained')
+    above.plot(times / 60, memory, color='#2a6f97')
+    above.axvspan(0, WARM * times[-1] / 60, color='#dddddd', label='warm-up')
+    above.set_ylabel('memory [MiB]')
+    above.set_ylim(0, 1.2 * memory.max())
+    above.legend(loc='lower right')
+    below.plot(times / 60, threads, label='threads', color='#2a6f97')
+    below.plot(times / 60, files, label='open files', color='#c8553d')
+    below.set_ylim(0, None)
+    below.set_xlabel('time [min]')
+    below.legend(loc='lower right')
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--minutes', type=float, default=10.0)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--out', type=Path, default=Path('soak'), help='folder for the results')
+    options = parser.parse_args()
+    seen = soak(options.minutes, options.seed)
+    criteria = judge(seen)
+    options.out.mkdir(parents=True, exist_ok=True)
+    plot(seen, options.out / 'soak.png')
+    seen['samples'] = [[round(value, 1) for value in sample] for sample in seen['samples'][::10]]
+    seen['gaps [s]'] = seen['gaps [s]'][:LONGEST]
+    (options.out / 'soak.json').write_text(json.dumps(
+        {'minutes': options.minutes, 'machine': machine.describe(), 'criteria': criteria, **seen},
+        indent=1))
+    print(json.dumps({**criteria, **{key: value for key, value in seen.items()
+                                     if key != 'samples'}}, indent=1))
+    sys.exit(int(not all(one['met'] for one in criteria.values())))
+
+
+if __name__ == '__main__':
+    main()
