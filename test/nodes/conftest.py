@@ -14,7 +14,7 @@ def server() -> Iterator[ChatServer]:
 
 
 @pytest.fixture(scope='module')
-def settings(tmp_path_factory: pytest.TempPathFactory, server: ChatServer) -> dict[str, object]:
+def asking(tmp_path_factory: pytest.TempPathFactory, server: ChatServer) -> dict[str, object]:
     """Return parameters of a small classifier that can ask."""
     from support.ros_processes import LABELS  # there only with ROS
     folder = tmp_path_factory.mktemp('tiny')

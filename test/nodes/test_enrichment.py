@@ -24,6 +24,11 @@ RATE = 30.0  # [Hz]
 
 
 @pytest.fixture(scope='module')
+def settings(asking: dict[str, object]) -> dict[str, object]:
+    return asking
+
+
+@pytest.fixture(scope='module')
 def node(ros: Ros, settings: dict[str, object]) -> Iterator[Process]:
     with start(ros, settings) as process:
         yield process

@@ -13,6 +13,11 @@ from vl2v_msgs.msg import Vocabulary
 from vl2v_msgs.srv import SetVocabulary
 
 
+@pytest.fixture(scope='module')
+def settings(asking: dict[str, object]) -> dict[str, object]:
+    return asking
+
+
 @pytest.mark.parametrize(('name', 'value', 'reason'), [
     ('llm_endpoint', 'file:///tmp', 'expected an address like'),
     ('llm_endpoint', 'localhost:11434', 'expected an address like'),

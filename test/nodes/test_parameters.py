@@ -170,7 +170,6 @@ def test_max_rate_holds_the_answers_back(ros: Ros, camera: Camera) -> None:
     ('unknown_threshold', True, 'type'),
     ('score_threshold', 1, 'type'),
     ('score_threshold', None, 'undeclared'),
-    ('llm_endpoint', 0, 'type'),
     ('llm_question', '', 'expected {cls}'),
     ('device', 'cpu', 'read-only'),
     ('checkpoint', 'other.safetensors', 'read-only'),
