@@ -3,6 +3,7 @@ from collections.abc import Mapping
 import os
 from pathlib import Path
 import shutil
+import sys
 
 from ament_index_python.packages import get_package_share_directory
 
@@ -12,6 +13,7 @@ MALLOC = {'MALLOC_MMAP_THRESHOLD_': '1073741824', 'MALLOC_TRIM_THRESHOLD_': '214
 PROFILE = 'FASTDDS_DEFAULT_PROFILES_FILE'
 FAST_DDS_2 = ('humble', 'iron', 'jazzy')  # these distributions know the variable by its older name
 OLDER_PROFILE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
+LEAST = 1  # with less, a signal may end the process that loads Fast DDS, without a word [MiB]
 SEGMENT = 68  # shared memory of each process by the profile [MiB]
 
 
@@ -28,6 +30,18 @@ def environment(current: Mapping[str, str] = os.environ) -> dict[str, str]:
         share = Path(get_package_share_directory('vl2v_ros'))
         wanted[name] = str(share / 'config' / 'fastdds_shm.xml')
     return {name: value for name, value in wanted.items() if name not in current}
+
+
+def check_room(folder: str = '/dev/shm') -> None:
+    """Exit with 1 and a sentence if shared memory is full; call it before rclpy is imported."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:  # none is there, and Fast DDS uses none
+        return
+    if free < LEAST << 20:
+        sys.exit(f'vl2v_ros: expected at least {LEAST} MiB of room in {folder}, where DDS keeps '
+                 f'messages, found {free >> 10} KiB; remove what fills it, or give a container '
+                 'more (docker run --shm-size=1g)')
 
 
 def shortage(folder: str = '/dev/shm') -> str:
