@@ -60,7 +60,10 @@ class Video:
         stamp: int | None = None
         lost = 0
         while lost < ATTEMPTS:
-            good, pixels = self._capture.read()
+            try:
+                good, pixels = self._capture.read()
+            except cv2.error:  # a part that claims to be long
+                good = False
             if not good:
                 lost += 1
                 continue
@@ -87,8 +90,11 @@ def _next_stamp(capture: cv2.VideoCapture, before: int | None, rate: float | Non
 def _first_stamps(path: Path) -> list[int]:
     capture = cv2.VideoCapture(str(path))
     stamps: list[int] = []
-    while len(stamps) < SAMPLED and capture.grab():
-        stamps.append(_next_stamp(capture, stamps[-1] if stamps else None, None))
+    try:
+        while len(stamps) < SAMPLED and capture.grab():
+            stamps.append(_next_stamp(capture, stamps[-1] if stamps else None, None))
+    except cv2.error:  # as in `shots`
+        pass
     return stamps
 
 
