@@ -218,8 +218,11 @@ def main() -> None:
     try:
         tyro.extras.subcommand_cli_from_dict({'record': record, 'import': import_files,
                                               'from-npz': from_npz}, description=__doc__)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         sys.exit(f'recordings: {error}')
+    except OSError as error:
+        sys.exit(f'recordings: stopped: {error}; what was done is kept, and the same command '
+                 'resumes it')
     except KeyboardInterrupt:
         sys.exit('recordings: interrupted; the answers so far are cached: the same command '
                  'resumes it')

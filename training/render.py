@@ -252,6 +252,10 @@ def main() -> None:
                 print(f'{mesh.name}: no texture, rendered grey', file=sys.stderr)
         check_settings(settings, options.out)
         meshes, skipped = usable(meshes, options.workers)
+        if not meshes:
+            why = '; '.join(f'{name}: {reason}' for name, reason in skipped.items())
+            raise ValueError(f'expected a mesh that can be read, found none in {options.meshes} '
+                             f'({why}); repair one')
         pools = [pool for pool in ([mesh for mesh in meshes if split and mesh.name in split.id],
                                    meshes) if pool]
         work = list(units(meshes, pools, settings, options.count, options.heaps, options.out))
