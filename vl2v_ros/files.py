@@ -1,13 +1,17 @@
 """Write files whole or not at all, read JSON and YAML, find the files of this package."""
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+import glob
 import json
 import os
 from pathlib import Path, PurePath
 import reprlib
+import shutil
 from tempfile import TemporaryDirectory
+import time
 from typing import Any
 
+LEFT = 86_400  # age of a hidden folder that nobody writes into any more [s]
 MOST_SAID = 500  # characters of a library's error, or of a file, in an error of ours
 
 
@@ -16,11 +20,16 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     Yield a temporary path; what the block writes there replaces `path` if the block succeeds.
 
-    It has the same name, in a hidden folder beside `path`, and may become a file or a folder.
+    It has the same name, in a hidden folder beside `path`, and may become a file or a folder. A
+    process that is killed leaves its folder; it is removed a day later.
 
     :raises OSError: if it cannot be written; `path` is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f'.{glob.escape(path.name)}.????????'):
+        with suppress(OSError):  # another process removes it
+            if time.time() - left.stat().st_mtime > LEFT:
+                shutil.rmtree(left)
     with TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:
         temporary = Path(folder) / path.name
         yield temporary

@@ -1,11 +1,12 @@
 """Where the files of the package are found, in the checkout and where it is installed."""
+import os
 from pathlib import Path
 import shutil
 import subprocess
 import sys
 
 import pytest
-from vl2v_ros.files import brief, one_line, read_json, read_yaml, share
+from vl2v_ros.files import brief, one_line, read_json, read_yaml, replacing, share
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,3 +80,15 @@ def test_json_that_is_none_is_refused_in_one_line(tmp_path: Path, content: bytes
     (tmp_path / 'a.json').write_bytes(content)
     with pytest.raises(ValueError, match='^expected a JSON file: [^\n]{1,510}$'):
         read_json(tmp_path / 'a.json')
+
+
+def test_what_a_killed_process_has_left_is_removed_a_day_later(tmp_path: Path) -> None:
+    for name in ('.a[1].yaml.abcdefgh', '.a[1].yaml.ijklmnop', '.b.yaml.abcdefgh'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'half').write_text('half')
+        if not name.endswith('ijklmnop'):
+            os.utime(tmp_path / name, (0, 0))
+    with replacing(tmp_path / 'a[1].yaml') as temporary:
+        temporary.write_text('whole')
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        '.a[1].yaml.ijklmnop', '.b.yaml.abcdefgh', 'a[1].yaml']

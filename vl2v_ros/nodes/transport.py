@@ -40,8 +40,9 @@ def check_room(folder: str = '/dev/shm') -> None:
         return
     if free < LEAST << 20:
         sys.exit(f'vl2v_ros: expected at least {LEAST} MiB of room in {folder}, where DDS keeps '
-                 f'messages, found {free >> 10} KiB; remove what fills it, or give a container '
-                 'more (docker run --shm-size=1g)')
+                 f'messages, found {free >> 10} KiB; remove what fills it (each killed node '
+                 f'leaves {SEGMENT} MiB as fastdds_*), or give a container more (docker run '
+                 '--shm-size=1g)')
 
 
 def shortage(folder: str = '/dev/shm') -> str:
