@@ -11,11 +11,12 @@ from vl2v_ros.nodes.demo import OTHER_LABELS
 
 DEMO = Path(sys.executable).parent / 'vl2v_demo'
 
+pytestmark = pytest.mark.usefixtures('warm_cache')
+
 
 def test_the_demo_labels_changes_its_vocabulary_and_saves_pictures(ros: Ros, tmp_path: Path
                                                                    ) -> None:
-    demo = ros.run(DEMO, '--seconds', '4', '--out', tmp_path,
-                   env={'XDG_CACHE_HOME': str(tmp_path / 'cache')})
+    demo = ros.run(DEMO, '--seconds', '4', '--out', tmp_path)
     assert demo.wait(180) == 0, demo.output
     first, then = demo.output.split('--- set_vocabulary', 1)
     assert any(label in first for label in photos_sample.everyday())

@@ -185,6 +185,7 @@ def test_the_demo_adds_a_camera_on_the_same_topic() -> None:
     assert environment(os.environ) == {}  # all set already: for the camera too
 
 
+@pytest.mark.usefixtures('warm_cache')
 def test_the_demo_really_runs_and_ends_on_ctrl_c(ros: Ros, shapes_student: Path, tmp_path: Path
                                                  ) -> None:
     pytest.importorskip('launch_ros')
