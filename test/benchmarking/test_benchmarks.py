@@ -20,7 +20,7 @@ def test_component_beside_others(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     missing, = (line for line in done.stdout.splitlines() if 'cuda:99' in line)
     assert missing.startswith('component: no GPU') and missing.endswith('measures on the CPU')
-    assert 'component: tf_efficientnet_lite0 runs on CPU, float' in done.stdout
+    assert 'component: tf_efficientnet_lite0 runs on CPU, ' in done.stdout
     result = json.loads(out.read_text())
     assert list(out.parent.iterdir()) == [out]
     assert result['machine']['versions']['torch'] and result['machine']['device'] == 'cpu'

@@ -163,7 +163,7 @@ def test_a_class_without_shards_is_refused(data: Path, tmp_path: Path) -> None:
 def test_shards_are_distilled(data: Path, split: Path, tmp_path: Path, cache_dir: Path) -> None:
     recipe = replace(
         RECIPE, name='shards', out=tmp_path, loss=Loss(cls=1, im_cst=1),
-        teacher=TeacherSource('test_batches:make_teacher', ''),
+        teacher=TeacherSource('support.coloured_data:make_teacher', ''),
         data=Data(images=data, shards=True, test=data / 'single', split=split,
                          enrich=False))
     result = distill.distill(recipe, distill.make_fabric(recipe))

@@ -96,6 +96,8 @@ def test_a_node_that_needs_no_manager_gives_no_bond(ros: Ros, settings: dict[str
     with ros.classifier(settings):
         ros.subscribe(LabelArray, 'classifier/labels')  # so that its topics are known
         wait_until(lambda: ros.node.count_publishers('classifier/labels') == 1, 'end of others')
+        wait_until(lambda: ('classifier', '/') in ros.node.get_node_names_and_namespaces(),
+                   'its name')
         assert '/bond' not in dict(ros.node.get_publisher_names_and_types_by_node(
             'classifier', '/'))
 

@@ -134,6 +134,7 @@ class Bench:
 @pytest.fixture(scope='module')
 def bench(ros: Ros, detections: Received[Detection2DArray], scenes: tuple[Path, Path]
           ) -> Iterator[Bench]:
+    assert ros.call(SetVocabulary, 'classifier/set_vocabulary', labels=LABELS).success
     with np.load(scenes[0]) as file:
         bench = Bench(ros, file['a'])
     yield bench
