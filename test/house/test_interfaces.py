@@ -55,10 +55,13 @@ FIELDS = {
         'success': 'boolean', 'message': 'string', 'version': 'uint64',
         'labels': 'sequence<string>', 'seconds': 'double',
     },
-    vl2v_msgs.srv.ClassifyImage.Request: {'image': 'sensor_msgs/Image'},
+    vl2v_msgs.srv.ClassifyImage.Request: {
+        'image': 'sensor_msgs/Image', 'regions': 'sequence<vision_msgs/Detection2D>',
+    },
     vl2v_msgs.srv.ClassifyImage.Response: {
         'success': 'boolean', 'message': 'string', 'result': 'vl2v_msgs/LabelArray',
         'matches': 'sequence<vl2v_msgs/DescriptionMatch>',
+        'detections': 'sequence<vision_msgs/Detection2D>',
     },
 }
 

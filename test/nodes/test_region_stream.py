@@ -7,15 +7,18 @@ import sys
 import time
 
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 import pytest
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from support import shapes
 from support.detector import to_regions
 from support.ros_processes import LABELS, Process, Received, Ros, wait_until, what_was_sent
 from vision_msgs.msg import Detection2DArray
-from vl2v_msgs.srv import SetVocabulary
+from vl2v_msgs.srv import ClassifyImage, SetVocabulary
 from vl2v_ros.nodes.messages import to_image
 
 RATE = 30.0  # [Hz]
@@ -67,7 +70,7 @@ def detector(ros: Ros, scenes: tuple[Path, Path]) -> Iterator[Process]:
     wait_until(lambda: not ros.node.count_publishers('regions'), 'the end of the detector')
 
 
-def right(found: Detection2DArray) -> list[bool]:
+def right(found: Detection2DArray | ClassifyImage.Response) -> list[bool]:
     """Return for each box whether its first name is the one in its id."""
     return [bool(detection.results) and detection.results[0].hypothesis.class_id
             == detection.id.split(',')[0] for detection in found.detections]
@@ -114,14 +117,19 @@ class Bench:
         self._ros, self._picture = ros, picture
         self._images = ros.publisher(Image, 'image')
         self._regions = ros.publisher(Detection2DArray, 'regions')
-        self._number = 1000
+        self._number = 1000.0
 
-    def header(self, frame_id: str = 'camera') -> Header:
-        self._number += 1
-        return Header(stamp=Time(sec=self._number), frame_id=frame_id)
+    def header(self, frame_id: str = 'camera', after: float = 1.0) -> Header:
+        """Return a header with a stamp so long after the last one [s]."""
+        self._number += after
+        return Header(stamp=Time(sec=int(self._number), nanosec=round(self._number % 1 * 1e9)),
+                      frame_id=frame_id)
 
     def image(self, header: Header) -> None:
-        self._images.publish(to_image(self._picture, 'rgb8', header))
+        self._images.publish(self.message(header))
+
+    def message(self, header: Header) -> Image:
+        return to_image(self._picture, 'rgb8', header)
 
     def boxes(self, header: Header, *boxes: tuple[float, float, float, float, str]) -> None:
         self._regions.publish(to_regions(header, list(boxes)))
@@ -151,11 +159,23 @@ def test_boxes_before_and_after_their_image(
     found = ask(bench, detections, truth[:2])
     assert len(found.detections) == 2 and all(right(found))
     header = bench.header()
-    bench.boxes(header, *truth[2:5])
+    anonymous = Header(stamp=header.stamp)
+    bench.boxes(anonymous, *truth[2:5])
     time.sleep(0.3)
     bench.image(header)
-    found = detections.wait_for(lambda message: message.header == header)
+    found = detections.wait_for(lambda message: message.header == anonymous)
     assert len(found.detections) == 3 and all(right(found))
+
+
+def test_boxes_of_a_dropped_image_are_labelled_in_the_nearest_one(
+        bench: Bench, detections: Received[Detection2DArray], truth: list) -> None:
+    ask(bench, detections, truth[:1])
+    bench.image(bench.header())
+    dropped = bench.header(after=0.3)
+    bench.boxes(dropped, *truth[:2])
+    bench.image(bench.header(after=0.3))
+    found = detections.wait_for(lambda message: message.header == dropped)
+    assert len(found.detections) == 2 and all(right(found))
 
 
 def ask(bench: Bench, detections: Received[Detection2DArray], boxes: list) -> Detection2DArray:
@@ -173,19 +193,20 @@ def test_boxes_that_show_nothing_keep_their_place(
         bench: Bench, detections: Received[Detection2DArray], truth: list) -> None:
     odd = [(-500, 5, 9, 9, 'outside'), truth[0], (50, 50, 0, 0, 'no size'),
            (float('nan'), 1, 9, 9, 'nan'), truth[1], (9, 9, -4, 9, 'negative'),
-           (20, 20, 3, 3, 'tiny')]
+           (20, 20, 3, 3, 'tiny'), (0, 0, 400, 400, 'over the border')]
     found = ask(bench, detections, odd)
     assert [detection.id for detection in found.detections] == [box[4] for box in odd]
     assert [bool(detection.results) for detection in found.detections] == [
-        False, True, False, False, True, False, False]
+        False, True, False, False, True, False, False, True]
 
 
 def test_no_boxes_are_an_answer_too_and_many_are_limited(
         bench: Bench, detections: Received[Detection2DArray], truth: list) -> None:
     assert not ask(bench, detections, []).detections
-    found = ask(bench, detections, truth * 50)
-    assert [bool(detection.results) for detection in found.detections] == (
-        [True] * 100 + [False] * 400)
+    for times in (50, 1000):
+        found = ask(bench, detections, truth * times)
+        assert [bool(detection.results) for detection in found.detections] == (
+            [True] * 100 + [False] * (len(truth) * times - 100))
 
 
 def test_boxes_of_another_frame_are_refused(
@@ -195,3 +216,58 @@ def test_boxes_of_another_frame_are_refused(
         bench.boxes(bench.header('left'), *truth)
         return "expected boxes in the image of frame_id 'right', got 'left'" in classifier.output
     wait_until(refused, 'refusal', step=0.3)
+
+
+@pytest.fixture(scope='module')
+def diagnostics(ros: Ros, classifier: Process) -> Received[DiagnosticArray]:
+    return ros.subscribe(DiagnosticArray, '/diagnostics')
+
+
+def count(message: DiagnosticArray, what: str) -> int:
+    """Return how many arrays of boxes the node has counted so far."""
+    return sum(int(entry.value) for status in message.status for entry in status.values
+               if entry.key == f'arrays of boxes {what}')
+
+
+def test_boxes_without_an_image_and_too_many_boxes_are_counted(
+        ros: Ros, bench: Bench, detections: Received[Detection2DArray],
+        diagnostics: Received[DiagnosticArray], truth: list) -> None:
+    ask(bench, detections, truth[:1])
+    before = diagnostics.wait_for(lambda message: count(message, 'answered'))
+    bench.boxes(Header(stamp=Time(sec=5)), *truth)  # far too late
+    diagnostics.wait_for(lambda message: count(message, 'without an image') >
+                         count(before, 'without an image'))
+    set_rate(ros, 1.0)
+
+    def hurry() -> bool:
+        header = bench.header()
+        bench.image(header)
+        bench.boxes(header, *truth)
+        return count(diagnostics.messages[-1], 'dropped for newer ones') > 0
+    wait_until(hurry, 'dropped boxes', step=0.2)
+    set_rate(ros, 0.0)
+    assert all(right(ask(bench, detections, truth)))
+
+
+def set_rate(ros: Ros, value: float) -> None:
+    reply = ros.call(SetParameters, 'classifier/set_parameters', parameters=[
+        Parameter('max_rate', value=value).to_parameter_msg()])
+    assert reply.results[0].successful, reply.results[0].reason
+
+
+def test_boxes_on_demand(ros: Ros, bench: Bench, truth: list) -> None:
+    header = bench.header('hand')
+    odd = [(50, 50, 0, 0, 'no size'), *truth[:3], (float('nan'), 1, 9, 9, 'nan')]
+    regions = to_regions(Header(), odd).detections
+    reply = ros.call(ClassifyImage, 'classifier/classify', image=bench.message(header),
+                     regions=regions)
+    assert reply.success, reply.message
+    assert [(found.id, found.bbox.size_x) for found in reply.detections] == [
+        (region.id, region.bbox.size_x) for region in regions]
+    assert right(reply) == [False, True, True, True, False]
+    assert reply.result.header == header and reply.result.vocabulary_version > 0
+    assert not reply.result.labels and not reply.matches
+    image = bench.message(header)
+    image.step = 1
+    reply = ros.call(ClassifyImage, 'classifier/classify', image=image, regions=regions)
+    assert not reply.success and 'step' in reply.message and not reply.detections

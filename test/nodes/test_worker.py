@@ -9,11 +9,13 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from support import tiny_models
 from support.ros_processes import wait_until
+from vl2v_msgs.srv import ClassifyImage
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model.prediction import Prediction
+from vl2v_ros.nodes.image_request import ImageRequest
 from vl2v_ros.nodes.messages import to_image
 from vl2v_ros.nodes.parameters import ClassifierParameters
-from vl2v_ros.nodes.worker import Current, ImageRequest, Predictions, Worker
+from vl2v_ros.nodes.worker import Current, Predictions, Worker
 from vl2v_ros.words.vocabulary import Vocabulary
 
 VOCABULARY = tiny_models.given({'mug': [1.0]}, version=3)
@@ -171,14 +173,14 @@ class Broken(Camera):
 def test_an_answer_that_fails_is_an_error_of_our_own(worker: Worker, gate: Gate, outcome: Outcome
                                                      ) -> None:
     begin(worker, gate, outcome)
-    request = ImageRequest(gate)
-    for asker in (request, Broken('front', outcome)):
-        worker.submit(asker, picture('one batch'))
+    request = ImageRequest(gate, ClassifyImage.Request(image=picture('one batch')))
+    worker.submit(request, request.asked)
+    worker.submit(Broken('front', outcome), picture('one batch'))
     gate.go_on.release(2)
     wait_until(lambda: outcome.failures, 'failure')
     assert str(outcome.failures[0]) == 'cannot publish'
     assert outcome.refused == {'front': 'the node failed: cannot publish'}
-    assert request.done.result()[0].labels == ('mug',)  # which was answered before
+    assert request.done.result().result.labels[0].label == 'mug'  # which was answered before
     worker.close()
 
 

@@ -24,9 +24,9 @@ from std_msgs.msg import Header
 from vl2v_msgs.srv import ClassifyImage, SetVocabulary
 from vl2v_ros import frame_profile
 from vl2v_ros.model.runtime.choose import free_memory
-from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.diagnostics import Bond, Rates, statuses
 from vl2v_ros.nodes.image_executor import ImageExecutor
+from vl2v_ros.nodes.image_request import ImageRequest
 from vl2v_ros.nodes.loaded import load, Loaded, open_student, Running
 from vl2v_ros.nodes.parameters import changed, ClassifierParameters, declare
 from vl2v_ros.nodes.program import begin, profile_path, refusing, save_profile, until_stopped
@@ -34,7 +34,7 @@ from vl2v_ros.nodes.topics.camera_topics import CameraTopics
 from vl2v_ros.nodes.topics.region_topics import RegionTopics
 from vl2v_ros.nodes.topics.vocabulary_topics import VocabularyTopics
 from vl2v_ros.nodes.vocabulary_keeper import check_parameters
-from vl2v_ros.nodes.worker import Current, ImageRequest, Worker
+from vl2v_ros.nodes.worker import Current, Worker
 from vl2v_ros.words.vocabulary import Vocabulary
 
 # One thread for changes of the vocabulary, one for ~/classify, and one for everything else.
@@ -187,16 +187,9 @@ class ClassifierNode(LifecycleNode):
         if loaded is None or running is None:
             response.message = 'the node is not active; activate it first'
             return response
-        asker = ImageRequest(loaded.classifier)
-        running.worker.submit(asker, request.image)
-        try:
-            prediction, reasons = asker.done.result()
-            response.result = messages.to_label_array(prediction, request.image.header)
-            response.matches = messages.to_description_matches(reasons)
-            response.success = True
-        except ValueError as error:
-            response.message = str(error)
-        return response
+        asker = ImageRequest(loaded.classifier, request)
+        running.worker.submit(asker, asker.asked)
+        return asker.done.result()
 
     def _on_set_vocabulary(self, request: SetVocabulary.Request, response: SetVocabulary.Response
                            ) -> SetVocabulary.Response:

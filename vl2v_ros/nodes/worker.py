@@ -1,6 +1,5 @@
 """The one thread that runs the model: newest image of every camera in, results out."""
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
 import threading
 import time
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -14,7 +13,6 @@ from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.nodes.messages import to_box, to_frame
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.topics.region_pairs import Pair
-from vl2v_ros.words import explain
 from vl2v_ros.words.vocabulary import Vocabulary
 
 T = TypeVar('T')
@@ -194,28 +192,3 @@ def _parts(asked: Asked, parameters: ClassifierParameters) -> tuple[Frame, list[
     return frame, cut_all(frame, [to_box(region) for region in asked.regions.detections],
                           parameters.region_margin, parameters.region_min_size,
                           parameters.region_limit)
-
-
-class ImageRequest:
-    """
-    Asks the worker for one image, on demand.
-
-    done: the prediction and the sentences that decided, or a ValueError with the reason why not.
-    """
-
-    def __init__(self, classifier: Classifier) -> None:
-        """Store the classifier that the worker runs."""
-        self._classifier = classifier
-        self.done: Future[tuple[Prediction, list[explain.Reason]]] = Future()
-
-    def answer(self, asked: Asked, frame: Frame, predictions: Predictions, used: Current) -> None:
-        """Find the sentences; only the worker's thread, which calls this, runs the model."""
-        prediction = whole(predictions)
-        embedding, = self._classifier.embed([frame])
-        self.done.set_result((prediction, explain.reasons(
-            embedding, used.vocabulary, prediction.labels)))
-
-    def refuse(self, reason: str) -> None:
-        """Pass the reason on, unless the result came before another image's made the node fail."""
-        if not self.done.done():
-            self.done.set_exception(ValueError(reason))

@@ -105,8 +105,8 @@ class RegionTopics:
         for pair in pairs:
             there, asked = pair.image.header.frame_id, pair.regions.header.frame_id
             if asked and there != asked:
-                self.refuse(f'expected boxes in the image of frame_id {there!r}, got {asked!r}; '
-                             'remap `regions` to a detector of this camera')
+                self.refuse(f'expected boxes in the image of frame_id {there!r:.80}, got '
+                            f'{asked!r:.80}; remap `regions` to a detector of this camera')
             elif self._worker:
                 self._worker.submit(self, pair)
 
