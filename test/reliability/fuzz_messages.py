@@ -1,5 +1,5 @@
 """
-Send a running node hostile images, requests and parameters over DDS: it has to answer good ones.
+Send a running node hostile images, boxes, requests and parameters: it has to answer good ones.
 
 python -m reliability.fuzz_messages --trials 100000 --out fuzz
 
@@ -27,12 +27,14 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from rcl_interfaces.msg import Parameter, ParameterValue
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from reliability import hostile
 from reliability.readers import why_no_sentence
 from sensor_msgs.msg import CompressedImage, Image
 from support.ros_processes import Camera, own_domain, Process, Ros
 from tqdm import tqdm
+from vision_msgs.msg import Detection2DArray
 from vl2v_msgs.srv import SetVocabulary
 from vl2v_ros.nodes.messages import byte_array
 
@@ -42,6 +44,8 @@ MEMORY = 2 << 20  # beyond what the node had when it was warm [KiB]
 START = 300.0  # to be ready, on a busy machine [s]
 CAMERAS = 5  # of each transport; each keeps its newest image alone
 REQUESTS = 4  # in a round, of the services in turn
+COUNTED = ('received', 'answered', 'refused', 'arrays of boxes answered',
+           'arrays of boxes refused', 'arrays of boxes without an image')
 RIDDLE = re.compile(r'^\w*(Error|Exception)\b')
 TICKS = os.sysconf('SC_CLK_TCK')
 
@@ -77,6 +81,10 @@ class Victim:
             **{f'jpeg{number}': ros.publisher(
                 CompressedImage, f'jpeg{number}/image/compressed', QoSProfile(depth=5))
                for number in range(CAMERAS)}}
+        self._regions = {name: ros.publisher(Detection2DArray, f'{name}/regions')
+                         for name in self._publishers if name.startswith('raw')}
+        for name in self._regions:  # without a subscriber, no box is looked at
+            ros.subscribe(Detection2DArray, f'classifier/{name}/detections')
         self._clients = {name: ros.node.create_client(kind, f'classifier/{name}')
                          for name, (kind, _) in hostile.REQUESTS.items()}
         for client in self._clients.values():
@@ -92,12 +100,11 @@ class Victim:
             message = (hostile.image if name.startswith('raw') else hostile.compressed)(rng)
             if rng.random() < 0.002 and name.startswith('jpeg'):
                 message.data = byte_array(np.frombuffer(hostile.large(rng), np.uint8))
-            if rng.random() < 0.1:
-                message = hostile.garbage(message, rng)
-            sent.append(f'{name}: {message!r:.2000}')
-            publisher.publish(message)
-            self._counts['garbage' if isinstance(message, bytes) else name.rstrip('0123456789')
-                         ] += 1
+            header = message.header
+            self._send(publisher, name, message, rng, sent)
+            if name in self._regions:
+                self._send(self._regions[name], f'boxes {name}', hostile.regions(rng, header), rng,
+                           sent)
         self._check_good()
         for _ in range(REQUESTS):
             service = [*hostile.REQUESTS][self._requested % len(hostile.REQUESTS)]
@@ -112,7 +119,15 @@ class Victim:
         self._check_refusals()
         if (used := peak(self._process.pid) - self._memory) > MEMORY:
             raise Finding(f'took {used >> 10} MiB')
-        return len(self._publishers) + REQUESTS
+        return len(self._publishers) + len(self._regions) + REQUESTS
+
+    def _send(self, publisher: Publisher, name: str, message: Any, rng: Random,
+              sent: list[str]) -> None:
+        if rng.random() < 0.1:
+            message = hostile.garbage(message, rng)
+        sent.append(f'{name}: {message!r:.2000}')
+        publisher.publish(message)
+        self._counts['garbage' if isinstance(message, bytes) else name.rstrip('0123456789')] += 1
 
     @contextmanager
     def _in_time(self, what: str) -> Iterator[Any]:
@@ -170,7 +185,7 @@ class Victim:
         for message in messages:
             for status in message.status:
                 for entry in status.values:
-                    if entry.key == 'last refusal' and entry.value != 'none':
+                    if entry.key.startswith('last refusal') and entry.value != 'none':
                         self._check_sentence(entry.value, status.name)
         if 'Traceback' in self._process.output[-20_000:]:
             raise Finding(f'printed {self.last_said}')
@@ -198,7 +213,7 @@ class Victim:
         for status in last.status:
             if status.hardware_id and 'good' not in status.name:
                 found.update({entry.key: int(entry.value) for entry in status.values
-                              if entry.key in ('received', 'answered', 'refused')})
+                              if entry.key in COUNTED})
         return dict(found)
 
 

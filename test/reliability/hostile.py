@@ -22,6 +22,13 @@ from rclpy.serialization import serialize_message
 from reliability import mutations, seeds
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
+from vision_msgs.msg import (
+    BoundingBox2D,
+    Detection2D,
+    Detection2DArray,
+    ObjectHypothesis,
+    ObjectHypothesisWithPose,
+)
 from vl2v_msgs.srv import ClassifyImage, SetVocabulary
 from vl2v_ros.images.conversions import CONVERSIONS
 from vl2v_ros.images.encodings import VIEWS
@@ -94,6 +101,31 @@ def compressed(rng: Random) -> CompressedImage:
                            data=byte_array(np.frombuffer(data, np.uint8)))
 
 
+def boxes(rng: Random) -> list[Detection2D]:
+    """Make boxes of which some lie in an image of 64 x 48 px."""
+    def length() -> float:
+        return rng.choice((*DOUBLES, rng.uniform(-10, 70), rng.uniform(5, 60)))
+
+    made = []
+    for _ in range(rng.choice((0, 1, 2, 10, 150))):
+        box = Detection2D(id=text(rng)[:200],
+                          bbox=BoundingBox2D(size_x=length(), size_y=length()))
+        box.bbox.center.position.x, box.bbox.center.position.y = length(), length()
+        box.bbox.center.theta = rng.choice((0.0, 0.0, rng.choice(DOUBLES), rng.uniform(-4, 4)))
+        if rng.random() < 0.3:
+            box.results = [ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(
+                class_id=text(rng)[:200], score=rng.choice(DOUBLES)))]
+        made.append(box)
+    if rng.random() < 0.005:
+        made = (made or [Detection2D()]) * (10_000 // max(1, len(made)))
+    return made
+
+
+def regions(rng: Random, asked: Header) -> Detection2DArray:
+    """Make boxes of an image with a header, whose stamp or frame_id may be another one."""
+    return Detection2DArray(header=rng.choice((asked, asked, header(rng))), detections=boxes(rng))
+
+
 def garbage(message: Any, rng: Random) -> bytes:
     """Return a serialised message that is damaged."""
     data = bytes(serialize_message(message))
@@ -141,7 +173,7 @@ def names(rng: Random) -> list[str]:
 # Service -> its type, and how its request is drawn.
 REQUESTS: dict[str, tuple[Any, Callable[[Random], dict[str, Any]]]] = {
     'set_vocabulary': (SetVocabulary, vocabulary),
-    'classify': (ClassifyImage, lambda rng: {'image': image(rng)}),
+    'classify': (ClassifyImage, lambda rng: {'image': image(rng), 'regions': boxes(rng)}),
     'set_parameters': (SetParameters, lambda rng: {'parameters': parameters(rng)}),
     'set_parameters_atomically': (SetParametersAtomically,
                                   lambda rng: {'parameters': parameters(rng)}),

@@ -4,8 +4,9 @@ Let the nodes run for a long time: no leak, no gap in the answers.
 python -m reliability.soak --minutes 30 --out soak
 
 A camera sends 30 images a second to a classifier with the student that ships, another camera comes
-and goes, the vocabulary changes 20 times a minute, and now and then somebody watches the overlay.
-Memory, threads and open files of the classifier are read once a second. Writes OUT/soak.json and
+and goes, and so does a detector that sends ten boxes for each image. The vocabulary changes 20
+times a minute; now and then somebody watches the overlay, or asks for boxes of one image. Memory,
+threads and open files of the classifier are read once a second. Writes OUT/soak.json and
 OUT/soak.png; exits with 1 if one of the criteria in it is not met.
 """
 import argparse
@@ -25,10 +26,14 @@ from benchmarks import machine
 import matplotlib
 import numpy as np
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from support.detector import to_regions
 from support.ros_processes import draw_frames, own_domain, Process, Ros, what_was_sent
+from vision_msgs.msg import Detection2DArray
 from vl2v_msgs.msg import LabelArray
-from vl2v_msgs.srv import SetVocabulary
+from vl2v_msgs.srv import ClassifyImage, SetVocabulary
 from vl2v_ros.labeller import Labeller
+from vl2v_ros.nodes.messages import to_image
 from vl2v_ros.words.labels import folded
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +42,9 @@ RATE = 30.0  # of the camera that stays [Hz]
 CHANGE = 3  # a vocabulary change every so many seconds
 OVERLAY = 60, 20, 35  # of each minute, the seconds in which the overlay is watched
 REAR = 40, 10, 30  # of each 40 s, those in which the second camera is there
+DETECTOR = 50, 5, 30  # of each 50 s, those in which a detector sends boxes
+DEMAND = 7  # boxes of one image on demand every so many seconds
+BOXES = [(x, y, 100, 100, f'{x} {y}') for x in range(60, 640, 120) for y in (120, 360)]  # [px]
 WARM = 0.2  # part of the time that does not count for the memory: caches fill
 FLAT = 0.01  # part by which the memory may grow from then to the end
 GAP = 3 / RATE  # between two answers, while the camera is in time [s]
@@ -63,22 +71,34 @@ class Answers:
 
 
 class Visitors:
-    """What comes and goes: the second camera, watchers of the overlay, new vocabularies."""
+    """What comes and goes: second camera, detector, watchers, requests, new vocabularies."""
 
-    def __init__(self, ros: Ros, rng: Random) -> None:
+    def __init__(self, ros: Ros, rng: Random, frames: Path) -> None:
         self._ros, self._rng = ros, rng
+        with np.load(frames) as file:
+            self._picture = to_image(file[file.files[0]], 'rgb8', Header())
+            self._scenes = frames.with_name('boxes.json')
+            self._scenes.write_text(json.dumps(dict.fromkeys(file.files, BOXES)))
+        self._detector: Process | None = None
+        self._detections: Any = None
         known = Labeller.open(STUDENT).encoder.names  # some differ in their case alone
         self._names = list({folded(name): name for name in known}.values())
         self._transports = itertools.cycle(('raw', 'compressed'))
         self._rear: Process | None = None
         self._watched: Any = None
         self.counts = {'changes of the vocabulary': 0, 'visits of the second camera': 0,
-                       'visits to the overlay': 0, 'overlays': 0}
+                       'visits to the overlay': 0, 'overlays': 0, 'visits of the detector': 0,
+                       'arrays of boxes answered': 0, 'boxes on demand': 0}
 
     def act(self, second: int) -> None:
         """Do what is due in this second."""
         if second % CHANGE == 0:
             self._change()
+        if second % DEMAND == 0:
+            reply = self._ros.call(ClassifyImage, 'classifier/classify', image=self._picture,
+                                   regions=to_regions(Header(), BOXES).detections)
+            assert reply.success, reply.message
+            self.counts['boxes on demand'] += len(reply.detections)
         phase = second % OVERLAY[0]
         if phase == OVERLAY[1] and self._watched is None:
             self.counts['visits to the overlay'] += 1
@@ -96,6 +116,15 @@ class Visitors:
                 '-r', 'image/compressed:=rear/image/compressed')
         if phase == REAR[2]:
             self._leave()
+        phase = second % DETECTOR[0]
+        if phase == DETECTOR[1] and self._detector is None:
+            self.counts['visits of the detector'] += 1
+            self._detections = self._ros.node.create_subscription(
+                Detection2DArray, 'classifier/front/detections', self._name, 100)
+            self._detector = self._ros.run(sys.executable, ROOT / 'test/support/detector.py',
+                                           self._scenes, 'front/image', 'front/regions')
+        if phase == DETECTOR[2]:
+            self._stop_detecting()
 
     def _change(self) -> None:
         labels = self._rng.sample(self._names, self._rng.choice((2, 10, 50)))
@@ -106,6 +135,15 @@ class Visitors:
 
     def _see(self, _: Image) -> None:
         self.counts['overlays'] += 1
+
+    def _name(self, _: Detection2DArray) -> None:
+        self.counts['arrays of boxes answered'] += 1
+
+    def _stop_detecting(self) -> None:
+        if self._detector is not None:
+            self._detector.close()
+            self._ros.node.destroy_subscription(self._detections)
+            self._detector = None
 
     def _look_away(self) -> None:
         if self._watched is not None:
@@ -121,6 +159,7 @@ class Visitors:
         """Leave, all of them."""
         self._look_away()
         self._leave()
+        self._stop_detecting()
 
 
 def gaps(came: dict[int, float], sent: Sequence[int]) -> list[float]:
@@ -143,14 +182,14 @@ def soak(minutes: float, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name, own_domain() as domain, ExitStack() as stack:
         ros = Ros(domain, Path(name))
         stack.callback(ros.close)
-        visitors = Visitors(ros, Random(seed))
+        frames = draw_frames(Path(name) / 'frames.npz', 640, 480)
+        visitors = Visitors(ros, Random(seed), frames)
         parameters = {'checkpoint': STUDENT, 'vocabulary': 'mug, banana',
                       'cache_dir': Path(name) / 'cache', 'cameras': ['front', 'rear']}
         ros.classifier(parameters).stop()  # from the second start on torch is not loaded
         node = ros.classifier(parameters)
         answers = Answers(ros)
-        camera = ros.publish_frames(draw_frames(Path(name) / 'frames.npz', 640, 480),
-                                    'front/image', count, RATE, reliability='reliable',
+        camera = ros.publish_frames(frames, 'front/image', count, RATE, reliability='reliable',
                                     settle=2.0)
         while len(answers.came) < 5 * RATE:  # warm, and alone with the first camera
             time.sleep(0.1)
