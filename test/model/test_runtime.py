@@ -18,6 +18,7 @@ import torch
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.runtime.choose import create
 from vl2v_ros.model.runtime.matching import match_embeddings, Matches, Runtime
+from vl2v_ros.model.runtime.openvino_runtime import MOST_FRAMES
 from vl2v_ros.model.runtime.precision import MEAN_COSINE
 from vl2v_ros.model.runtime.torch_runtime import match_on_device, TorchRuntime
 from vl2v_ros.model.student import Student
@@ -82,6 +83,12 @@ def test_batch_of_several_sizes_equals_frames_one_by_one(
         alone = np.concatenate([runtime.embed([frame]) for frame in FRAMES])
         np.testing.assert_allclose(together, alone, atol=1e-4)
         assert not np.allclose(together[0], together[1], atol=1e-2)
+
+
+def test_more_frames_than_run_at_a_time(openvino: Runtime) -> None:
+    alone = np.concatenate([openvino.embed([frame]) for frame in FRAMES[:2]])
+    together = openvino.embed([FRAMES[number % 2] for number in range(2 * MOST_FRAMES + 1)])
+    np.testing.assert_allclose(together, np.resize(alone, together.shape), atol=1e-4)
 
 
 def test_embeddings_stay_what_they_are_when_the_next_come(openvino: Runtime) -> None:
