@@ -69,6 +69,21 @@ def test_component_refuses_in_one_line(
     assert str(stop.value) == f'component: {said}'
 
 
+def test_boxes_as_one_batch_and_one_by_one(tmp_path: Path) -> None:
+    out = tmp_path / 'boxes.json'
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'benchmarks/boxes.py'), '--rounds', '2', '--seconds', '0',
+         '--counts', '1', '3', '--width', '160', '--height', '120', '--largest', '60',
+         '--checkpoint', str(ROOT / 'data/mini/student.safetensors'), '--vocabulary',
+         'mug, banana', '--out', str(out)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    for times in result['milliseconds per frame'].values():
+        assert list(times) == ['1', '3']
+        assert all(len(values) == 2 and min(values) > 0 for values in times.values())
+    assert '\n| 3 | ' in done.stdout and result['options']['vocabulary'] == 'mug, banana'
+
+
 def test_speed_of_training_is_compared(tmp_path: Path) -> None:
     out = tmp_path / 'step.json'
     done = subprocess.run(
