@@ -10,6 +10,7 @@ logger = logging.getLogger(__name__)
 Row = tuple[Any, ...]
 # A text in a damaged file may be no UTF-8, also one in SQLite's own tables.
 DAMAGED = OSError, sqlite3.Error, UnicodeDecodeError
+PATIENCE = 10.0  # longest wait for another process that holds the file [s]
 
 
 class SqliteTable:
@@ -40,7 +41,7 @@ class SqliteTable:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._path, timeout=10)
+        connection = sqlite3.connect(self._path, timeout=PATIENCE)
         try:
             connection.execute(self._create)
             yield connection
@@ -57,8 +58,8 @@ class SqliteTable:
                     if row is not None:
                         found[key] = row
         except DAMAGED as error:
-            logger.warning('%s %s cannot be read: %s; delete it if it is damaged', self._what,
-                           self._path, error)
+            logger.warning('%s %s cannot be read: %s', self._what, self._path,
+                           _held(error) or f'{error}; delete it if it is damaged')
         return found
 
     def write(self, rows: Sequence[Row]) -> None:
@@ -67,4 +68,14 @@ class SqliteTable:
             with self._open() as connection, connection:
                 connection.executemany(self._insert, rows)
         except DAMAGED as error:
-            logger.warning('%s %s cannot be written: %s', self._what, self._path, error)
+            logger.warning('%s %s cannot be written: %s', self._what, self._path,
+                           _held(error) or error)
+
+
+def _held(error: Exception) -> str:
+    """Return what to do about a file that another process holds, '' for any other error."""
+    # Python 3.10 does not tell SQLite's number of the error.
+    if not isinstance(error, sqlite3.OperationalError) or 'locked' not in str(error):
+        return ''
+    return (f'another process has held it for {PATIENCE:g} s ({error}); it is done without for '
+            'now, end that process if it hangs')

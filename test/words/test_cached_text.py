@@ -123,6 +123,36 @@ def test_unusable_cache_is_warned_of_and_done_without(
         assert 'cannot be written' in warnings[1]
 
 
+HOLDER = """
+import sqlite3
+import sys
+with sqlite3.connect(sys.argv[1]) as file:
+    file.execute('BEGIN EXCLUSIVE')
+    print('held', flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_cache_that_another_process_holds_is_not_called_damaged(
+        clip_text: ClipText, cache_dir: Path, caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = CachedText('tiny', WIDTH, lambda: clip_text, cache_dir)
+    expected = cached.encode(PROMPTS)
+    monkeypatch.setattr('vl2v_ros.sqlite_table.PATIENCE', 0.1)
+    with subprocess.Popen([sys.executable, '-c', HOLDER, cache_dir / 'prompts.sqlite'],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == 'held\n'
+        np.testing.assert_array_equal(cached.encode(PROMPTS).rows, expected.rows)
+        holder.communicate('end\n', timeout=60)
+    said = [record.getMessage() for record in caplog.records]
+    assert [f'cannot be {what}: another process has held it for 0.1 s' in text
+            for what, text in zip(('read', 'written'), said, strict=True)] == [True, True]
+    assert 'damaged' not in caplog.text
+    caplog.clear()
+    CachedText('tiny', WIDTH, no_tower, cache_dir).encode(PROMPTS)  # nothing is lost
+    assert not caplog.records
+
+
 # The encoder is a stand-in so that the two processes meet in the cache, not in the tower.
 WRITER = """
 from pathlib import Path
