@@ -7,6 +7,7 @@ from vl2v_ros import frame_profile
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.model.runtime.choose import create
+from vl2v_ros.model.runtime.matching import Matches
 from vl2v_ros.words.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -37,22 +38,31 @@ class Classifier:
         """
         if unknown_threshold is None:
             unknown_threshold = self.spec.unknown_threshold
-        temperature = self.spec.temperature
         matches = self.runtime.match(frames, vocabulary.prototypes, vocabulary.background_rows,
-                                     top_k, temperature)
-        scores = np.exp(matches.similarities / temperature - matches.log_partition[:, None])
-        # Similarity that the best label has to reach; float64 holds the threshold exactly.
+                                     top_k, self.spec.temperature)
+        # float64 holds the threshold exactly.
         needed = np.maximum(matches.background.astype(np.float64), unknown_threshold)
+        predictions = self.predictions(matches, vocabulary, needed)
+        frame_profile.mark('match')
+        return predictions
+
+    def predictions(self, matches: Matches, vocabulary: Vocabulary, needed: np.ndarray
+                    ) -> list[Prediction]:
+        """
+        Return what B matches say.
+
+        :param needed: (B,) float64 cosines that the first labels have to reach to be known.
+        """
+        temperature = self.spec.temperature
+        scores = np.exp(matches.similarities / temperature - matches.log_partition[:, None])
         lacking = needed - matches.similarities[:, 0]
         lacking[np.isnan(lacking)] = np.inf  # what is no number is nothing that is known
         # The logistic function, written so that nothing overflows far from its middle. Against a
         # background prompt it is the softmax over that and the best label.
         unknown_scores = (1 + np.tanh(lacking / (2 * temperature))) / 2
-        predictions = [
+        return [
             Prediction(tuple(vocabulary.labels[index] for index in indices), tuple(similarities),
                        tuple(row), unknown, unknown_score, vocabulary.version)
             for indices, similarities, row, unknown, unknown_score in zip(
                 matches.indices.tolist(), matches.similarities.tolist(), scores.tolist(),
                 (lacking > 0).tolist(), unknown_scores.tolist(), strict=True)]
-        frame_profile.mark('match')
-        return predictions
