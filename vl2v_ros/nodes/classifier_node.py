@@ -235,7 +235,7 @@ class ClassifierNode(LifecycleNode):
 
 def _on_image(worker: Worker, camera: CameraTopics, regions: RegionTopics,
               image: Image | CompressedImage) -> None:
-    worker.submit(camera, image)
+    worker.submit(camera, image, follows=True)
     regions.on_image(image)
 
 

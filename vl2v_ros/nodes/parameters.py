@@ -71,6 +71,14 @@ class ClassifierParameters:
         'the checkpoint', -1, 1, live=True)
     score_threshold: float = _parameter(
         0.0, 'Score below which a label is left out of ~/classification', 0, 1, live=True)
+    smoothing: float = _parameter(
+        0.0, 'Time after which an image counts 37 % of what it did in the average that is '
+        'labelled [s], per camera and per id of a box; 0: each image is labelled alone', 0, 60,
+        live=True)
+    hysteresis: float = _parameter(
+        0.0, 'The first label stays until another one has over 0.5 plus this of the probability '
+        'of both, and what is unknown until its unknown_score is below 0.5 minus this; 0: the '
+        'best label is always the first', 0, 0.49, live=True)
     region_slack: float = _parameter(
         0.5, 'Largest difference between the stamps of boxes on `regions` and of their image, and '
         'how long an image is kept for its boxes [s]', 0, 10, live=True)

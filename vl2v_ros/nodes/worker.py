@@ -10,9 +10,11 @@ from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.regions import cut_all
 from vl2v_ros.model.classifier import Classifier
 from vl2v_ros.model.prediction import Prediction
+from vl2v_ros.model.smoothing import Smoother
 from vl2v_ros.nodes.messages import to_box, to_frame
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.topics.region_pairs import Pair
+from vl2v_ros.nodes.topics.tracks import tracks
 from vl2v_ros.words.vocabulary import Vocabulary
 
 T = TypeVar('T')
@@ -99,6 +101,7 @@ class _Job(NamedTuple):
     asker: Asker
     asked: Asked
     received: int  # by time.perf_counter_ns
+    follows: bool  # one of a sequence, such as a camera's
 
 
 def whole(predictions: Predictions) -> Prediction:
@@ -119,15 +122,20 @@ class Worker:
         :param snapshot: returns the current vocabulary and parameters; called once per batch.
         :param on_failure: receives an error that no input has caused; it ends the thread.
         """
-        self._classifier, self._snapshot, self._on_failure = classifier, snapshot, on_failure
+        self._smoother = Smoother(classifier)
+        self._snapshot, self._on_failure = snapshot, on_failure
         self._box: Newest[_Job] = Newest()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name='classifier', daemon=True)
         self._thread.start()
 
-    def submit(self, asker: Asker, asked: Asked) -> None:
-        """Put an image into the box; it replaces one of the same asker that waits."""
-        if not self._box.put(asker, _Job(asker, asked, time.perf_counter_ns())):
+    def submit(self, asker: Asker, asked: Asked, follows: bool = False) -> None:
+        """
+        Put an image into the box; it replaces one of the same asker that waits.
+
+        :param follows: it follows others of this asker, and may be smoothed with them.
+        """
+        if not self._box.put(asker, _Job(asker, asked, time.perf_counter_ns(), follows)):
             asker.refuse(DEACTIVATED)
 
     def dropped(self, asker: Asker) -> int:
@@ -174,9 +182,14 @@ class Worker:
             except Exception as error:  # noqa: BLE001 no message may end the node
                 job.asker.refuse(f'{type(error).__name__}: {error}')
         frame_profile.mark('view')
-        shown = [part for _, _, parts in usable for part in parts if part]
-        predictions = iter(self._classifier.classify(
-            shown, vocabulary, parameters.top_k, parameters.unknown_threshold) if shown else ())
+        steady = parameters.smoothing > 0 or parameters.hysteresis > 0
+        shown = [(part, track) for job, _, parts in usable for part, track in zip(
+            parts, tracks(job.asker, job.asked, job.received) if steady and job.follows
+            else [None] * len(parts), strict=True) if part]
+        predictions = iter(self._smoother.classify(
+            [part for part, _ in shown], [track for _, track in shown], vocabulary,
+            parameters.top_k, parameters.unknown_threshold, parameters.smoothing,
+            parameters.hysteresis) if shown else ())
         for job, frame, parts in usable:
             job.asker.answer(job.asked, frame,
                              [next(predictions) if part else None for part in parts], used)

@@ -108,7 +108,7 @@ class RegionTopics:
                 self.refuse(f'expected boxes in the image of frame_id {there!r:.80}, got '
                             f'{asked!r:.80}; remap `regions` to a detector of this camera')
             elif self._worker:
-                self._worker.submit(self, pair)
+                self._worker.submit(self, pair, follows=True)
 
     def answer(self, asked: Asked, frame: Frame, predictions: Predictions, used: Current) -> None:
         """Publish the labels of the boxes of one image."""
