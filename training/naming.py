@@ -10,6 +10,7 @@ python training/naming.py unknown --checkpoint STUDENT.safetensors --out FOLDER 
 python training/naming.py precisions --checkpoint STUDENT.safetensors --out FOLDER --data DATA
 python training/naming.py boxes --checkpoint STUDENT.safetensors --out FOLDER \
     --images renders/clutter --names config/names/ycb.yaml
+python training/naming.py steadiness --checkpoint STUDENT.safetensors --out FOLDER --data DATA
 
 `photos` measures the accuracy on labelled photos: among the names of their own list, and among all
 names in the recording beside the student. `teacher` compares the student with a teacher's recorded
@@ -18,7 +19,9 @@ lists of several lengths (rules.py); with --calibrate it writes threshold and te
 checkpoint. `precisions` compares the precisions of this CPU, whatever a robot would choose: the
 time from a 1280x720 frame to its embedding (the fastest of each round: median of the rounds, and
 range), mean and lowest cosine with float32, and the accuracy. `boxes` names the boxes of COCO
-annotations as the node names those of a detector. Each prints a table, and writes result.json into
+annotations as the node names those of a detector. `steadiness` measures how often the labels of a
+moving camera change, and how long the right one takes, for values of the parameters smoothing and
+hysteresis. Each prints a table, and writes result.json into
 --out.
 """
 from collections.abc import Callable
@@ -41,6 +44,7 @@ from training.measuring.photo_sets import (
 from training.measuring.precisions import Precisions, precisions
 from training.measuring.report import markdown_table
 from training.measuring.robot import facts, Robot
+from training.measuring.steadiness import Steadiness, steadiness
 from training.measuring.unknown import Unknown, unknown
 import tyro
 from vl2v_ros.files import replacing
@@ -94,11 +98,11 @@ def shortly(value: object) -> object:
 def main() -> None:
     """Measure as the command line says, and print the table."""
     try:
-        command = tyro.cli(Photos | Teacher | Unknown | Precisions | Boxes,
+        command = tyro.cli(Photos | Teacher | Unknown | Precisions | Boxes | Steadiness,
                            description=__doc__)
         measures: dict[type, Callable[[Any], dict[str, Any]]] = {
             Photos: photos, Teacher: teacher, Unknown: unknown, Precisions: precisions,
-            Boxes: boxes}
+            Boxes: boxes, Steadiness: steadiness}
         result = measures[type(command)](command)
         print(markdown_table([{name: shortly(value) for name, value in row.items()}
                               for row in result['table']]))

@@ -38,7 +38,8 @@ class Robot:
         self._labeller = labeller = Labeller.open(path, device)
         self.spec, self.encoder = labeller.spec, labeller.encoder
         self.templates = tuple(templates) or self.spec.templates
-        self.runtime = labeller.classifier.runtime
+        self.classifier = labeller.classifier
+        self.runtime = self.classifier.runtime
         print(f'{path} runs on {self.runtime.description}', file=sys.stderr)
 
     def embed(self, index: Index) -> torch.Tensor:
