@@ -43,7 +43,7 @@ def view(image: RawImage) -> Frame:
     if image.encoding in VIEWS:
         order = VIEWS[image.encoding]
         channels = CHANNELS[order]
-        rows = _rows(image, image.width * channels, image.height)
+        rows = rows_of(image, image.width * channels, image.height)
         return Frame(rows[:, :image.width * channels].reshape(image.height, image.width,
                                                               channels), order)
     if image.encoding not in CONVERSIONS:
@@ -61,7 +61,7 @@ def _converted(image: RawImage, conversion: Conversion) -> Frame:
             raise ValueError(f'expected an even {side} of {image.encoding!r}, got '
                              f'{image.width} x {image.height} px; correct the camera driver')
     row_bytes = image.width * conversion.row
-    rows = _rows(image, row_bytes, int(image.height * conversion.planes))
+    rows = rows_of(image, row_bytes, int(image.height * conversion.planes))
     if conversion.planes > 2 and image.step != row_bytes:
         raise ValueError(f'expected {image.encoding!r} without padding, step {row_bytes}, got '
                          f'step {image.step}')
@@ -76,8 +76,14 @@ def _converted(image: RawImage, conversion: Conversion) -> Frame:
     return Frame(pixels, 'rgb' if pixels.shape[2] == 3 else 'mono')
 
 
-def _rows(image: RawImage, row_bytes: int, count: int) -> np.ndarray:
-    """Return the (count, step) bytes of an image."""
+def rows_of(image: RawImage, row_bytes: int, count: int) -> np.ndarray:
+    """
+    Return the (count, step) bytes of an image, as a view.
+
+    :param row_bytes: bytes of a row without padding.
+    :param count: rows of the message.
+    :raises ValueError: for an invalid step or too little data.
+    """
     if image.step < row_bytes:
         raise ValueError(f'expected a step of at least {row_bytes} bytes for {image.width} px '
                          f'{image.encoding}, got {image.step}; correct the camera driver')

@@ -30,6 +30,26 @@ class Box:
         return self.x - wide, self.y - high, self.x + wide, self.y + high
 
 
+def inside(box: Box, width: int, height: int, least: float) -> tuple[float, float, float, float]:
+    """
+    Return left, top, right and bottom of the part of a box that is inside an image [px].
+
+    :param width, height: size of the image [px].
+    :param least: the smallest side that the part must have [px].
+    :raises ValueError: for a box without numbers or size, outside the image, or too small in it.
+    """
+    values = (box.x, box.y, box.width, box.height, box.angle)
+    if not all(map(math.isfinite, values)) or min(box.width, box.height) <= 0:
+        raise ValueError(f'expected a box with a centre and a size above 0, got {box}')
+    left, top, right, bottom = box.upright()
+    left, right = max(left, 0), min(right, width)
+    top, bottom = max(top, 0), min(bottom, height)
+    if min(right - left, bottom - top) < max(least, 1):
+        raise ValueError(f'expected a box of at least {max(least, 1):g} px in an image of {width} '
+                         f'x {height} px, got {box}')
+    return left, top, right, bottom
+
+
 def cut(frame: Frame, box: Box, margin: float, least: float) -> Frame:
     """
     Return the part of a frame that shows a box, without a copy.
@@ -40,19 +60,10 @@ def cut(frame: Frame, box: Box, margin: float, least: float) -> Frame:
 
     :param margin: how far the square reaches beyond the box on each side, as a part of its side.
     :param least: the smallest side that a box must have inside the image [px].
-    :raises ValueError: for a box without numbers or size, outside the image, or too small in it.
+    :raises ValueError: as `inside` does.
     """
-    values = (box.x, box.y, box.width, box.height, box.angle)
-    if not all(map(math.isfinite, values)) or min(box.width, box.height) <= 0:
-        raise ValueError(f'expected a box with a centre and a size above 0, got {box}')
     height, width = frame.pixels.shape[:2]
-    left, top, right, bottom = box.upright()
-    inside = min(right, width) - max(left, 0), min(bottom, height) - max(top, 0)
-    if min(inside) < max(least, 1):
-        raise ValueError(f'expected a box of at least {max(least, 1):g} px in an image of {width} '
-                         f'x {height} px, got {box}')
-    left, right = max(left, 0), min(right, width)
-    top, bottom = max(top, 0), min(bottom, height)
+    left, top, right, bottom = inside(box, width, height, least)
     side = max(right - left, bottom - top) * (1 + 2 * margin)
     columns = _interval((left + right) / 2, side, width)
     rows = _interval((top + bottom) / 2, side, height)
