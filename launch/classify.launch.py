@@ -14,14 +14,18 @@ from launch_ros.substitutions import FindPackageShare
 from vl2v_ros.nodes.given import Given
 from vl2v_ros.nodes.transport import environment
 
+TOPICS = {
+    'image': 'Image topic of the camera; <image>/compressed is received as well',
+    'depth': 'Depth topic that is registered to the image, for ~/detections_3d',
+    'camera_info': 'Topic with the calibration of the image, for ~/detections_3d'}
+
 
 def generate_launch_description() -> LaunchDescription:
     """Start the classifier."""
     share = FindPackageShare('vl2v_ros')
     arguments = [
-        DeclareLaunchArgument(
-            'image', default_value='image',
-            description='Image topic of the camera; <image>/compressed is received as well'),
+        *(DeclareLaunchArgument(topic, default_value=topic, description=text)
+          for topic, text in TOPICS.items()),
         DeclareLaunchArgument(
             'checkpoint', default_value='',
             description='Student to run, a *.safetensors file; by default the one in the package'),
@@ -71,5 +75,6 @@ def generate_launch_description() -> LaunchDescription:
             ParameterFile(LaunchConfiguration('params_file')),
             ParameterFile(Given(('checkpoint', 'vocabulary', 'device'),
                                 booleans=('overlay', 'autostart')))],
-        remappings=[('image', LaunchConfiguration('image'))])
+        remappings=[(topic, LaunchConfiguration(topic))
+                    for topic in TOPICS])
     return LaunchDescription([*arguments, *transport, classifier])

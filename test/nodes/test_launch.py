@@ -105,7 +105,8 @@ def test_the_arguments_people_change_have_defaults_and_descriptions(name: str) -
     if name == DEMO:
         assert Path(defaults.pop('source')).is_file() and defaults.pop('rate') == '30.0'
     assert defaults == {
-        'image': 'image', 'namespace': '', 'name': 'classifier', 'profile': '',
+        'image': 'image', 'depth': 'depth', 'camera_info': 'camera_info', 'namespace': '',
+        'name': 'classifier', 'profile': '',
         'fast_transport': 'true', 'respawn': 'false',
         **dict.fromkeys(('checkpoint', 'vocabulary', 'device', 'overlay', 'autostart'), '')}
     assert all(launched.descriptions.values())
@@ -115,13 +116,15 @@ def test_the_arguments_people_change_have_defaults_and_descriptions(name: str) -
 def test_arguments_reach_the_classifier() -> None:
     launched = Launched(CLASSIFY, checkpoint='a.safetensors', vocabulary='12, true, mug',
                         device='cpu', overlay='false', autostart='False', namespace='robot',
-                        name='namer', image='/camera/color/image_raw')
+                        name='namer', image='/camera/color/image_raw',
+                        depth='/camera/depth', camera_info='/camera/info')
     assert list(launched.nodes) == ['classifier_node']
     node = launched.nodes['classifier_node']
     assert Path(node['program']).name == 'classifier_node'
     assert os.access(node['program'], os.X_OK)
     assert (node['namespace'], node['name']) == ('/robot', '/robot/namer')
-    assert node['remappings'] == {'image': '/camera/color/image_raw'}
+    assert node['remappings'] == {'image': '/camera/color/image_raw', 'depth': '/camera/depth',
+                                  'camera_info': '/camera/info'}
     given = {name: node['parameters'][name] for name in ('checkpoint', 'vocabulary', 'device',
                                                          'overlay', 'autostart')}
     assert given == {'checkpoint': 'a.safetensors', 'vocabulary': '12, true, mug',
@@ -177,7 +180,8 @@ def test_the_demo_adds_a_camera_on_the_same_topic() -> None:
                         namespace='robot', image='front')
     assert set(launched.nodes) == {'classifier_node', 'camera_node'}
     camera, classifier = launched.nodes['camera_node'], launched.nodes['classifier_node']
-    assert camera['remappings'] == classifier['remappings'] == {'image': 'front'}
+    assert camera['remappings'] == {'image': classifier['remappings']['image']} == {
+        'image': 'front'}
     assert camera['namespace'] == classifier['namespace'] == '/robot'
     assert camera['parameters'] == {'source': '0', 'rate': 15.0}
     assert camera['parameters'].keys() <= CameraParameters.__dataclass_fields__.keys()

@@ -23,7 +23,7 @@ from vl2v_ros.nodes.parameters import CameraParameters, ClassifierParameters
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LIVE = {'top_k', 'max_rate', 'unknown_threshold', 'score_threshold', 'llm_model', 'llm_timeout',
         'llm_question', 'region_slack', 'region_margin', 'region_min_size', 'region_limit',
-        'smoothing', 'hysteresis'}
+        'smoothing', 'hysteresis', 'depth_min', 'depth_max'}
 
 
 @pytest.fixture(scope='module')

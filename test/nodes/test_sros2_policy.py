@@ -7,6 +7,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 import pytest
 from support.ros_processes import Ros, wait_until
+from vision_msgs.msg import Detection3DArray
 
 POLICY = Path(__file__).parents[2] / 'config/sros2/policy.xml'
 PHOTOS = Path(__file__).parents[2] / 'data/ycb_sample/single/dim/011_banana'
@@ -53,6 +54,7 @@ def test_the_classifier_does_what_it_may_and_no_more(ros: Ros, settings: dict[st
             assert ros.call(ChangeState, 'classifier/change_state',
                             transition=Transition(id=transition)).success
         process.wait_for_output('labels images of')
+        ros.subscribe(Detection3DArray, 'classifier/detections_3d')  # so that it listens to depth
         wait_until(lambda: len(done(ros, 'classifier')) >= len(allowed('classifier')), 'its graph')
         assert done(ros, 'classifier') == allowed('classifier')
 

@@ -3,13 +3,17 @@ import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from geometry_msgs.msg import Point, Pose, PoseWithCovariance, Vector3
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import (
+    BoundingBox3D,
     Classification,
     Detection2D,
     Detection2DArray,
+    Detection3D,
+    Detection3DArray,
     LabelInfo,
     ObjectHypothesis,
     ObjectHypothesisWithPose,
@@ -17,6 +21,7 @@ from vision_msgs.msg import (
 )
 from vl2v_msgs.msg import DescriptionMatch, Label, LabelArray
 from vl2v_msgs.msg import Vocabulary as VocabularyMessage
+from vl2v_ros.images.depth import Place
 from vl2v_ros.images.encodings import decode, view
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.regions import Box
@@ -91,6 +96,30 @@ def to_detections(regions: Detection2DArray, predictions: 'Sequence[Prediction |
             for label, score in (prediction.reported(unknown_threshold, score_threshold)
                                  if prediction else ())])
         for region, prediction in zip(regions.detections, predictions, strict=True)])
+
+
+def to_detections_3d(found: Detection2DArray, places: Sequence[Place | None], frame_id: str
+                     ) -> Detection3DArray:
+    """
+    Return those of our detections that have a place in space.
+
+    :param places: of each detection; one of None is left out: zeros would be at the camera.
+    :param frame_id: of the camera's optical frame.
+    """
+    header = Header(stamp=found.header.stamp, frame_id=frame_id)
+    return Detection3DArray(header=header, detections=[
+        _to_detection_3d(detection, place, header)
+        for detection, place in zip(found.detections, places, strict=True) if place])
+
+
+def _to_detection_3d(detection: Detection2D, place: Place, header: Header) -> Detection3D:
+    pose = Pose(position=Point(x=place.x, y=place.y, z=place.z))  # not turned
+    size = Vector3(x=place.width, y=place.height, z=place.length)
+    return Detection3D(
+        header=header, id=detection.id, bbox=BoundingBox3D(center=pose, size=size), results=[
+            ObjectHypothesisWithPose(hypothesis=result.hypothesis,
+                                     pose=PoseWithCovariance(pose=pose))
+            for result in detection.results])
 
 
 def to_description_matches(reasons: Sequence[Reason]) -> list[DescriptionMatch]:

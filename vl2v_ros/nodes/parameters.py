@@ -89,6 +89,13 @@ class ClassifierParameters:
     region_limit: int = _parameter(
         100, 'Largest number of boxes of an image that get labels; the first ones do', 0, 10_000,
         live=True)
+    rectified: bool = _parameter(
+        False, 'The images are rectified (image_rect), so that P of camera_info holds for them '
+        'and for depth; false: K and D')
+    depth_min: float = _parameter(
+        0.05, 'Depth below which a pixel of `depth` is invalid [m]', 0.001, 1000, live=True)
+    depth_max: float = _parameter(
+        20.0, 'Depth above which a pixel of `depth` is invalid [m]', 0.001, 1000, live=True)
     llm_endpoint: str = _parameter(
         '', 'Base URL of an OpenAI-compatible language model, such as '
         'http://localhost:11434/v1; it writes descriptions when ~/set_vocabulary is called with '

@@ -1,6 +1,6 @@
 """One camera of the classifier: its subscriptions, its result topics and its counts."""
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 import threading
 import time
@@ -142,10 +142,7 @@ class CameraTopics:
         """Return the reliability of the parameter, else reliable if all publishers are."""
         if asked_for := self._reliabilities[transport]:
             return asked_for
-        offered = {publisher.qos_profile.reliability
-                   for publisher in self._publishers_of(transport)}
-        return ReliabilityPolicy.RELIABLE if offered == {ReliabilityPolicy.RELIABLE} else (
-            ReliabilityPolicy.BEST_EFFORT)
+        return offered_reliability(self._publishers_of(transport))
 
     def _publishers_of(self, transport: str) -> list[TopicEndpointInfo]:
         return self._node.get_publishers_info_by_topic(self.topics[transport])
@@ -256,6 +253,13 @@ class CameraTopics:
 
     def _now(self) -> float:
         return self._node.get_clock().now().nanoseconds * 1e-9
+
+
+def offered_reliability(publishers: Sequence[TopicEndpointInfo]) -> ReliabilityPolicy:
+    """Return reliable if all publishers of a topic are, else what works with any."""
+    offered = {publisher.qos_profile.reliability for publisher in publishers}
+    return ReliabilityPolicy.RELIABLE if offered == {ReliabilityPolicy.RELIABLE} else (
+        ReliabilityPolicy.BEST_EFFORT)
 
 
 def _seconds(stamp: Time) -> float:

@@ -1,12 +1,13 @@
-"""Regions of images: which boxes belong to which image, by their stamps."""
+"""Regions of images: which boxes belong to which image, or to which depth, by their stamps."""
 from collections import deque
 from dataclasses import dataclass, field
 import threading
 import time
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 MOST = 100  # images, and arrays of boxes, that wait at a time; the oldest go first
@@ -19,16 +20,27 @@ class Pair(NamedTuple):
     regions: Detection2DArray
 
 
+class Stamped(Protocol):
+    """What is matched by the stamp in its header."""
+
+    @property
+    def header(self) -> Header:
+        """The header of a message."""
+
+
+Boxes = TypeVar('Boxes', bound=Stamped)
+
+
 @dataclass(eq=False)
 class _Waiting:
     """A message that waits for its other half, and since when by time.monotonic [s]."""
 
     stamp: int
-    message: Image | CompressedImage | Detection2DArray
+    message: Any
     since: float = field(default_factory=time.monotonic)
 
 
-class Pairing:
+class Pairing(Generic[Boxes]):
     """
     Finds the image of each array of boxes, of one camera; it is thread-safe.
 
@@ -47,13 +59,15 @@ class Pairing:
         self._regions: deque[_Waiting] = deque()
         self.unmatched = 0
 
-    def add_image(self, image: Image | CompressedImage, slack: float) -> list[Pair]:
+    def add_image(self, image: Image | CompressedImage, slack: float
+                  ) -> list[tuple[Image | CompressedImage, Boxes]]:
         """Keep an image; return it or its neighbours with the boxes that waited."""
         with self._lock:
             self._images.append(_Waiting(nanoseconds(image.header.stamp), image))
             return self._pairs(slack)
 
-    def add_regions(self, regions: Detection2DArray, slack: float) -> list[Pair]:
+    def add_regions(self, regions: Boxes, slack: float
+                    ) -> list[tuple[Image | CompressedImage, Boxes]]:
         """Take boxes; return them with their image, if it is there already."""
         with self._lock:
             if len(self._regions) == MOST:
@@ -62,7 +76,7 @@ class Pairing:
             self._regions.append(_Waiting(nanoseconds(regions.header.stamp), regions))
             return self._pairs(slack)
 
-    def expire(self, slack: float) -> list[Pair]:
+    def expire(self, slack: float) -> list[tuple[Image | CompressedImage, Boxes]]:
         """Free what has waited too long; return the boxes that still have an image near them."""
         with self._lock:
             return self._pairs(slack)
@@ -73,7 +87,7 @@ class Pairing:
             self._images.clear()
             self._regions.clear()
 
-    def _pairs(self, slack: float) -> list[Pair]:
+    def _pairs(self, slack: float) -> list[tuple[Image | CompressedImage, Boxes]]:
         now, found = time.monotonic(), []
         while self._images and now - self._images[0].since > slack:
             self._images.popleft()
@@ -87,7 +101,7 @@ class Pairing:
                 continue  # a nearer image may come
             self._regions.remove(waiting)
             if nearest:
-                found.append(Pair(nearest.message, waiting.message))
+                found.append((nearest.message, waiting.message))
             else:
                 self.unmatched += 1
         return found

@@ -1,6 +1,7 @@
 """The regions of one camera: boxes of any detector in, the same boxes with our labels out."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+import itertools
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
@@ -12,6 +13,7 @@ from vision_msgs.msg import Detection2DArray
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.nodes.topics.depth_topics import DepthTopics
 from vl2v_ros.nodes.topics.region_pairs import Pair, Pairing
 from vl2v_ros.nodes.worker import Asked, Current, Predictions, Worker
 
@@ -36,7 +38,7 @@ class RegionTopics:
     The topics `regions` and `~/detections` of one camera, with its name in front as for images.
 
     Images are kept for their boxes only while somebody publishes boxes and somebody wants
-    detections.
+    detections, in the image or in space.
     """
 
     def __init__(self, node: Node, name: str) -> None:
@@ -48,7 +50,8 @@ class RegionTopics:
         self._subscription: Subscription | None = None
         self._worker: Worker | None = None
         self._group = MutuallyExclusiveCallbackGroup()  # a flood of boxes delays nothing else
-        self.pairing = Pairing()
+        self.depth = DepthTopics(node, name)
+        self.pairing: Pairing[Detection2DArray] = Pairing()
         self.counts = RegionCounts()
 
     def open(self, worker: Worker, parameters: Callable[[], ClassifierParameters]) -> None:
@@ -60,6 +63,7 @@ class RegionTopics:
         """
         self.pairing, self.counts = Pairing(), RegionCounts()
         self._worker, self._parameters = worker, parameters
+        self.depth.open(parameters)
         self._subscription = self._node.create_subscription(
             Detection2DArray, self._topic, self._on_regions,
             # Compatible with all publishers; boxes are small, so few are lost.
@@ -73,10 +77,11 @@ class RegionTopics:
             self._node.destroy_subscription(self._subscription)
         self._subscription = self._worker = None
         self.pairing.clear()
+        self.depth.close()
 
     def on_image(self, image: Image | CompressedImage) -> None:
         """Keep an image for its boxes if somebody wants them."""
-        if self.detections.get_subscription_count() and self._node.count_publishers(
+        if self._wanted() and self._node.count_publishers(
                 self._subscription.topic_name if self._subscription else self._topic):
             self._send(self.pairing.add_image(image, self._parameters().region_slack))
 
@@ -84,6 +89,7 @@ class RegionTopics:
         """Free what has waited too long; call it once a second."""
         if self._subscription:
             self._send(self.pairing.expire(self._parameters().region_slack))
+            self.depth.follow()
 
     def facts(self, dropped: int) -> dict[str, object]:
         """Return the counts for diagnostics, none where no boxes have come."""
@@ -95,14 +101,17 @@ class RegionTopics:
             'boxes without a label': self.counts.unlabelled}
         if self.counts.refusal:
             counts['last refusal of boxes'] = self.counts.refusal
-        return counts if any(counts.values()) else {}
+        return (counts if any(counts.values()) else {}) | self.depth.facts()
+
+    def _wanted(self) -> bool:
+        return bool(self.detections.get_subscription_count()) or self.depth.wanted()
 
     def _on_regions(self, regions: Detection2DArray) -> None:
-        if self.detections.get_subscription_count():
+        if self._wanted():
             self._send(self.pairing.add_regions(regions, self._parameters().region_slack))
 
-    def _send(self, pairs: Sequence[Pair]) -> None:
-        for pair in pairs:
+    def _send(self, pairs: Sequence[tuple[Image | CompressedImage, Detection2DArray]]) -> None:
+        for pair in itertools.starmap(Pair, pairs):
             there, asked = pair.image.header.frame_id, pair.regions.header.frame_id
             if asked and there != asked:
                 self.refuse(f'expected boxes in the image of frame_id {there!r:.80}, got '
@@ -118,6 +127,7 @@ class RegionTopics:
         found = messages.to_detections(asked.regions, predictions, parameters.unknown_threshold,
                                        parameters.score_threshold)
         self.detections.publish(found)
+        self.depth.add(found, frame)
         self.counts.answered += 1
         self.counts.unlabelled += sum(not detection.results for detection in found.detections)
 
