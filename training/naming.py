@@ -11,6 +11,7 @@ python training/naming.py precisions --checkpoint STUDENT.safetensors --out FOLD
 python training/naming.py boxes --checkpoint STUDENT.safetensors --out FOLDER \
     --images renders/clutter --names config/names/ycb.yaml
 python training/naming.py steadiness --checkpoint STUDENT.safetensors --out FOLDER --data DATA
+python training/naming.py distances --meshes meshes --out FOLDER
 
 `photos` measures the accuracy on labelled photos: among the names of their own list, and among all
 names in the recording beside the student. `teacher` compares the student with a teacher's recorded
@@ -21,8 +22,8 @@ time from a 1280x720 frame to its embedding (the fastest of each round: median o
 range), mean and lowest cosine with float32, and the accuracy. `boxes` names the boxes of COCO
 annotations as the node names those of a detector. `steadiness` measures how often the labels of a
 moving camera change, and how long the right one takes, for values of the parameters smoothing and
-hysteresis. Each prints a table, and writes result.json into
---out.
+hysteresis. `distances` measures the places that the node finds by depth, on heaps that it renders.
+Each prints a table, and writes result.json into --out.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from typing import Any
 import torch
 from training.measuring.answers import Teacher, teacher
 from training.measuring.boxes import Boxes, boxes
+from training.measuring.distances import Distances, distances
 from training.measuring.photo_sets import (
     accuracies,
     known_names,
@@ -98,11 +100,12 @@ def shortly(value: object) -> object:
 def main() -> None:
     """Measure as the command line says, and print the table."""
     try:
-        command = tyro.cli(Photos | Teacher | Unknown | Precisions | Boxes | Steadiness,
-                           description=__doc__)
+        command = tyro.cli(
+            Photos | Teacher | Unknown | Precisions | Boxes | Steadiness | Distances,
+            description=__doc__)
         measures: dict[type, Callable[[Any], dict[str, Any]]] = {
             Photos: photos, Teacher: teacher, Unknown: unknown, Precisions: precisions,
-            Boxes: boxes, Steadiness: steadiness}
+            Boxes: boxes, Steadiness: steadiness, Distances: distances}
         result = measures[type(command)](command)
         print(markdown_table([{name: shortly(value) for name, value in row.items()}
                               for row in result['table']]))

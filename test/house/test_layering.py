@@ -37,7 +37,8 @@ ROOMS = {
     'training.rendering': RECIPE,
     'training.teachers': RECIPE | {'training.data'},
     'training.learning': RECIPE | {'training.data', 'training.teachers'},
-    'training.measuring': RECIPE | {'training.data', 'training.teachers', 'training.learning'},
+    'training.measuring': RECIPE | {'training.data', 'training.rendering', 'training.teachers',
+                                    'training.learning'},
     'training.exporting': RECIPE | {'training.data', 'training.measuring'},
     'training.commands': RECIPE | {
         'training.data', 'training.rendering', 'training.teachers', 'training.learning',

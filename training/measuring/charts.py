@@ -160,6 +160,19 @@ def draw_eigenvalues(spectra: Mapping[str, Mapping[str, Sequence[float]]]) -> Fi
     return figure
 
 
+def draw_errors(lines: Mapping[str, Sequence[float | None]], distances: Sequence[float]) -> Figure:
+    """Draw errors [mm] over distances [m], a line per title; None leaves a gap."""
+    figure = Figure((7, 3.4), layout='constrained')
+    axes = figure.subplots()
+    for title, values in lines.items():
+        axes.plot(distances, np.array(values, float), 'o-', markersize=4, linewidth=1.4,
+                  label=title)
+    axes.set(xlabel='distance [m]', ylabel='median error [mm]', xlim=(0, None), ylim=(0, None))
+    axes.grid()
+    figure.legend(loc='outside right center')
+    return figure
+
+
 def _printable(text: str) -> str:
     """Return a text that SVG can hold."""
     return ''.join(letter if letter.isprintable() else '?' for letter in text)

@@ -35,6 +35,21 @@ class Heap:
     views: dict[str, tuple[View, list[Annotation]]]
 
 
+def fallen(meshes: Sequence[Mesh], size: tuple[int, int], rng: np.random.Generator) -> Scene:
+    """
+    Drop meshes on a table until they rest; close the scene at the end.
+
+    :param size: width and height of its pictures [px].
+    :raises ValueError: for a mesh or texture that cannot be read.
+    """
+    scene = Scene(meshes, size, falling=True)
+    for index in range(len(meshes)):  # one above the other, so that none begins inside another
+        position = np.array([*rng.uniform(-SPREAD, SPREAD, 2), 0.15 + 0.16 * index])
+        scene.place(index, position, random_rotation(rng))
+    scene.settle()
+    return scene
+
+
 def heap(meshes: Sequence[Mesh], domain_name: str, size: tuple[int, int], seed: int,
          number: int) -> Heap:
     """
@@ -47,12 +62,8 @@ def heap(meshes: Sequence[Mesh], domain_name: str, size: tuple[int, int], seed: 
     domain = DOMAINS[domain_name]
     count = min(len(meshes), int(rng.integers(OBJECTS[0], OBJECTS[1] + 1)))
     chosen = [meshes[index] for index in rng.choice(len(meshes), count, replace=False)]
-    scene = Scene(chosen, size, falling=True)
+    scene = fallen(chosen, size, rng)
     try:
-        for index in range(count):  # one above the other, so that none begins inside another
-            position = np.array([*rng.uniform(-SPREAD, SPREAD, 2), 0.15 + 0.16 * index])
-            scene.place(index, position, random_rotation(rng))
-        scene.settle()
         scene.light_up(domain, rng)
         views = {}
         for camera, (distance, elevation) in CAMERAS.items():

@@ -116,6 +116,20 @@ class Scene:
         """Return the position of the middle of an object [m]."""
         return self.data.xipos[self._bodies[index].id].copy()
 
+    def outline(self, index: int) -> np.ndarray:
+        """
+        Return an object's (V, 3) vertices [m] in the optical frame of the camera.
+
+        x is to the right, y down, z forward, as the camera was in the last picture.
+        """
+        geom = self._object_geoms[index]
+        world = self.vertices(index) @ self.data.geom_xmat[geom].reshape(3, 3).T + (
+            self.data.geom_xpos[geom])
+        eyes = self._renderer.scene.camera  # of a camera with two; it looks from their middle
+        forward, up = eyes[0].forward, eyes[0].up
+        axes = np.stack([np.cross(forward, up), -up, forward])
+        return (world - (eyes[0].pos + eyes[1].pos) / 2) @ axes.T
+
     def light_up(self, domain: Domain, rng: np.random.Generator) -> None:
         """Draw the light and the table of a domain at random."""
         model = self.model
