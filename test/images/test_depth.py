@@ -136,6 +136,22 @@ def test_a_camera_without_calibration_is_refused(info: Info, message: str) -> No
         camera_of(info, rectified=False)
 
 
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('info', [
+    Info(k=(1e-320, 0, 0, 0, 1e-320, 0, 0, 0, 1)), Info(k=(1e308, 0, 1e308, 0, 1e308, 0, 0, 0, 1)),
+    Info(d=(1e308, -1e308, 0.0, 0.0), distortion_model='equidistant'),
+    Info(d=(1e300, 1e300, 1e300, 1e300), distortion_model='plumb_bob')])
+def test_numbers_of_no_camera_give_no_place(info: Info) -> None:
+    assert place(wall_and_square(), info=info) is None
+
+
+@pytest.mark.filterwarnings('error')
+def test_random_bits_are_depth_or_none() -> None:
+    bits = np.random.default_rng(0).integers(0, 2 ** 32, (HEIGHT, WIDTH), np.uint32)
+    found = place(bits.view(np.float32))
+    assert found is None or 0.05 <= found.z <= 20
+
+
 def test_a_camera_needs_no_lens() -> None:
     assert near(place(wall_and_square(), info=Info(d=(), distortion_model='')), TRUTH)
 

@@ -10,6 +10,7 @@ import numpy as np
 # Distortion models of sensor_msgs/CameraInfo, and how many coefficients OpenCV takes of each.
 MODELS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,)}
 FISHEYE = 'equidistant'
+STEEPEST = 100.0  # slope of a ray; OpenCV gives -1000000 for none
 
 
 class Region(Protocol):
@@ -56,6 +57,8 @@ class Camera:
         """
         Return the (N, 2) slopes x / z and y / z of the rays of some pixels, in its optical frame.
 
+        They are NaN where the model of the lens has no answer.
+
         :param points: (N, 2) float, x and y from the corner of an image of this camera [px].
         :param size: width and height of that image [px].
         :raises ValueError: for an image of another shape.
@@ -64,7 +67,8 @@ class Camera:
         # A calibration counts from the middle of the first pixel.
         whole = (points * scale + self.corner - 0.5).reshape(-1, 1, 2)
         undistort = cv2.fisheye.undistortPoints if self.fisheye else cv2.undistortPoints
-        return undistort(whole, self.matrix, np.array(self.distortion)).reshape(-1, 2)
+        rays = undistort(whole, self.matrix, np.array(self.distortion)).reshape(-1, 2)
+        return np.where(np.abs(rays) < STEEPEST, rays, np.nan)
 
 
 def camera_of(info: Info, rectified: bool) -> Camera:

@@ -67,6 +67,7 @@ def view_depth(image: RawImage) -> Depth:
     return Depth(rows[:, :row_bytes].view(values), unit)
 
 
+@np.errstate(over='ignore', invalid='ignore')  # of hostile numbers come infinities, left out below
 def places(depth: Depth, boxes: Sequence[Box], camera: Camera, size: tuple[int, int],
            nearest: float, farthest: float) -> list[Place | None]:
     """
@@ -92,7 +93,8 @@ def places(depth: Depth, boxes: Sequence[Box], camera: Camera, size: tuple[int, 
     found: list[Place | None] = [None] * len(boxes)
     for number, place in zip(edges, _spread(list(edges.values()), distances, camera, size),
                              strict=True):
-        if all(map(math.isfinite, vars(place).values())):  # not where a lens model has an end
+        # A lens model may have no answer at the border, or one that is turned inside out.
+        if all(map(math.isfinite, vars(place).values())) and min(place.width, place.height) > 0:
             found[number] = place
     return found
 
