@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # a robot without a GPU starts without torch, see model/runti
 
 RESIZE_MODES = ('shortest', 'squash')  # the names open_clip uses
 
+MOST_ASPECT = 4.0  # of the sides of what `resize_whole` makes; a strip would cost without limit
+
 _TO_RGB = {'bgr': cv2.COLOR_BGR2RGB, 'rgba': cv2.COLOR_RGBA2RGB, 'bgra': cv2.COLOR_BGRA2RGB,
            'mono': cv2.COLOR_GRAY2RGB}
 
@@ -67,6 +69,26 @@ def resize_on_cpu(frames: Sequence[Frame], size: int, resize_mode: str,
             small = cv2.resize(pixels, (size, size), interpolation=interpolation)
             cv2.cvtColor(small, _TO_RGB[frame.order], dst=target)
     return batch
+
+
+def resize_whole(frame: Frame, size: int, step: int, resize_mode: str) -> np.ndarray:
+    """
+    Resize a whole frame, without a crop, for a student that looks at each of its cells.
+
+    :param size: the shorter side of the result [px]; the longer one keeps the aspect of the
+        frame, up to MOST_ASPECT, unless the student sees all frames stretched to squares.
+    :param step: both sides of the result are multiples of it [px], at least one.
+    :return: (H', W', 3) uint8 RGB.
+    """
+    height, width = frame.pixels.shape[:2]
+    short = min(height, width)
+    sides = [min(side / short, MOST_ASPECT) if resize_mode == 'shortest' else 1.0
+             for side in (width, height)]
+    wide, high = (max(1, round(side * size / step)) * step for side in sides)
+    by_areas = wide <= width and high <= height
+    small = cv2.resize(frame.pixels, (wide, high),
+                       interpolation=cv2.INTER_AREA if by_areas else cv2.INTER_LINEAR)
+    return small if frame.order == 'rgb' else cv2.cvtColor(small, _TO_RGB[frame.order])
 
 
 def to_unit_range(batch: 'torch.Tensor') -> 'torch.Tensor':

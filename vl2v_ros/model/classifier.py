@@ -7,7 +7,7 @@ from vl2v_ros import frame_profile
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.model.runtime.choose import create
-from vl2v_ros.model.runtime.matching import Matches
+from vl2v_ros.model.runtime.matching import CellRuntime, Matches
 from vl2v_ros.words.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -23,6 +23,15 @@ class Classifier:
         """Prepare the student on a device, see runtime/choose.py; raises ValueError."""
         self.spec = student.spec
         self.runtime = create(student, device, half)
+        self._student = student
+
+    def open_cells(self) -> CellRuntime:
+        """
+        Prepare what embeds each cell of an image; takes seconds, and any thread may do it.
+
+        :raises ValueError: for a student without cells, such as a transformer.
+        """
+        return self.runtime.open_cells(self._student)
 
     def embed(self, frames: Sequence[Frame]) -> np.ndarray:
         """Return the (B, D) float32 unit embeddings of B frames."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vl2v_ros.model.student import Student
 
 logger = logging.getLogger(__name__)
+CELLS_SUFFIX = '.cells'  # of the cached outline of a student's cells
 MOST_KEPT = 8  # cached files of a kind; the oldest are deleted
 
 
@@ -36,15 +37,17 @@ def core() -> openvino.Core:
     return openvino.Core()
 
 
-def read(graph: Graph, spec: StudentSpec) -> openvino.Model:
-    """Return a student's graph for OpenVINO; raises ValueError if it is damaged."""
+def read(graph: Graph, spec: StudentSpec, cells: bool = False) -> openvino.Model:
+    """Return the graph of a student, or of its cells; raises ValueError if it is damaged."""
     size = spec.image_size
     wanted = f'[?,{size},{size},3] u8 -> [?,{spec.width}] f32'
+    if cells:
+        wanted = f'[?,?,?,3] u8 -> [?,?,?,{spec.width}] f32'
     try:
         model = core().read_model(io.BytesIO(graph.xml), io.BytesIO(graph.bin))
         (given,), (made,) = model.inputs, model.outputs
         found = ' -> '.join(f'{port.partial_shape} {port.element_type.get_type_name()}'
-                            for port in (given, made))
+                            for port in (given, made)).replace('1..', '?')  # of any size
     except (RuntimeError, ValueError) as error:
         found = ' '.join(str(error).split())
     if found != wanted:
@@ -75,16 +78,35 @@ def of_weights(student: 'Student | StoredStudent') -> openvino.Model:
     if not isinstance(student, StoredStudent):
         from vl2v_ros.model.runtime.openvino_graph import convert
         return convert(student)
+    return _of_stored(student, False)
+
+
+def of_cells(student: 'Student | StoredStudent') -> openvino.Model:
+    """
+    Return the graph of a student's cells: (B, H, W, 3) uint8 RGB in, (B, h, w, D) unit rows out.
+
+    It is found or made as that of the weights, and raises as `of_weights` does, also for a
+    student without cells.
+    """
+    if not isinstance(student, StoredStudent):
+        from vl2v_ros.model.runtime.openvino_graph import convert_cells
+        return convert_cells(student)
+    return _of_stored(student, True)
+
+
+def _of_stored(student: StoredStudent, cells: bool) -> openvino.Model:
     checkpoint = student.path.read_bytes()
-    kept = cached(student, outline.SUFFIX, checkpoint)
-    for path in (student.path.with_suffix(outline.SUFFIX), kept):
+    suffix = CELLS_SUFFIX if cells else outline.SUFFIX
+    kept = cached(student, suffix, checkpoint)
+    for path in (student.path.with_suffix(suffix), kept):
         try:
-            return read(outline.fill(outline.read(path, checkpoint), checkpoint), student.spec)
+            return read(outline.fill(outline.read(path, checkpoint), checkpoint), student.spec,
+                        cells)
         except ValueError:  # missing, of another checkpoint, or for another OpenVINO
             continue
-    made = _convert_elsewhere(student.path, checkpoint)
+    made = _convert_elsewhere(student.path, checkpoint, cells)
     keep(kept, lambda: outline.write(kept, made, checkpoint))
-    return read(outline.fill(made, checkpoint), student.spec)
+    return read(outline.fill(made, checkpoint), student.spec, cells)
 
 
 def cached(student: StoredStudent, suffix: str, checkpoint: bytes, *depends: object) -> Path:
@@ -104,13 +126,14 @@ def keep(path: Path, write: Callable[[], None]) -> None:
         logger.warning('%s cannot be written (%s), so every start makes it again', path, error)
 
 
-def _convert_elsewhere(path: Path, checkpoint: bytes) -> Graph:
+def _convert_elsewhere(path: Path, checkpoint: bytes, cells: bool) -> Graph:
     """Return the outline of a checkpoint, made by another process; raises as `of_weights`."""
     with TemporaryDirectory() as folder:
         out = Path(folder, 'student.graph')
         done = subprocess.run(
             [sys.executable, '-m', 'vl2v_ros.model.runtime.openvino_graph', str(path), str(out),
-             str(os.getpid())], capture_output=True, text=True, errors='replace',
+             str(os.getpid()), *[outline.CELLS] * cells],
+            capture_output=True, text=True, errors='replace',
             env=os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, sys.path))})
         said = (done.stderr.strip().splitlines() or ['it said nothing'])[-1]
         if done.returncode == outline.REFUSED:

@@ -1,10 +1,16 @@
 """Compare embeddings with prototypes on the CPU; and the protocol of all runtimes."""
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TYPE_CHECKING
 
 import numpy as np
 from vl2v_ros.images.frame import Frame
+
+if TYPE_CHECKING:
+    from vl2v_ros.model.checkpoint import StoredStudent
+    from vl2v_ros.model.student import Student
+
+STRIDE = 32  # largest stride of a backbone [px]; images for cells are multiples of it
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,16 @@ class Runtime(Protocol):
     def match(self, frames: Sequence[Frame], prototypes: np.ndarray, background: np.ndarray,
               k: int, temperature: float) -> Matches:
         """Compare frames with (C, D) and (K, D) unit rows; K may be 0."""
+
+    def open_cells(self, student: 'Student | StoredStudent') -> 'CellRuntime':
+        """Prepare the same student's cells in the same way; raises ValueError if it has none."""
+
+
+class CellRuntime(Protocol):
+    """Executes the cells of one student; not thread-safe, but apart from its `Runtime`."""
+
+    def __call__(self, frame: Frame, size: int) -> np.ndarray:
+        """Return (h, w, D) float32 unit rows of a whole frame, its shorter side `size` px."""
 
 
 def check_numbers(rows: np.ndarray) -> None:

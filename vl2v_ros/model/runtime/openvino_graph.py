@@ -1,9 +1,10 @@
 """
 Convert a student's weights to the graph that OpenVINO runs; needs torch, and takes seconds.
 
-Run as a program, it writes the outline of a checkpoint, and ends early if its parent does:
+Run as a program, it writes the outline of a checkpoint, of the student or of its cells, and ends
+early if its parent does:
 
-python -m vl2v_ros.model.runtime.openvino_graph STUDENT.safetensors STUDENT.graph PARENT
+python -m vl2v_ros.model.runtime.openvino_graph STUDENT.safetensors STUDENT.graph PARENT [cells]
 """
 from collections.abc import Sequence
 import os
@@ -22,15 +23,18 @@ import torch
 from torch import nn
 from vl2v_ros.images.preprocess import to_unit_range
 from vl2v_ros.model import checkpoint
+from vl2v_ros.model.cells import Cells
 from vl2v_ros.model.runtime import outline
 from vl2v_ros.model.spec import Graph
 from vl2v_ros.model.student import Student
+
+EXAMPLE = 128, 160  # of an image for cells, whose graph serves all multiples of 32 [px]
 
 
 class _FromBytes(nn.Module):
     """Student with its conversion from uint8, so that one graph holds all after the resize."""
 
-    def __init__(self, student: Student) -> None:
+    def __init__(self, student: nn.Module) -> None:
         super().__init__()
         self.student = student
 
@@ -41,7 +45,22 @@ class _FromBytes(nn.Module):
 def convert(student: Student) -> openvino.Model:
     """Return the weights of a student as a graph, (B, S, S, 3) uint8 -> (B, D); takes seconds."""
     size = student.spec.image_size
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    return _convert(student, (size, size), [-1, size, size, 3])
+
+
+def convert_cells(student: Student) -> openvino.Model:
+    """
+    Return the cells of a student as a graph, (B, H, W, 3) uint8 -> (B, h, w, D); takes seconds.
+
+    H and W must be multiples of 32.
+
+    :raises ValueError: for a student without cells.
+    """
+    return _convert(Cells(student), EXAMPLE, [-1, -1, -1, 3])
+
+
+def _convert(student: nn.Module, size: tuple[int, int], shape: list[int]) -> openvino.Model:
+    example = torch.zeros(2, *size, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter('ignore', FutureWarning)  # of torch, about this way of tracing
         warnings.simplefilter('ignore', torch.jit.TracerWarning)  # of fixed sizes; they are
@@ -50,7 +69,7 @@ def convert(student: Student) -> openvino.Model:
     decoder = TorchScriptPythonDecoder(traced, example_input=(example,))  # outlives `load`
     frontend = FrontEndManager().load_by_framework('pytorch')
     model = frontend.convert(frontend.load(decoder))
-    model.reshape([-1, size, size, 3])
+    model.reshape(shape)
     return model
 
 
@@ -62,15 +81,17 @@ def write(model: openvino.Model) -> Graph:
         return Graph(path.read_bytes(), path.with_suffix('.bin').read_bytes())
 
 
-def write_outline(path: Path, out: Path) -> None:
+def write_outline(path: Path, out: Path, cells: bool = False) -> None:
     """
     Write the outline of a checkpoint, atomically.
 
-    :raises ValueError: if the checkpoint is missing or damaged.
+    :param cells: of the student's cells.
+    :raises ValueError: if the checkpoint is missing or damaged, or has no cells.
     :raises RuntimeError: if OpenVINO cannot convert the student.
     :raises OSError: if `out` cannot be written.
     """
-    graph = write(convert(checkpoint.load(path)))
+    student = checkpoint.load(path)
+    graph = write(convert_cells(student) if cells else convert(student))
     content = path.read_bytes()
     outline.write(out, outline.make(graph, content), content)
 
@@ -83,10 +104,10 @@ def _end_with(parent: int) -> NoReturn:
 
 def main(arguments: Sequence[str]) -> None:
     """Convert; exit with one line on stderr, with outline's REFUSED or UNABLE, if that fails."""
-    path, out, parent = arguments
+    path, out, parent, *kind = arguments
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     try:
-        write_outline(Path(path), Path(out))
+        write_outline(Path(path), Path(out), kind == [outline.CELLS])
     except ValueError as error:
         print(' '.join(str(error).split()), file=sys.stderr)
         sys.exit(outline.REFUSED)

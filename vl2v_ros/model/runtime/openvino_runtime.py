@@ -11,6 +11,7 @@ from vl2v_ros.images.preprocess import resize_on_cpu
 from vl2v_ros.model.checkpoint import StoredStudent
 from vl2v_ros.model.runtime import graphs, precision
 from vl2v_ros.model.runtime.matching import check_numbers, match_embeddings, Matches
+from vl2v_ros.model.runtime.openvino_cells import OpenVinoCells
 from vl2v_ros.model.runtime.precision import Choice, compiled, fastest
 from vl2v_ros.model.spec import StudentSpec
 
@@ -69,7 +70,7 @@ class OpenVinoRuntime:
         :param model: a graph of the student, see graphs.py.
         :raises ValueError: if what the student makes is no number.
         """
-        self._spec = spec
+        self._spec, self._precision = spec, choice.precision
         self._one, self.threads = _fewest_threads(_for_one(model), choice.precision)
         check_numbers(self._one.get_output_tensor().data)
         self._many = compiled(model, choice.precision, self.threads)
@@ -100,6 +101,10 @@ class OpenVinoRuntime:
               k: int, temperature: float) -> Matches:
         """Compare frames with (C, D) and (K, D) unit rows; K may be 0."""
         return match_embeddings(self.embed(frames), prototypes, background, k, temperature)
+
+    def open_cells(self, student: 'Student | StoredStudent') -> OpenVinoCells:
+        """Prepare the student's cells, in 16 or 32 bits; raises as `graphs.of_cells` does."""
+        return OpenVinoCells(self._spec, graphs.of_cells(student), self._precision, self.threads)
 
 
 def _fewest_threads(model: openvino.Model, precision: str

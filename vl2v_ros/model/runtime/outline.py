@@ -18,6 +18,7 @@ from vl2v_ros.model.spec import Graph
 
 VERSION = '2'  # raise it with every change of `convert`: outlines are then made again
 SUFFIX = '.graph'  # of the outline that lies beside its checkpoint
+CELLS = 'cells'  # what openvino_graph.py is told for an outline of a student's cells
 REFUSED, UNABLE = 3, 4  # what openvino_graph.py exits with: for the student, for OpenVINO
 _ALIGNED = 64  # of constants, as OpenVINO writes them [bytes]
 

@@ -10,9 +10,11 @@ from torch.nn import functional
 from vl2v_ros import frame_profile
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.preprocess import preprocess
+from vl2v_ros.model.checkpoint import StoredStudent
 from vl2v_ros.model.runtime.device_resize import DeviceResize, mark
 from vl2v_ros.model.runtime.folded import fold_batch_norms
 from vl2v_ros.model.runtime.matching import check_numbers, Matches
+from vl2v_ros.model.runtime.torch_cells import TorchCells
 from vl2v_ros.model.student import Student
 
 # A captured graph runs at one batch size only, so a batch is filled up to the next of these. For
@@ -95,6 +97,11 @@ class TorchRuntime:
         rows = functional.normalize(self._embed(frames).float())  # again: float16 is not exact
         return match_on_device(rows, self._upload(prototypes, background), len(prototypes), k,
                                temperature)
+
+    def open_cells(self, student: Student | StoredStudent) -> TorchCells:
+        """Prepare the student's cells on the same device; raises ValueError if it has none."""
+        student = student.load() if isinstance(student, StoredStudent) else student
+        return TorchCells(student, self._device, self._dtype)
 
     def _embed(self, frames: Sequence[Frame]) -> torch.Tensor:
         """Return (B, D); the next call may overwrite it."""
