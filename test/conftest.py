@@ -8,9 +8,13 @@ from pathlib import Path
 import re
 from typing import TYPE_CHECKING
 
-import pytest
-from support import shapes
-import torch
+# Before torch is imported, here or in a process of a test. The models are small: with threads of
+# several processes that wait for each other, the tests of the runtimes took twice as long.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import pytest  # noqa: E402
+from support import shapes  # noqa: E402
+import torch  # noqa: E402
 
 if TYPE_CHECKING:
     from support.ros_processes import Ros
@@ -83,7 +87,10 @@ def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope='session')
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp('cache')
+    """Return a cache that all processes of a test run fill together."""
+    if 'PYTEST_XDIST_WORKER' not in os.environ:
+        return tmp_path_factory.mktemp('cache')
+    return tmp_path_factory.getbasetemp().parent / 'cache'
 
 
 @pytest.fixture
@@ -110,11 +117,11 @@ def ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator['Ros']:
 
 
 @pytest.fixture(scope='session')
-def settings(shapes_student: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def settings(shapes_student: Path, session_cache: Path) -> dict[str, object]:
     """Return parameters of a classifier that knows coloured shapes; prompts are cached."""
     from support.ros_processes import LABELS
     return {'checkpoint': shapes_student, 'vocabulary': ', '.join(LABELS),
-            'cache_dir': tmp_path_factory.mktemp('cache')}
+            'cache_dir': session_cache / 'vl2v_ros'}
 
 
 @pytest.fixture(autouse=True)

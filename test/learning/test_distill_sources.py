@@ -5,14 +5,13 @@ import json
 import os
 from pathlib import Path
 import signal
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.torch import save_file
-from support.tiny_data import CLASSES, LABELS, ROOT, write_images, write_recipe
+from support import warm
+from support.tiny_data import CLASSES, LABELS, write_images, write_recipe
 from test_distill import shades
 import timm
 import torch
@@ -86,10 +85,8 @@ def here(folder: Path, *arguments: object, **fields: Any) -> dict[str, Any]:
 
 
 def test_a_student_is_distilled_from_sources(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'training/distill.py'), '--config', str(write(tmp_path)),
-         '--resident', '--data.sources.0.part', '3'], capture_output=True, text=True, timeout=300,
-        cwd=ROOT)
+    done = warm.run('training/distill.py', '--config', write(tmp_path), '--resident',
+                    '--data.sources.0.part', 3)
     assert done.returncode == 0, done.stderr
     assert 'tiny: 6 of told, 8 of named, 12 of told; student test_resnet' in done.stdout
     assert 'training [s] ' in done.stdout

@@ -11,13 +11,15 @@ import cv2
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from support import warm
 import torch
 from training import pretrain_teacher
 from training.data.image_index import read_folders
 from training.teachers.teacher import OpenClipTeacher
 from vl2v_ros.words.encoder import TextTower
 
-SCRIPT = Path(__file__).parents[2] / 'training' / 'pretrain_teacher.py'
+PROGRAM = 'training/pretrain_teacher.py'
+SCRIPT = warm.ROOT / PROGRAM
 COLOURS = {'red ball': (40, 30, 220), 'green ball': (40, 200, 40), 'blue ball': (220, 60, 30)}
 CONFIG = {'embed_dim': 16,
           'vision_cfg': {'timm_model_name': 'test_resnet', 'timm_model_pretrained': False,
@@ -60,20 +62,20 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def command(folder: Path, out: Path, *options: str) -> list[str]:
-    return [sys.executable, str(SCRIPT), '--images', str(folder / 'images'),
+def options(folder: Path, out: Path, *more: str) -> list[str]:
+    return ['--images', str(folder / 'images'),
             '--config', str(folder / 'tiny_clip_pretrained.json'),
             '--captions', str(folder / 'facts.yaml'), '--descriptions', str(folder / 'words.yaml'),
             '--out', str(out), '--image-size', '32', '--batch', '12', '--workers', '0',
             '--device', 'cpu', '--text-steps', '20', '--epochs', '40', '--image-rate', '3e-3',
-            '--save-every', '10', *options]
+            '--save-every', '10', *more]
 
 
 @pytest.fixture(scope='module')
 def trained(folder: Path) -> Path:
     out = folder / 'tiny.safetensors'
-    done = subprocess.run(command(folder, out, '--test', str(folder / 'images')),
-                          capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(SCRIPT), *options(
+        folder, out, '--test', str(folder / 'images'))], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 'all: ' in done.stdout
     assert float(done.stdout.split('all: ')[1].split('%')[0]) > 60  # chance: 33
@@ -95,7 +97,8 @@ def test_a_stopped_run_resumes_to_the_same_model(folder: Path, trained: Path, tm
                                                  stage: str, number: int) -> None:
     out = tmp_path / trained.name
     state = tmp_path / 'tiny.state.pt'
-    process = subprocess.Popen(command(folder, out), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, str(SCRIPT), *options(folder, out)],
+                               stderr=subprocess.PIPE, text=True)
     while process.poll() is None:
         if state.is_file():
             progress = torch.load(state, weights_only=True)['progress']
@@ -109,14 +112,13 @@ def test_a_stopped_run_resumes_to_the_same_model(folder: Path, trained: Path, tm
         assert 'interrupted in image tower at step' in said and 'resumes it' in said
         saved = torch.load(state, weights_only=True)['progress']['step']
         assert f'at step {saved} of 160' in said
-        refused = subprocess.run(command(folder, out, '--seed', '1'), capture_output=True,
-                                 text=True)
+        refused = warm.run(PROGRAM, *options(folder, out, '--seed', '1'))
         assert refused.returncode == 1
         assert "this one changes: seed '1' instead of '0'; choose another" in refused.stderr
     else:
         assert process.returncode == -number
     assert not out.exists()
-    done = subprocess.run(command(folder, out), capture_output=True, text=True)
+    done = warm.run(PROGRAM, *options(folder, out))
     assert done.returncode == 0, done.stderr
     assert out.read_bytes() == trained.read_bytes()
 
@@ -133,8 +135,8 @@ def test_a_class_without_words_is_named(folder: Path, tmp_path: Path) -> None:
     facts = json.loads((folder / 'facts.yaml').read_text())
     del facts['blue ball']
     (tmp_path / 'facts.yaml').write_text(json.dumps(facts))
-    done = subprocess.run(command(folder, tmp_path / 'x.safetensors', '--captions',
-                                  str(tmp_path / 'facts.yaml')), capture_output=True, text=True)
+    done = warm.run(PROGRAM, *options(folder, tmp_path / 'x.safetensors', '--captions',
+                                      str(tmp_path / 'facts.yaml')))
     assert done.returncode == 1
     assert 'expected an entry for the class blue ball' in done.stderr
     assert 'Traceback' not in done.stderr

@@ -91,20 +91,17 @@ def test_each_domain_is_left_out_and_arms_of_numbers_are_drawn(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_study(
         tmp_path, leave_out=['day', 'night'], columns=None, seeds=[0],
-        plot={'mse': {'0': 0, '0.5': 0.5}},
-        arms={'0': {'loss': {'cls': 1}}, '0.5': {'loss': {'cls': 1, 'mse': 0.5}}})
+        plot={'mse': {'0.5': 0.5}}, arms={'0.5': {'loss': {'cls': 1, 'mse': 0.5}}})
     run(path, monkeypatch)
-    values = json.loads((tmp_path / 'docs/results/tiny.json').read_text())['values']
-    for arm in ('0', '0.5'):
-        assert list(values[arm]) == ['day', 'night', 'mean']
-        for domain, other in (('day', 'night'), ('night', 'day')):
-            name = f'{arm}_{domain}'.replace('.', '_')
-            result = json.loads(
-                (tmp_path / f'studies/tiny/{name}_seed0/result.json').read_text())
-            assert result['recipe']['data']['domains'] == [other]
-            assert values[arm][domain] == [next(
-                row['X_id'] for row in result['table'] if row['images'] == 'unseen domains')]
-        assert values[arm]['mean'] == [(values[arm]['day'][0] + values[arm]['night'][0]) / 2]
+    values = json.loads((tmp_path / 'docs/results/tiny.json').read_text())['values']['0.5']
+    assert list(values) == ['day', 'night', 'mean']
+    for domain, other in (('day', 'night'), ('night', 'day')):
+        result = json.loads(
+            (tmp_path / f'studies/tiny/0_5_{domain}_seed0/result.json').read_text())
+        assert result['recipe']['data']['domains'] == [other]
+        assert values[domain] == [next(
+            row['X_id'] for row in result['table'] if row['images'] == 'unseen domains')]
+    assert values['mean'] == [(values['day'][0] + values['night'][0]) / 2]
     assert '![mse](images/tiny_mse.png)' in (tmp_path / 'docs/results.md').read_text()
     assert cv2.imread(str(tmp_path / 'docs/images/tiny_mse.png')) is not None
 

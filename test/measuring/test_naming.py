@@ -22,7 +22,7 @@ from vl2v_ros.words.cached_text import CachedText
 from vl2v_ros.words.recording import Recording
 import yaml
 
-pytestmark = pytest.mark.usefixtures('cache_dir')
+pytestmark = pytest.mark.usefixtures('warm_cache')
 
 
 @pytest.fixture

@@ -3,12 +3,11 @@ from collections.abc import Callable, Sequence
 from itertools import combinations, product
 import json
 from pathlib import Path
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
+from support import warm
 from support.tiny_data import LABELS, ROOT, write_images, write_split, write_vocabulary
 from support.tiny_models import student, write_tower
 import torch
@@ -230,11 +229,9 @@ def few(tmp_path: Path) -> Path:
 
 
 def test_command_measures_the_shipped_student(few: Path, cache_dir: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'training/evaluate.py'), '--text', '--checkpoint',
-         'data/mini/student.safetensors', '--out', str(tmp_path / 'out'),
-         '--data.images', str(few), '--data.hold-out', '0.5', '--device', 'cpu'],
-        capture_output=True, text=True, timeout=600, cwd=ROOT)
+    done = warm.run('training/evaluate.py', '--text', '--checkpoint',
+                    'data/mini/student.safetensors', '--out', tmp_path / 'out', '--data.images',
+                    few, '--data.hold-out', 0.5, '--device', 'cpu')
     assert done.returncode == 0, done.stderr
     numbers = json.loads((tmp_path / 'out/results/text_space.json').read_text())
     for name in vocabularies(Data()):
@@ -254,10 +251,8 @@ def test_command_measures_the_shipped_student(few: Path, cache_dir: Path, tmp_pa
 
 
 def test_command_says_what_is_wrong(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'training/evaluate.py'), '--text', '--checkpoint',
-         str(tmp_path / 'none.safetensors'), '--out', str(tmp_path / 'out'), '--device', 'cpu'],
-        capture_output=True, text=True, timeout=600, cwd=ROOT)
+    done = warm.run('training/evaluate.py', '--text', '--checkpoint',
+                    tmp_path / 'none.safetensors', '--out', tmp_path / 'out', '--device', 'cpu')
     assert done.returncode != 0 and not (tmp_path / 'out').exists()
     assert 'evaluate: checkpoint: expected a file, found none at' in done.stderr
 

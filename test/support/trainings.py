@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from safetensors.torch import save_file
 from support import tiny_models
+from support.warm import LIMIT, PROCESSES
 import torch
 from torch import nn
 from training import distill
@@ -24,11 +25,6 @@ from training.learning.trainee import Trainee
 from training.recipe import Loss, Recipe, Stage, StudentSource
 from training.teachers.teacher import CallableTeacher
 
-# Starts processes that have the libraries loaded already.
-PROCESSES = multiprocessing.get_context('forkserver')
-PROCESSES.set_forkserver_preload(['torch', 'timm', 'lightning_fabric', 'open_clip', 'matplotlib',
-                                  'torch.utils.tensorboard'])
-LIMIT = 300  # [s]
 CLASSES = ('disc', 'ring', 'square')
 VIEWS = 2
 RECIPE = Recipe(
