@@ -92,11 +92,11 @@ class DepthTopics:
         wanted = self.wanted()
         for kind, topic in self.topics.items():
             subscription = self._subscriptions.get(kind)
-            reliability = offered_reliability(self._node.get_publishers_info_by_topic(topic))
-            if subscription and not (wanted and
-                                     reliability == subscription.qos_profile.reliability):
+            reliability = offered_reliability(
+                self._node.get_publishers_info_by_topic(topic)) if wanted else None
+            if subscription and subscription.qos_profile.reliability != reliability:
                 self._node.destroy_subscription(self._subscriptions.pop(kind))
-            if wanted and kind not in self._subscriptions:
+            if reliability is not None and kind not in self._subscriptions:
                 self._subscriptions[kind] = self._node.create_subscription(
                     kind, topic, self._on_depth if kind is Image else self._on_info,
                     QoSProfile(depth=1, reliability=reliability), callback_group=self._group,
