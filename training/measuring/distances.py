@@ -1,7 +1,7 @@
 """How far off the places are that the node finds for boxes by depth, on rendered heaps."""
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 import os
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,11 @@ EDGE = 0.03  # beside a larger step of the depth, a stereo camera sees nothing [
 HOLES = 0.2  # part of the image that is lost to reflections
 LARGER = 1.1  # side of a box that is too large, as a part of the right one
 SERIES = ('exact', 'in millimetres', '+ noise', '+ holes', '+ larger boxes')
+# Other ways to take one distance from the exact depth in a box, for comparison.
+WAYS = {
+    'median of the box': lambda box: np.median(box),
+    'median of its inner half': lambda box: np.median(box[inner(len(box)), inner(len(box[0]))]),
+    'least of its inner half': lambda box: box[inner(len(box)), inner(len(box[0]))].min()}
 RANGES = 8  # of distances: each heap is seen once from each
 
 
@@ -54,13 +59,18 @@ def distances(command: Distances) -> dict[str, Any]:
     """
     found = measured(command)
     edges = np.linspace(*command.distances, RANGES + 1)
-    lines = curves(found, edges)
+    lines = curves({name: found[name] for name in SERIES}, edges)
     command.out.mkdir(parents=True, exist_ok=True)
     with charts.drawing(), replacing(command.out / 'distance.png') as temporary:
         charts.draw_errors(lines, ((edges[:-1] + edges[1:]) / 2).tolist()).savefig(
             temporary, format='png', dpi=120, facecolor='white')
     return {'table': table(found), 'notes': [], 'distances [m]': edges.tolist(),
             'errors of the distance [mm]': lines}
+
+
+def inner(length: int) -> slice:
+    """Return the inner half of a side."""
+    return slice(length // 4, length - length // 4)
 
 
 def sensed(depth: np.ndarray, rng: np.random.Generator) -> dict[str, Depth]:
@@ -79,9 +89,9 @@ def measured(command: Distances) -> dict[str, np.ndarray]:
     """
     Place all objects by all sensors.
 
-    :return: by sensor (N, 6): the true distance, the error of the distance, how far the place is
-        from the middle of the mesh, the errors of width, height and length; all in [m], NaN for
-        no place.
+    :return: by sensor and by other way (N, 6): the true distance, the error of the distance, how
+        far the place is from the middle of the mesh, the errors of width, height and length; all
+        in [m], NaN for no place, and for all but the distance of other ways.
     :raises ValueError: for meshes that cannot be used, or where no object is large enough.
     """
     os.environ.setdefault('MUJOCO_GL', 'egl')  # before it is imported: render without a screen
@@ -89,11 +99,15 @@ def measured(command: Distances) -> dict[str, np.ndarray]:
     from training.rendering.meshes import find_meshes
     meshes, rng = find_meshes(command.meshes), np.random.default_rng(command.seed)
     ranges = list(pairwise(np.linspace(*command.distances, RANGES + 1).tolist()))
-    rows: dict[str, list[list[float]]] = {name: [] for name in SERIES}
+    rows: dict[str, list[list[float]]] = {name: [] for name in (*SERIES, *WAYS)}
     for _ in tqdm(range(command.heaps), unit='heap'):
         for depth, all_things in depths.pictures(meshes, ranges, rng):
             things = [thing for thing in all_things if thing.visible >= command.least_visible
                       and min(thing.box[2:]) >= command.smallest]
+            for thing, (name, way) in product(things, WAYS.items()):
+                left, top, width, height = thing.box
+                distance = float(way(depth[top:top + height, left:left + width]))
+                rows[name].append([thing.middle, distance - thing.middle, *[np.nan] * 4])
             for name, image in sensed(depth, rng).items():
                 grown = LARGER if name == SERIES[-1] else 1.0
                 boxes = [Box(left + width / 2, top + height / 2, grown * width, grown * height)
@@ -112,17 +126,19 @@ def measured(command: Distances) -> dict[str, np.ndarray]:
 
 
 def table(found: Mapping[str, np.ndarray]) -> list[dict[str, object]]:
-    """Return a row per sensor: medians and 90 % quantiles of absolute errors [mm]."""
+    """Return a row per sensor and way: quantiles of absolute errors [mm], where there are some."""
     lines: list[dict[str, object]] = []
     for name, values in found.items():
         placed = values[~np.isnan(values[:, 1])]
         errors = 1000 * np.abs(placed[:, 1:])
         middle, most = np.median(errors, 0), np.quantile(errors, 0.9, 0)
+        numbers = {'distance [mm]': middle[0], 'mean [mm]': errors[:, 0].mean(),
+                   '90 % [mm]': most[0], 'place [mm]': middle[1], '90 % of it [mm]': most[1],
+                   'width [mm]': middle[2], 'height [mm]': middle[3], 'length [mm]': middle[4]}
         lines.append({'depth': name, 'boxes': len(values),
-                      'without a place': len(values) - len(placed),
-                      'distance [mm]': middle[0], '90 % [mm]': most[0], 'place [mm]': middle[1],
-                      '90 % of it [mm]': most[1], 'width [mm]': middle[2],
-                      'height [mm]': middle[3], 'length [mm]': middle[4]})
+                      'without a place': len(values) - len(placed)} | {
+            column: round(float(value), 1) for column, value in numbers.items()
+            if not np.isnan(value)})
     return lines
 
 
