@@ -39,7 +39,8 @@ def same_weights(one: Student, other: Student) -> bool:
     {'mean': (0, 0.25, 1 / 3), 'std': (1, 0.5, 1e-3), 'resize_mode': 'squash', 'temperature': 0.01,
      'unknown_threshold': -0.125, 'teacher': 'ViT-B-32/laion2b_s34b_b79k',
      'trained_on': 'Bilder von "Äpfeln" und 苹果\n', 'image_size': 64, 'backbone': 'test_vit',
-     'text_tower': TextTower('a.json', 'b.pt', 'sha256:12')}], ids=['defaults', 'all_fields'])
+     'text_tower': TextTower('a.json', 'b.pt', 'sha256:12'),
+     'presence': ('there is a {label}', 'there is no {label}')}], ids=['defaults', 'all_fields'])
 def test_spec_and_weights_come_back(tmp_path: Path, fields: dict[str, Any]) -> None:
     written = student(**fields)
     checkpoint.save(written, tmp_path / 'new' / 'folder' / 'student.safetensors')
@@ -49,6 +50,13 @@ def test_spec_and_weights_come_back(tmp_path: Path, fields: dict[str, Any]) -> N
     assert not any(module.training for module in read.modules())
     assert [item.name for item in (tmp_path / 'new' / 'folder').iterdir()] == [
         'student.safetensors']
+
+
+def test_checkpoint_from_before_presence_has_none(path: Path) -> None:
+    old = header(path)
+    assert old.pop('presence') == []
+    save_file(load_file(path), path, {'vl2v_student': json.dumps(old)})
+    assert checkpoint.load(path).spec == spec()
 
 
 def test_spec_can_be_changed_without_new_weights(path: Path) -> None:
@@ -132,6 +140,8 @@ def header(path: Path) -> dict[str, Any]:
     ({'width': '8'}, "width: expected an integer, got '8'"),
     ({'width': 8.5}, 'width: expected an integer, got 8.5'),
     ({'std': [1, 0, 1]}, 'std: expected positive'),
+    ({'presence': ['there is a {label}']}, 'presence: expected no text, or two with the place'),
+    ({'presence': ['yes', 'no']}, 'presence: expected no text, or two with the place {label}'),
     ({'resize_mode': 'stretch'}, 'resize_mode: expected one of'),
     ({'backbone': 'test_resnett'}, "got 'test_resnett'; near it: .*test_resnet"),
     ({'backbone': 'mobilenetv2_10'}, 'near it: .*mobilenetv2_100')])

@@ -27,6 +27,9 @@ class StudentSpec:
     unknown_threshold: cosine similarity of the best label below which a frame is unknown.
     text_tower: the text tower in whose embedding space the student was trained.
     templates: for vocabularies without templates of their own, see vocabulary.build.
+    presence: two templates, that a label is in the image and that it is not; the student was
+    trained so that softmax(similarity / temperature) over both is the label's presence in an image
+    of many things. Empty: it was not.
     teacher, trained_on: information for people.
     """
 
@@ -41,6 +44,7 @@ class StudentSpec:
     temperature: float = 0.07
     unknown_threshold: float = 0.0
     templates: tuple[str, ...] = ('a photo of a {label}. {description}',)
+    presence: tuple[str, ...] = ()
     teacher: str = ''
     trained_on: str = ''
 
@@ -50,7 +54,8 @@ class StudentSpec:
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
             if len(getattr(self, name)) != 3:
                 raise ValueError(f'{name}: expected 3 numbers, got {getattr(self, name)}')
-        object.__setattr__(self, 'templates', tuple(self.templates))
+        for name in ('templates', 'presence'):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ('width', 'image_size'):
             if not isinstance(getattr(self, name), int):
                 raise ValueError(f'{name}: expected an integer, got {getattr(self, name)!r}')
@@ -64,6 +69,9 @@ class StudentSpec:
             ('temperature', 0 < self.temperature < math.inf, 'a positive number'),
             ('templates', self.templates and all('{label}' in one for one in self.templates),
              'at least one text with the place {label}'),
+            ('presence', len(self.presence) in (0, 2)
+             and all('{label}' in one for one in self.presence),
+             'no text, or two with the place {label}'),
             ('unknown_threshold', -1 <= self.unknown_threshold <= 1, 'a cosine in [-1, 1]'),
         ))
 
