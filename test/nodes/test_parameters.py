@@ -171,6 +171,8 @@ def test_max_rate_holds_the_answers_back(ros: Ros, camera: Camera) -> None:
     ('unknown_threshold', True, 'type'),
     ('score_threshold', 1, 'type'),
     ('score_threshold', None, 'undeclared'),
+    ('smoothing', math.nan, 'out of range'),
+    ('hysteresis', 0.5, 'out of range'),
     ('llm_question', '', 'expected {cls}'),
     ('device', 'cpu', 'read-only'),
     ('checkpoint', 'other.safetensors', 'read-only'),
