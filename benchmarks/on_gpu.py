@@ -80,10 +80,10 @@ def commands(device: str, quick: bool, folder: Path) -> dict[str, list[object]]:
         'component': measured('component.py', 'component', '--batches', 1, 4, *(
             [16] if cuda else []), '--rounds', 1 if small else 2, '--seconds',
             0.2 if cuda else 0, *few),
-        'training': measured('training_rate.py', 'training', *(
+        'training': measured('learning/training_rate.py', 'training', *(
             ['--steps', 20 if quick else 40] if cuda else
             ['--batch', 8, '--image-size', 64, '--steps', 8])),
-        'step': measured('training_step.py', 'step', '--rounds', 1 if small else 4, *(
+        'step': measured('learning/training_step.py', 'step', '--rounds', 1 if small else 4, *(
             ['--batch', 256, '--steps', 10] if cuda else ['--batch', 4, '--steps', 1]))}
 
 

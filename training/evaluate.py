@@ -18,7 +18,8 @@ from typing import Any
 
 from training.data.task import read_task, shard_task, vocabulary_of
 from training.learning.trainee import open_device, Trainee
-from training.measuring import report, text_space
+from training.measuring import text_space
+from training.measuring.pages import report
 from training.measuring.student import evaluate, Page
 from training.recipe import Recipe
 from training.recipe_file import read_command

@@ -35,6 +35,7 @@ import torch
 from training.measuring.answers import Teacher, teacher
 from training.measuring.boxes import Boxes, boxes
 from training.measuring.distances import Distances, distances
+from training.measuring.pages.report import markdown_table
 from training.measuring.photo_sets import (
     accuracies,
     known_names,
@@ -44,7 +45,6 @@ from training.measuring.photo_sets import (
     sets_of,
 )
 from training.measuring.precisions import Precisions, precisions
-from training.measuring.report import markdown_table
 from training.measuring.robot import facts, Robot
 from training.measuring.steadiness import Steadiness, steadiness
 from training.measuring.unknown import Unknown, unknown

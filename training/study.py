@@ -21,8 +21,8 @@ import sys
 from typing import Any
 
 from tqdm import tqdm
-from training.measuring import charts
-from training.measuring.report import around, insert, markdown_table
+from training.measuring.pages import charts
+from training.measuring.pages.report import around, insert, markdown_table
 from training.recipe import ROOT
 from training.recipe_file import read
 import tyro

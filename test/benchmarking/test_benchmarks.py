@@ -87,9 +87,9 @@ def test_boxes_as_one_batch_and_one_by_one(tmp_path: Path) -> None:
 def test_speed_of_training_is_compared(tmp_path: Path) -> None:
     out = tmp_path / 'step.json'
     done = subprocess.run(
-        [sys.executable, str(ROOT / 'benchmarks/training_step.py'), '--rounds', '2', '--steps',
-         '1', '--backbone', 'test_resnet', '--image-size', '32', '--batch', '4', '--device',
-         'cpu', '--out', str(out)], capture_output=True, text=True, timeout=300)
+        [sys.executable, str(ROOT / 'benchmarks/learning/training_step.py'), '--rounds', '2',
+         '--steps', '1', '--backbone', 'test_resnet', '--image-size', '32', '--batch', '4',
+         '--device', 'cpu', '--out', str(out)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     rates = json.loads(out.read_text())['images/s']
     assert list(rates) == ['batch norms plain', 'batch norms folded',

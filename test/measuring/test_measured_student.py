@@ -11,8 +11,8 @@ import torch
 from training.data.task import read_task, Task
 from training.evaluate import show
 from training.learning.trainee import Trainee
+from training.measuring.pages.tables import scene_objects
 from training.measuring.student import calibrated, evaluate, Page, unknown_figures
-from training.measuring.tables import scene_objects
 from training.recipe import Data
 from training.teachers.embedding_cache import CachedTeacher
 from training.teachers.teacher import OpenClipTeacher

@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
-from training.measuring import charts
-from training.measuring import report as reports
-from training.measuring.report import markdown_table, Mistake, Report, write
+from training.measuring.pages import charts
+from training.measuring.pages import report as reports
+from training.measuring.pages.report import markdown_table, Mistake, Report, write
 
 LABELS = ('apple', 'banana', 'golf ball')
 HEADS = ('Results', 'Accuracy per domain', 'What was taken for what', 'Mixed up most often',

@@ -5,7 +5,7 @@ import pytest
 from support.tiny_data import write_images, write_scenes, write_split
 import torch
 from training.data.task import read_task, Task
-from training.measuring.tables import accuracy_by_domain, line, scene_objects
+from training.measuring.pages.tables import accuracy_by_domain, line, scene_objects
 from training.recipe import Data
 
 

@@ -13,7 +13,7 @@ from support.tiny_models import student, write_tower
 import torch
 from training.data.task import read_task
 from training.learning.trainee import Trainee
-from training.measuring import charts
+from training.measuring.pages import charts
 from training.measuring.text_space import (
     ALONE,
     DESCRIBED,

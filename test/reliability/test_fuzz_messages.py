@@ -9,4 +9,4 @@ def test_a_node_answers_good_images_between_hostile_messages(tmp_path: Path) -> 
     assert found['findings'] == []
     assert found['counted by the node']['refused'] > 20
     assert found['counted by the node']['answered'] > 10
-    assert found['counted by the node']['arrays of boxes answered'] > 10
+    assert found['counted by the node']['arrays of boxes answered'] > 3

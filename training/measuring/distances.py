@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 from tqdm import tqdm
-from training.measuring import charts
+from training.measuring.pages import charts
 from vl2v_ros.files import replacing
 from vl2v_ros.images.depth import Depth, places
 from vl2v_ros.images.regions import Box

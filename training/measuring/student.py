@@ -9,8 +9,9 @@ import torch
 from training.data.image_index import Index
 from training.data.task import Task
 from training.learning.trainee import outputs, Trainee
-from training.measuring import metrics, report
-from training.measuring.tables import (
+from training.measuring import metrics
+from training.measuring.pages import report
+from training.measuring.pages.tables import (
     accuracy_by_domain,
     confusion,
     in_domains,

@@ -23,9 +23,10 @@ from typing import Any
 import torch
 from training.data.task import read_task, shard_task, Task, vocabulary_of
 from training.learning.trainee import outputs, Trainee
-from training.measuring import charts, metrics
-from training.measuring.report import insert, markdown_table
-from training.measuring.tables import line
+from training.measuring import metrics
+from training.measuring.pages import charts
+from training.measuring.pages.report import insert, markdown_table
+from training.measuring.pages.tables import line
 from training.recipe import Data, ROOT
 from vl2v_ros.files import replacing
 from vl2v_ros.model import checkpoint

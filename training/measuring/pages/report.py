@@ -10,7 +10,7 @@ import cv2
 import jinja2
 from matplotlib.figure import Figure
 import numpy as np
-from training.measuring import charts
+from training.measuring.pages import charts
 from vl2v_ros.files import replacing
 
 TEMPLATES = Path(__file__).parent / 'templates'

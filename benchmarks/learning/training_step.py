@@ -1,7 +1,7 @@
 """
 Measure images per second of a training step, with and without the trainer's optimisations.
 
-python benchmarks/training_step.py
+python benchmarks/learning/training_step.py
 
 Plain and folded frozen batch norms (training/learning/frozen_norms.py) take turns round by round.
 On a CPU both are measured again with the malloc settings of training/learning/malloc_settings.py.
@@ -23,7 +23,7 @@ from training.learning.malloc_settings import keep_memory
 import tyro
 from vl2v_ros.files import replacing
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """
 Measure images per second of the trainer, with and without loading images, and peak memory.
 
-python benchmarks/training_rate.py
+python benchmarks/learning/training_rate.py
 
 The trainer of training/distill.py learns from augmented images, loaded by several numbers of
 processes, and from one batch that stays on the device. The difference is the cost of the input.
@@ -32,7 +32,7 @@ from vl2v_ros.files import replacing
 from vl2v_ros.model.spec import StudentSpec
 from vl2v_ros.words.encoder import TextTower
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 CORES = os.cpu_count() or 1
 WIDTH = 512  # of the embeddings

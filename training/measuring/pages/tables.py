@@ -9,7 +9,7 @@ from training.data.image_index import Index
 from training.data.splits import ObjectSplit, select_classes, split_objects
 from training.data.task import Task
 from training.measuring import metrics
-from training.measuring.report import Mistake
+from training.measuring.pages.report import Mistake
 
 SHOWN = 12  # mistakes in the report
 
