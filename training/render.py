@@ -127,8 +127,8 @@ def _write_image(path: Path, pixels: np.ndarray, quality: int | None = None) -> 
 
 
 def units(meshes: Sequence[Mesh], pools: Sequence[Sequence[Mesh]], settings: Settings, count: int,
-          heaps: int, out: Path) -> Iterator[Unit]:
-    """Cut the work into units; heaps are of the pools in turn."""
+          out: Path) -> Iterator[Unit]:
+    """Cut the work into units; each domain has a heap of each pool."""
     for mesh in meshes:
         for start in range(0, count, CHUNK):
             stop = min(count, start + CHUNK)
@@ -136,8 +136,7 @@ def units(meshes: Sequence[Mesh], pools: Sequence[Sequence[Mesh]], settings: Set
                        (stop - start) * len(settings.domains), render_single,
                        (mesh, start, stop, settings, out))
     for domain in settings.domains:
-        for number in range(heaps):
-            pool = tuple(pools[number % len(pools)])
+        for number, pool in enumerate(map(tuple, pools)):
             of = zlib.crc32(' '.join(mesh.name for mesh in pool).encode())
             yield Unit(f'clutter_{domain}_{number}_of_{of:08x}', len(clutter.CAMERAS), render_heap,
                        (pool, domain, number, settings, out))
@@ -231,7 +230,11 @@ def main() -> None:
     parser.add_argument('--objects', nargs='+', help='classes to render; by default all')
     parser.add_argument('--split', type=Path, metavar='FILE', help='render only the classes of '
                         'this object split; every other heap has its id classes alone')
+    parser.add_argument('--mixed', type=int, metavar='N', help='with --split: only the last N '
+                        'heaps of a domain have all classes')
     parser.add_argument('--size', type=int, default=224, help='side of single images [px]')
+    parser.add_argument('--heap-size', type=int, nargs=2, default=Settings.clutter_size,
+                        help='width and height of the images of heaps [px]')
     parser.add_argument('--seed', type=int, default=0,
                         help='seed of all random numbers; the same seed gives the same pixels')
     parser.add_argument('--workers', type=int, default=os.cpu_count(),
@@ -239,7 +242,7 @@ def main() -> None:
     parser.add_argument('--shards', type=int, default=0, metavar='N',
                         help='also write WebDataset shards of N images each')
     options = parser.parse_args()
-    settings = Settings(options.seed, options.size, domains=tuple(options.domains))
+    settings = Settings(options.seed, options.size, (*options.heap_size,), (*options.domains,))
     try:
         check_graphics()
         split = read_object_split(options.split) if options.split else None
@@ -256,9 +259,8 @@ def main() -> None:
             why = '; '.join(f'{name}: {reason}' for name, reason in skipped.items())
             raise ValueError(f'expected a mesh that can be read, found none in {options.meshes} '
                              f'({why}); repair one')
-        pools = [pool for pool in ([mesh for mesh in meshes if split and mesh.name in split.id],
-                                   meshes) if pool]
-        work = list(units(meshes, pools, settings, options.count, options.heaps, options.out))
+        pools = clutter.pools(meshes, split.id if split else (), options.heaps, options.mixed)
+        work = list(units(meshes, pools, settings, options.count, options.out))
         outcome = run(work, options.out, options.workers)
         outcome.skipped.update(skipped)
         card = dataset_files.write_dataset(options.out, outcome.records, outcome.skipped, meshes,

@@ -161,17 +161,34 @@ def test_every_other_heap_of_a_split_shows_its_id_objects_only(meshes: Path, tmp
     done = render(meshes, out, '--split', str(split), '--count', '0', '--heaps', '2', '--domains',
                   'studio', 'dim')
     assert done.returncode == 0, done.stderr
+    both = {'painted cube', 'pirámide'}
     for domain in ('studio', 'dim'):
-        content = json.loads((out / 'clutter' / domain / 'annotations.json').read_text())
-        names = {entry['id']: entry['name'] for entry in content['categories']}
-        shown: dict[str, set[str]] = {image['file_name'][:5]: set() for image in content['images']}
-        for image in content['images']:
-            shown[image['file_name'][:5]] |= {
-                names[entry['category_id']] for entry in content['annotations']
-                if entry['image_id'] == image['id']}
-        assert shown == {'00000': {'painted cube'}, '00001': {'painted cube', 'pirámide'}}
+        assert shown(out / 'clutter' / domain) == {'00000': {'painted cube'}, '00001': both}
     done = render(meshes, out, '--split', str(split), '--objects', 'pirámide')
     assert 'expected --objects or --split, got both' in done.stderr
+    # Or some heaps, the last ones, at a size of their own.
+    more = tmp_path / 'more'
+    done = render(meshes, more, '--split', str(split), '--count', '0', '--heaps', '3', '--mixed',
+                  '1', '--domains', 'studio', '--heap-size', '96', '64')
+    assert done.returncode == 0, done.stderr
+    assert shown(more / 'clutter/studio') == {
+        '00000': {'painted cube'}, '00001': {'painted cube'}, '00002': both}
+    assert cv2.imread(str(more / 'clutter/studio/00000_base.jpg')).shape == (64, 96, 3)
+    for options in (['--split', str(split), '--mixed', '2'], ['--mixed', '1']):
+        done = render(meshes, tmp_path / 'none', *options)
+        assert 'render: expected --mixed from 0 to the 1 of --heaps, beside' in done.stderr
+
+
+def shown(folder: Path) -> dict[str, set[str]]:
+    """Return number of a heap -> names of the objects that its pictures show."""
+    content = json.loads((folder / 'annotations.json').read_text())
+    names = {entry['id']: entry['name'] for entry in content['categories']}
+    found: dict[str, set[str]] = {image['file_name'][:5]: set() for image in content['images']}
+    for image in content['images']:
+        found[image['file_name'][:5]] |= {
+            names[entry['category_id']] for entry in content['annotations']
+            if entry['image_id'] == image['id']}
+    return found
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_rendered(meshes: Path, tmp_path: Path

@@ -50,6 +50,25 @@ def fallen(meshes: Sequence[Mesh], size: tuple[int, int], rng: np.random.Generat
     return scene
 
 
+def pools(meshes: Sequence[Mesh], names: Sequence[str], heaps: int, mixed: int | None
+          ) -> list[Sequence[Mesh]]:
+    """
+    Return the meshes that each heap of a domain is made of.
+
+    :param names: the id classes of an object split; empty without one.
+    :param mixed: number of heaps, the last ones, that are of all meshes, and not of these classes
+        alone; None: every other heap.
+    :raises ValueError: for more of them than heaps, or without a split.
+    """
+    known = [mesh for mesh in meshes if mesh.name in names]
+    if mixed is None:
+        return [known if known and number % 2 == 0 else meshes for number in range(heaps)]
+    if not names or not 0 <= mixed <= heaps:
+        raise ValueError(f'expected --mixed from 0 to the {heaps} of --heaps, beside --split, got '
+                         f'{mixed}{"" if names else " without --split"}')
+    return [known if known and number < heaps - mixed else meshes for number in range(heaps)]
+
+
 def heap(meshes: Sequence[Mesh], domain_name: str, size: tuple[int, int], seed: int,
          number: int) -> Heap:
     """
