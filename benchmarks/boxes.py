@@ -5,10 +5,11 @@ python benchmarks/boxes.py
 
 It needs no ROS. Boxes of many sizes lie anywhere in frames of noise. The two ways take turns round
 by round, so other work of the machine slows both alike. For comparison, the frame as a whole is
-measured, too: that is the cost of one label per frame. Memory is what the process takes beyond
+measured, too: that is the cost of one label per frame. Computing time is that of all threads; on
+a busy machine it says more than the time that passes. Memory is what the process takes beyond
 that of whole frames.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import cycle
 import json
@@ -34,6 +35,8 @@ FRAMES = 8  # different ones, so that no cache holds them all
 WHOLE, BATCH, ONE_BY_ONE = 'whole frame', 'one batch', 'one by one'
 Scene = tuple[Frame, list[Box]]
 """A frame, and the boxes in it."""
+Times = dict[str, dict[int, list[float]]]
+"""Way -> number of boxes -> the time of each round [ms]."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,18 @@ def ways(labeller: Labeller, options: Options) -> dict[str, Callable[[Scene], ob
 
 
 def milliseconds(label: Callable[[Scene], object], scenes: Iterator[Scene], seconds: float
-                 ) -> float:
-    """Return the mean time of a frame, one after the other for some seconds."""
-    done, start = 0, time.perf_counter()
+                 ) -> tuple[float, float]:
+    """Return the mean time and computing time of a frame, in turns for some seconds."""
+    done, start, computing = 0, time.perf_counter(), time.process_time()
     while True:
         label(next(scenes))
         done, passed = done + 1, time.perf_counter() - start
         if passed >= seconds:
-            return 1e3 * passed / done
+            return 1e3 * passed / done, 1e3 * (time.process_time() - computing) / done
+
+
+def _empty(names: Iterable[str], counts: Iterable[int]) -> Times:
+    return {name: {count: [] for count in counts} for name in names}
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -99,14 +106,15 @@ def measure(options: Options) -> dict[str, Any]:
     labeller = Labeller.open(options.checkpoint, options.device)
     label = ways(labeller, options)
     given = {count: cycle(scenes(options, count)) for count in options.counts}
-    times: dict[str, dict[int, list[float]]] = {name: {} for name in label}
+    times, computing = _empty(label, given), _empty(label, given)
     first, memory = 0.0, {}
     for turn in tqdm(range(-1, options.rounds), unit='round'):  # the first is for warming up
         for count, frames in given.items():
             for name, way in label.items():
                 passed = milliseconds(way, frames, options.seconds if turn >= 0 else 0)
                 if turn >= 0:
-                    times[name].setdefault(count, []).append(passed)
+                    times[name][count].append(passed[0])
+                    computing[name][count].append(passed[1])
                 elif name == WHOLE and not first:
                     first = machine.memory(os.getpid())
             memory[count] = machine.memory(os.getpid()) - first
@@ -115,7 +123,8 @@ def measure(options: Options) -> dict[str, Any]:
                 key: value if isinstance(value, (int, float, tuple)) else
                 str(value).removeprefix(f'{ROOT}/')
                 for key, value in asdict(options).items()},
-            'milliseconds per frame': times, 'memory [MiB]': memory}
+            'milliseconds per frame': times, 'computing milliseconds per frame': computing,
+            'memory [MiB]': memory}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -124,18 +133,24 @@ def table(result: dict[str, Any]) -> str:
         return (f'{statistics.median(values):.{digits}f} '
                 f'({min(values):.{digits}f} to {max(values):.{digits}f})')
 
-    times = result['milliseconds per frame']
-    lines = ['| boxes | one batch [ms] | per box [ms] | one by one, per box [ms] | '
-             'one by one / one batch |', '|---:|---:|---:|---:|---:|']
-    for count, batch in times[BATCH].items():
-        single = times[ONE_BY_ONE][count]
+    def both(times: Times, count: int) -> list[str]:
+        """Return the times of a box, as one batch and one by one, and their ratio."""
+        batch, single = ([value / count for value in times[way][count]]
+                         for way in (BATCH, ONE_BY_ONE))
         ratios = [one / together for one, together in zip(single, batch, strict=True)]
-        per_box = [cell([value / count for value in values], 2) for values in (batch, single)]
-        lines.append(f'| {count} | {cell(batch)} | {" | ".join(per_box)} | {cell(ratios, 2)} |')
-    whole = [value for values in times[WHOLE].values() for value in values]
+        return [cell(batch, 2), cell(single, 2), cell(ratios, 2)]
+
+    times = result['milliseconds per frame']
+    computing = result['computing milliseconds per frame']
+    lines = ['| boxes | per box, one batch [ms] | one by one [ms] | ratio | computing time per '
+             'box, one batch [ms] | one by one [ms] | ratio |', '|---:' * 7 + '|']
+    lines += [f'| {count} | ' + ' | '.join(both(times, count) + both(computing, count)) + ' |'
+              for count in times[BATCH]]
+    whole, work = ([value for values in kind[WHOLE].values() for value in values]
+                   for kind in (times, computing))
     most = max(result['memory [MiB]'].values())
-    return '\n'.join([*lines, '', f'The whole frame takes {cell(whole)} ms. Boxes take at most '
-                      f'{most:.0f} MiB of memory beyond that.'])
+    return '\n'.join([*lines, '', f'The whole frame takes {cell(whole)} ms, {cell(work)} ms of '
+                      f'computing time. Boxes take at most {most:.0f} MiB of memory beyond that.'])
 
 
 def main() -> None:
