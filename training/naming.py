@@ -12,6 +12,9 @@ python training/naming.py boxes --checkpoint STUDENT.safetensors --out FOLDER \
     --images renders/clutter --names config/names/ycb.yaml
 python training/naming.py steadiness --checkpoint STUDENT.safetensors --out FOLDER --data DATA
 python training/naming.py distances --meshes meshes --out FOLDER
+python training/naming.py where --checkpoint STUDENT.safetensors --out FOLDER \
+    --images photos/grocery/val --boxes config/where/grocery_boxes.yaml \
+    --names config/names/grocery.yaml
 
 `photos` measures the accuracy on labelled photos: among the names of their own list, and among all
 names in the recording beside the student. `teacher` compares the student with a teacher's recorded
@@ -23,13 +26,14 @@ range), mean and lowest cosine with float32, and the accuracy. `boxes` names the
 annotations as the node names those of a detector. `steadiness` measures how often the labels of a
 moving camera change, and how long the right one takes, for values of the parameters smoothing and
 hysteresis. `distances` measures the places that the node finds by depth, on heaps that it renders.
-Each prints a table, and writes result.json into --out.
+`where` finds boxes without a detector, as the node does for ~/detections, and compares them with
+known ones. Each prints a table, and writes result.json into --out.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
 import json
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from training.measuring.answers import Teacher, teacher
@@ -48,6 +52,7 @@ from training.measuring.precisions import Precisions, precisions
 from training.measuring.robot import facts, Robot
 from training.measuring.steadiness import Steadiness, steadiness
 from training.measuring.unknown import Unknown, unknown
+from training.measuring.where import where, WhereIs
 import tyro
 from vl2v_ros.files import replacing
 
@@ -101,11 +106,11 @@ def main() -> None:
     """Measure as the command line says, and print the table."""
     try:
         command = tyro.cli(
-            Photos | Teacher | Unknown | Precisions | Boxes | Steadiness | Distances,
-            description=__doc__)
+            Photos | Teacher | Unknown | Precisions | Boxes | Steadiness | Distances
+            | Annotated[WhereIs, tyro.conf.subcommand('where')], description=__doc__)
         measures: dict[type, Callable[[Any], dict[str, Any]]] = {
             Photos: photos, Teacher: teacher, Unknown: unknown, Precisions: precisions,
-            Boxes: boxes, Steadiness: steadiness, Distances: distances}
+            Boxes: boxes, Steadiness: steadiness, Distances: distances, WhereIs: where}
         result = measures[type(command)](command)
         print(markdown_table([{name: shortly(value) for name, value in row.items()}
                               for row in result['table']]))
