@@ -54,7 +54,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope='module')
 def classifier(ros: Ros, settings: dict[str, object]) -> Process:
     return ros.classifier(settings | {'unknown_threshold': -1.0, 'region_margin': 0.0,
-                                      'region_slack': 2.0})
+                                      'region_slack': 2.0, 'own_boxes': False})
 
 
 @pytest.fixture(scope='module')

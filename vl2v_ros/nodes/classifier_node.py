@@ -33,6 +33,7 @@ from vl2v_ros.nodes.program import begin, profile_path, refusing, save_profile, 
 from vl2v_ros.nodes.topics.camera_topics import CameraTopics
 from vl2v_ros.nodes.topics.region_topics import RegionTopics
 from vl2v_ros.nodes.topics.vocabulary_topics import VocabularyTopics
+from vl2v_ros.nodes.topics.where_topics import WhereTopics
 from vl2v_ros.nodes.vocabulary_keeper import check_parameters
 from vl2v_ros.nodes.worker import Current, Worker
 from vl2v_ros.words.vocabulary import Vocabulary
@@ -70,6 +71,8 @@ class ClassifierNode(LifecycleNode):
         except NameValidationException as error:
             raise ValueError('parameter cameras: ' + ' '.join(str(error).split())) from error
         self._regions = [RegionTopics(self, name) for name in names]
+        for camera, regions in zip(self._cameras, self._regions, strict=True):
+            camera.look = WhereTopics(self, camera.name, regions, lambda: self._loaded).look
         self._loaded: Loaded | None = None
         self._running: Running | None = None
         self._versions = itertools.count(1)  # numbers of vocabularies, each used once
@@ -123,7 +126,7 @@ class ClassifierNode(LifecycleNode):
         """Free the model and the vocabulary, and cancel a request for descriptions."""
         with self._changing:
             if self._loaded:
-                self._loaded.keeper.close()
+                self._loaded.close()
             self._loaded = None
         gc.unfreeze()
         free_memory()

@@ -9,6 +9,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.labeller import Labeller
 from vl2v_ros.model.classifier import Classifier
+from vl2v_ros.nodes.cells_on_demand import CellsOnDemand
 from vl2v_ros.nodes.image_executor import ImageExecutor
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.vocabulary_keeper import cache_dir, VocabularyKeeper
@@ -24,6 +25,12 @@ class Loaded:
 
     classifier: Classifier
     keeper: VocabularyKeeper
+    cells: CellsOnDemand
+
+    def close(self) -> None:
+        """Cancel a request for descriptions, and wait for cells that are being prepared."""
+        self.keeper.close()
+        self.cells.close()
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,4 +74,4 @@ def load(labeller: Labeller, parameters: Callable[[], ClassifierParameters],
         for batch in range(1, len(parameters().cameras) + 1):
             classifier.classify([frame] * batch, keeper.current)
     logger.info(f'warmed up in {time.monotonic() - start:.2f} s')
-    return Loaded(classifier, keeper)
+    return Loaded(classifier, keeper, CellsOnDemand(classifier, logger))

@@ -8,6 +8,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import (
+    BoundingBox2D,
     BoundingBox3D,
     Classification,
     Detection2D,
@@ -17,6 +18,8 @@ from vision_msgs.msg import (
     LabelInfo,
     ObjectHypothesis,
     ObjectHypothesisWithPose,
+    Point2D,
+    Pose2D,
     VisionInfo,
 )
 from vl2v_msgs.msg import DescriptionMatch, Label, LabelArray
@@ -81,6 +84,14 @@ def to_box(region: Detection2D) -> Box:
     box = region.bbox
     return Box(box.center.position.x, box.center.position.y, box.size_x, box.size_y,
                box.center.theta)
+
+
+def to_regions(header: Header, boxes: Sequence[Box]) -> Detection2DArray:
+    """Return boxes without labels and without ids."""
+    return Detection2DArray(header=header, detections=[
+        Detection2D(header=header, bbox=BoundingBox2D(
+            center=Pose2D(position=Point2D(x=box.x, y=box.y), theta=box.angle),
+            size_x=box.width, size_y=box.height)) for box in boxes])
 
 
 def to_detections(regions: Detection2DArray, predictions: 'Sequence[Prediction | None]',

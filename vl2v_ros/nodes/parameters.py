@@ -96,6 +96,15 @@ class ClassifierParameters:
         0.05, 'Depth below which a pixel of `depth` is invalid [m]', 0.001, 1000, live=True)
     depth_max: float = _parameter(
         20.0, 'Depth above which a pixel of `depth` is invalid [m]', 0.001, 1000, live=True)
+    own_boxes: bool = _parameter(
+        True, 'Find boxes without a detector, for ~/detections, while nobody publishes `regions` '
+        'and a node subscribes', live=True)
+    where_size: int = _parameter(
+        896, 'Shorter side that an image is resized to for ~/heatmap and for own boxes, in steps '
+        'of 32 [px]; a larger one shows smaller things and takes more time', 32, 2048, live=True)
+    heatmap_labels: tuple[str, ...] = _parameter(
+        ('',), 'Labels that ~/heatmap shows; one empty label: those that are the surest in '
+        'the image', live=True)
     llm_endpoint: str = _parameter(
         '', 'Base URL of an OpenAI-compatible language model, such as '
         'http://localhost:11434/v1; it writes descriptions when ~/set_vocabulary is called with '

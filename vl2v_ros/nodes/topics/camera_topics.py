@@ -15,6 +15,7 @@ from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from vision_msgs.msg import Classification
 from vl2v_msgs.msg import LabelArray
 from vl2v_ros import frame_profile
@@ -95,6 +96,7 @@ class CameraTopics:
         # The image thread may drop a transport, the diagnostics thread may add it again.
         self._listening = threading.RLock()
         self._on_message: Callable[[Any], None] = _ignore
+        self.look: Callable[[Header, Frame, Current], None] = _look_at_nothing
         self.counts = Counts()
 
     def open(self, on_message: Callable[[Any], None], executor: ImageExecutor) -> None:
@@ -196,6 +198,7 @@ class CameraTopics:
             drawn = draw(frame, prediction, parameters.font)
             self.overlay.publish(messages.to_image(drawn, 'rgb8', header))
             frame_profile.mark('overlay')
+        self.look(header, frame, used)
         self.counts.answered += 1
         latency = self._now() - _seconds(header.stamp)
         self.counts.latencies.append(latency if 0 <= latency < LATEST else None)
@@ -267,6 +270,10 @@ def _seconds(stamp: Time) -> float:
 
 
 def _ignore(message: Image | CompressedImage) -> None:
+    pass
+
+
+def _look_at_nothing(header: Header, frame: Frame, used: Current) -> None:
     pass
 
 

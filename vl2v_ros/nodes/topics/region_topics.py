@@ -9,8 +9,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 from vl2v_ros.images.frame import Frame
+from vl2v_ros.model.where import Found
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.topics.depth_topics import DepthTopics
@@ -81,8 +83,7 @@ class RegionTopics:
 
     def on_image(self, image: Image | CompressedImage) -> None:
         """Keep an image for its boxes if somebody wants them."""
-        if self._wanted() and self._node.count_publishers(
-                self._subscription.topic_name if self._subscription else self._topic):
+        if self._wanted() and self._node.count_publishers(self._resolved()):
             self._send(self.pairing.add_image(image, self._parameters().region_slack))
 
     def expire(self) -> None:
@@ -105,6 +106,24 @@ class RegionTopics:
 
     def _wanted(self) -> bool:
         return bool(self.detections.get_subscription_count()) or self.depth.wanted()
+
+    def are_missing(self) -> bool:
+        """Return whether somebody wants detections, and nobody publishes boxes."""
+        return self._wanted() and not self._node.count_publishers(self._resolved())
+
+    def publish_own(self, header: Header, frame: Frame, found: Sequence[Found],
+                    parameters: ClassifierParameters) -> None:
+        """Publish boxes that were found without a detector; they have no ids."""
+        assert parameters.unknown_threshold is not None  # the checkpoint's, if not the user's
+        detections = messages.to_detections(
+            messages.to_regions(header, [one.box for one in found]),
+            [one.prediction for one in found], parameters.unknown_threshold,
+            parameters.score_threshold)
+        self.detections.publish(detections)
+        self.depth.add(detections, frame)
+
+    def _resolved(self) -> str:
+        return self._subscription.topic_name if self._subscription else self._topic
 
     def _on_regions(self, regions: Detection2DArray) -> None:
         if self._wanted():
