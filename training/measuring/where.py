@@ -10,7 +10,7 @@ from training.data.class_names import read_names
 from training.data.coco import read_crops
 from training.measuring.average_precision import Boxed, mean_average_precision, overlaps
 from training.measuring.robot import Command, facts, Robot
-from training.measuring.where_picture import write_picture
+from vl2v_ros.drawing.where_picture import write_picture
 from vl2v_ros.files import brief, read_yaml
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.regions import Box, cut
