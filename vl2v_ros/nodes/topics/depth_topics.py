@@ -155,9 +155,9 @@ class DepthTopics:
                              ' start the driver, or remap `camera_info` to its topic')
         frames = {message.header.frame_id for message in (depth, info)} - {''}
         if len(frames) > 1:
-            raise ValueError(f'expected depth in the frame_id of camera_info, '
-                             f'{info.header.frame_id!r}, got {depth.header.frame_id!r}; use the '
-                             "driver's depth that is registered to the colour image")
+            raise ValueError('expected depth in the frame_id of camera_info, '
+                             f'{info.header.frame_id!r:.80}, got {depth.header.frame_id!r:.80}; '
+                             "use the driver's depth that is registered to the colour image")
         current = parameters()
         found = labelled.found
         spots = places(view_depth(depth), [to_box(detection) for detection in found.detections],
