@@ -1,5 +1,5 @@
 """
-Send a running node hostile images, boxes, requests and parameters: it has to answer good ones.
+Send a running node hostile images, boxes, depth and requests: it has to answer good images.
 
 python -m reliability.fuzz_messages --trials 100000 --out fuzz
 
@@ -31,10 +31,10 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from reliability import hostile
 from reliability.readers import why_no_sentence
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from support.ros_processes import Camera, own_domain, Process, Ros
 from tqdm import tqdm
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Detection2DArray, Detection3DArray
 from vl2v_msgs.srv import SetVocabulary
 from vl2v_ros.nodes.messages import byte_array
 
@@ -45,7 +45,8 @@ START = 300.0  # to be ready, on a busy machine [s]
 CAMERAS = 5  # of each transport; each keeps its newest image alone
 REQUESTS = 4  # in a round, of the services in turn
 COUNTED = ('received', 'answered', 'refused', 'arrays of boxes answered',
-           'arrays of boxes refused', 'arrays of boxes without an image')
+           'arrays of boxes refused', 'arrays of boxes without an image',
+           'arrays of boxes placed by depth', 'arrays of boxes refused for their depth')
 RIDDLE = re.compile(r'^\w*(Error|Exception)\b')
 TICKS = os.sysconf('SC_CLK_TCK')
 
@@ -85,6 +86,11 @@ class Victim:
                          for name in self._publishers if name.startswith('raw')}
         for name in self._regions:  # without a subscriber, no box is looked at
             ros.subscribe(Detection2DArray, f'classifier/{name}/detections')
+        for name in self._regions:  # so that the node listens to depth
+            ros.subscribe(Detection3DArray, f'classifier/{name}/detections_3d')
+        self._depth = {name: (ros.publisher(Image, f'{name}/depth'),
+                              ros.publisher(CameraInfo, f'{name}/camera_info'))
+                       for name in self._regions}
         self._clients = {name: ros.node.create_client(kind, f'classifier/{name}')
                          for name, (kind, _) in hostile.REQUESTS.items()}
         for client in self._clients.values():
@@ -100,11 +106,13 @@ class Victim:
             message = (hostile.image if name.startswith('raw') else hostile.compressed)(rng)
             if rng.random() < 0.002 and name.startswith('jpeg'):
                 message.data = byte_array(np.frombuffer(hostile.large(rng), np.uint8))
-            header = message.header
             self._send(publisher, name, message, rng, sent)
             if name in self._regions:
-                self._send(self._regions[name], f'boxes {name}', hostile.regions(rng, header), rng,
-                           sent)
+                depth, info = self._depth[name]
+                self._send(info, f'info {name}', hostile.camera_info(rng, message), rng, sent)
+                self._send(depth, f'depth {name}', hostile.depth(rng, message), rng, sent)
+                self._send(self._regions[name], f'boxes {name}',
+                           hostile.regions(rng, message.header), rng, sent)
         self._check_good()
         for _ in range(REQUESTS):
             service = [*hostile.REQUESTS][self._requested % len(hostile.REQUESTS)]
@@ -119,7 +127,7 @@ class Victim:
         self._check_refusals()
         if (used := peak(self._process.pid) - self._memory) > MEMORY:
             raise Finding(f'took {used >> 10} MiB')
-        return len(self._publishers) + len(self._regions) + REQUESTS
+        return len(self._publishers) + 3 * len(self._regions) + REQUESTS
 
     def _send(self, publisher: Publisher, name: str, message: Any, rng: Random,
               sent: list[str]) -> None:

@@ -20,7 +20,7 @@ from rcl_interfaces.srv import (
 )
 from rclpy.serialization import serialize_message
 from reliability import mutations, seeds
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 from vision_msgs.msg import (
     BoundingBox2D,
@@ -124,6 +124,38 @@ def boxes(rng: Random) -> list[Detection2D]:
 def regions(rng: Random, asked: Header) -> Detection2DArray:
     """Make boxes of an image with a header, whose stamp or frame_id may be another one."""
     return Detection2DArray(header=rng.choice((asked, asked, header(rng))), detections=boxes(rng))
+
+
+def depth(rng: Random, seen: Image) -> Image:
+    """Make depth of an image, most often of its size, and at times change a field."""
+    height, width = rng.choice(((seen.height, seen.width),) * 3 + ((6, 8), (48, 64), (1, 1)))
+    height, width = max(1, min(height, 100)), max(1, min(width, 4000))
+    encoding, kind = rng.choice((('16UC1', np.uint16), ('32FC1', np.float32)))
+    value = rng.choice((0, 1, 1500, 65535) if kind is np.uint16 else DOUBLES)
+    with np.errstate(over='ignore'):
+        values = np.full((height, width), value, kind)
+    message = Image(header=rng.choice((seen.header, seen.header, header(rng))), width=width,
+                    height=height, encoding=encoding, step=width * values.itemsize,
+                    is_bigendian=rng.choice((0, 0, 1, 255)), data=byte_array(values))
+    if rng.random() < 0.2:
+        setattr(message, rng.choice(('width', 'height', 'step')), number(rng))
+    return message
+
+
+def camera_info(rng: Random, seen: Image) -> CameraInfo:
+    """Make the calibration of an image, of which most often some numbers are no calibration."""
+    def numbers(count: int) -> list[float]:
+        return [rng.choice((*DOUBLES, 60.0, 30.0)) for _ in range(count)]
+
+    info = CameraInfo(header=seen.header, width=seen.width, height=seen.height,
+                      k=[60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0],
+                      distortion_model=rng.choice(('', 'plumb_bob', 'equidistant', text(rng))))
+    for _ in range(rng.randrange(3)):
+        name = rng.choice(('k', 'd', 'width', 'height', 'roi'))
+        setattr(info, name, {'k': numbers(9), 'd': numbers(rng.choice((0, 4, 5, 8, 100))),
+                             'roi': RegionOfInterest(x_offset=number(rng), width=number(rng),
+                                                     height=number(rng))}.get(name, number(rng)))
+    return info
 
 
 def garbage(message: Any, rng: Random) -> bytes:

@@ -5,8 +5,9 @@ from reliability import fuzz_messages
 
 
 def test_a_node_answers_good_images_between_hostile_messages(tmp_path: Path) -> None:
-    found = fuzz_messages.fuzz(trials=300, seed=7, first=0, out=tmp_path)
+    found = fuzz_messages.fuzz(trials=460, seed=7, first=0, out=tmp_path)
     assert found['findings'] == []
     assert found['counted by the node']['refused'] > 20
     assert found['counted by the node']['answered'] > 10
     assert found['counted by the node']['arrays of boxes answered'] > 3
+    assert found['counted by the node']['arrays of boxes refused for their depth'] > 0
