@@ -8,67 +8,45 @@ torchrun --nproc-per-node 4 training/distill.py --config config/distill/ood.yaml
 Writes student.safetensors, result.json, report.html and TensorBoard logs into
 <out>/<name>_seed<seed>. The same command resumes a run that was stopped.
 """
-from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 import json
 import os
 from pathlib import Path
-import resource
 import sys
-import time
 from typing import Any
 
 from lightning_fabric import Fabric
 import torch
+from torch import nn
 from training.data.captions import read_captions
 from training.data.class_names import read_classes
+from training.data.image_index import Index
+from training.data.scenes import pair_of, read_scene_task
 from training.data.task import read_task, shard_task, Task, vocabulary_of
 from training.evaluate import show
-from training.learning import loop, mixture, trainer
+from training.learning import loop, mixture
 from training.learning.batches import Batches, index_batches, shard_batches
 from training.learning.memory import Memory, prototypes_of, remember
-from training.learning.trainee import build, check_hub, mean_and_std, Trainee
+from training.learning.run import finish, learn, new_trainee, RESULT
+from training.learning.trainee import check_hub, Trainee
 from training.learning.trainer import PASSING, STATE
+from training.measuring import presence
 from training.measuring.student import evaluate, Page
-from training.recipe import Recipe, TeacherSource
+from training.recipe import Recipe
 from training.recipe_file import plain, read_command
 from training.teachers import opening
 from training.teachers.embedding_cache import CachedTeacher, embeddings, Views
 from training.teachers.queries import Queries
-from training.teachers.teacher import OpenClipTeacher, Teacher
 import tyro
-from vl2v_ros.files import replacing
 from vl2v_ros.model import checkpoint
-from vl2v_ros.model.spec import StudentSpec
 from vl2v_ros.words import vocabulary
 from vl2v_ros.words.cached_text import default_cache_dir
 from vl2v_ros.words.encoder import TextEncoder
 from vl2v_ros.words.labels import check_labels
 
-RESULT = 'result.json'
-
-
-def new_trainee(recipe: Recipe, trained: int, what: str, teacher: Teacher, folder: Path
-                ) -> Trainee:
-    """
-    Return a trainee with the first weights of the recipe; raises ValueError as `build` does.
-
-    :param trained: number of classes to train on.
-    :param what: description of the training data, stored in the checkpoint.
-    """
-    tower = None
-    normalisation: dict[str, Any] = mean_and_std(recipe.student.backbone)
-    if recipe.student.weights == 'teacher' and isinstance(teacher, OpenClipTeacher):
-        tower = teacher.model.visual
-        normalisation = {'mean': tuple(teacher.mean.flatten().tolist()),
-                         'std': tuple(teacher.std.flatten().tolist())}
-    spec = StudentSpec(
-        recipe.student.backbone, teacher.width, recipe.student.image_size,
-        opening.tower_beside(recipe.teacher, teacher, folder), projector=recipe.student.projector,
-        temperature=recipe.temperature, templates=recipe.data.templates, teacher=teacher.identity,
-        trained_on=f'{what}, recipe {recipe.name}, seed {recipe.seed}', **normalisation)
-    torch.manual_seed(recipe.seed)
-    return build(recipe.student, spec, trained if recipe.student.closed_set else None, tower)
+FEW = 'few'  # folder of the state and the logs of the training with data.few
+ZERO_SHOT = 'zero_shot.safetensors'  # the student before it
 
 
 def size(task: Task) -> str:
@@ -93,6 +71,8 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
         check_hub(recipe.student.backbone)
     if recipe.data.sources:
         return distill_mixture(recipe, fabric, folder)
+    if recipe.data.presence:
+        return distill_presence(recipe, fabric, folder)
     shards = None
     if recipe.data.shards:
         task, shards = shard_task(recipe.data)
@@ -154,49 +134,61 @@ def distill_mixture(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, A
     return result
 
 
-def learn(recipe: Recipe, fabric: Fabric, trainee: Trainee, teacher: Teacher, batches: Batches,
-          batch: int, what: str, folder: Path, memory: Memory | None = None
-          ) -> tuple[dict[str, object], Mapping[str, Sequence[tuple[int, float]]]]:
+def distill_presence(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, Any]:
     """
-    Train; return the result so far (with time [s] and memory [MiB]) and the curves of the loss.
+    Run a recipe with scenes: learn from those with id objects only, then from the few others.
 
-    :param batch: images per step.
-    :param what: description of the training data, for the log.
-    :raises ValueError, loop.Stopped, OSError: as trainer.train does.
+    Both students are measured: the first has never seen an ood object.
+
+    :raises ValueError, loop.Stopped, OSError: as `distill` does.
     """
-    print(f'{recipe.name}: {what}; student {recipe.student.backbone} on {fabric.device}, '
-          f'{fabric.world_size} process(es)')
-    start, resumed = time.monotonic(), (folder / STATE).is_file()
-    # The identity of the teacher tells runs apart, not the place of its files.
-    shared = replace(recipe, teacher=TeacherSource(teacher.identity, ''))
-    progress = trainer.train(fabric, trainee, shared, batches, folder, memory)
-    seconds = time.monotonic() - start
-    result = {'recipe': plain(recipe), 'training_seconds': round(seconds, 1)}
-    if not resumed:
-        count = sum(stage.epochs for stage in recipe.stages) * batches.per_epoch * batch
-        result['cost'] = {'images/s': round(count / seconds, 1), **peak_memory(fabric)}
-    return result, progress.curves
+    task = read_scene_task(recipe.data)
+    teacher, queries = opening.open_teacher(recipe.teacher, str(fabric.device)), Queries()
+    pair = pair_of(task, recipe.data, opening.cached(teacher, recipe.teacher, queries))
+    cached = CachedTeacher(teacher, default_cache_dir() / 'embeddings', queries)
+
+    def batches(of: Recipe, index: Index) -> Batches:
+        targets = embeddings(index, cached, Views(of.views, of.augmentation, of.seed))
+        chosen = pair.first(index.labels.shape[1])
+        return index_batches(fabric, of, index, targets, chosen.present, absent=chosen.absent)
+
+    what = f'{len(task.train)} scenes of {task.trained} classes'
+    trainee = new_trainee(recipe, task.trained, what, teacher, folder)
+    result, _ = learn(recipe, fabric, trainee, teacher, batches(recipe, task.train),
+                          min(recipe.batch, len(task.train)), what, folder)
+    if fabric.is_global_zero:
+        table = presence.student_table(trainee, task, pair, 'zero-shot')
+        result |= {'table': table,
+                   'teacher': presence.teacher_table(task, pair, cached, recipe.temperature,
+                                                     'zero-shot'),
+                   'figures': presence.share_present(task), 'left_out': []}
+    if task.few is not None:
+        if fabric.is_global_zero and not recipe.student.closed_set:
+            checkpoint.save(deepcopy(trainee.student).half(), folder / ZERO_SHOT)
+        what = f'{len(task.few)} scenes of {len(task.class_names)} classes'
+        few = replace(recipe, stages=recipe.few_stages)
+        torch.manual_seed(recipe.seed)  # as a resumed run draws the new outputs, too
+        trainee = widened(trainee, len(task.class_names))
+        learn(few, fabric, trainee, teacher, batches(few, task.few), len(task.few), what,
+                  folder / FEW)
+        if fabric.is_global_zero:
+            table += presence.student_table(trainee, task, pair, f'{len(task.few)} scenes')
+    if fabric.is_global_zero:
+        finish(recipe, trainee, queries, result, folder)
+        (folder / FEW / STATE).unlink(missing_ok=True)
+    fabric.barrier()
+    return result
 
 
-def finish(recipe: Recipe, trainee: Trainee, queries: Queries, result: dict[str, object],
-           folder: Path) -> None:
-    """Write the student and the results, and delete the state of the run."""
-    print(f'queries to the teacher: {queries}')
-    result['queries'] = queries.plain()
-    if not recipe.student.closed_set:
-        # In half precision: the file is half as large, and a GPU computes in it anyway.
-        checkpoint.save(trainee.student.half(), folder / 'student.safetensors')
-    with replacing(folder / RESULT) as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
-    (folder / STATE).unlink(missing_ok=True)
-
-
-def peak_memory(fabric: Fabric) -> dict[str, int]:
-    """Return the peak memory of this process, and its peak memory on the GPU [MiB]."""
-    peak = {'memory [MiB]': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
-    if fabric.device.type == 'cuda':
-        peak['GPU memory [MiB]'] = torch.cuda.max_memory_allocated() >> 20
-    return peak
+def widened(trainee: Trainee, classes: int) -> Trainee:
+    """Return a trainee whose closed-set head, if it has one, has outputs for more classes."""
+    head = trainee.head
+    if head is not None:
+        trainee.head = nn.Linear(head.in_features, classes).to(head.weight.device)
+        with torch.no_grad():
+            trainee.head.weight[:head.out_features] = head.weight
+            trainee.head.bias[:head.out_features] = head.bias
+    return trainee
 
 
 def caption_rows(recipe: Recipe, task: Task, encoder: TextEncoder) -> torch.Tensor | None:

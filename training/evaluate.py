@@ -77,6 +77,9 @@ def run(options: EvaluateOptions) -> dict[str, Any]:
     done = options.out / 'result.json'
     if done.is_file() and 'checkpoint' not in json.loads(done.read_text()):
         raise ValueError(f'{done} is the result of a training; choose another --out')
+    if options.data.presence:
+        raise ValueError('data.presence: expected images of single objects, got scenes; the '
+                         "result.json that distill.py writes has a student's figures of presence")
     student = checkpoint.load(options.checkpoint)
     runtime = create(student, 'cpu') if options.as_robot else None
     if runtime:

@@ -2,7 +2,7 @@
 Recipes: all settings of a training, as one frozen value; settings that do not fit are refused.
 
 `recipe_file.py` reads them from YAML. Every field can be changed on the command line:
-`distill.py --help` lists them.
+`distill.py --help` lists them. This file is long because it is the one list of all settings.
 """
 from dataclasses import dataclass, field
 import math
@@ -20,6 +20,7 @@ PRECISIONS = ('32-true', 'bf16-mixed', '16-mixed')
 # Loss terms that learn from a teacher's embedding of each image, and from its label.
 NEED_TEACHER = {'mse', 'im_cst', 'vlprox', 'img_cos', 'centred', 'kd'}
 NEED_LABELS = {'cls', 'txt_cos', 'vlprox'}
+OF_SCENES = {'presence', 'mse', 'im_cst', 'img_cos', 'centred'}  # terms for many labels per image
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,13 @@ class Data:
     sources: tuple[Source, ...] = ()
     """Learn from these sources instead of `images`. Nothing is tested then (see naming.py), and
     labels have no descriptions."""
+    presence: tuple[str, ...] = ()
+    """Templates of two prompts per label: that it is in the image, and that it is not. The images
+    are then scenes with annotations, see scenes.py."""
+    least_visible: float = 0.3
+    """Objects of scenes with a smaller visible part count as absent."""
+    few: int = 0
+    """Number of scenes with ood classes to learn from afterwards, in few_stages."""
     captions: Path | None = None
     """CSV file with the columns file (below `images`) and caption, for the loss term caption."""
 
@@ -184,6 +192,7 @@ class Loss:
     caption: float = 0.0  # Contrast with embeddings of captions (InfoNCE).
     keep: float = 0.0  # Divergence from the scores of the backbone's own classifier.
     stand_in: float = 0.0  # The same for features made up for images of each class.
+    presence: float = 0.0  # Asymmetric loss of the presence of each label in scenes.
 
     def __post_init__(self) -> None:
         """Check ranges; raises ValueError that names the field."""
@@ -205,6 +214,7 @@ class Recipe:
     teacher: TeacherSource = TeacherSource()
     student: StudentSource = StudentSource()
     stages: tuple[Stage, ...] = (Stage(),)
+    few_stages: tuple[Stage, ...] = (Stage(epochs=40, rate=3e-4),)  # For scenes of data.few.
     loss: Loss = Loss(cls=1.0, im_cst=1.0)
     temperature: float = 0.07  # Cosines are divided by it before a softmax.
     k: int = 5
@@ -234,9 +244,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check ranges and combinations; raises ValueError that names the field."""
+        closed = ('presence',) if self.data.presence else ('cls', 'kd')
         check_ranges(self, (
             ('stages', self.stages and all(stage.train in TRAINED and stage.epochs >= 1
-                                           and 0 < stage.rate < math.inf for stage in self.stages),
+                                           and 0 < stage.rate < math.inf
+                                           for stage in (*self.stages, *self.few_stages)),
              f'at least one, each training one of {", ".join(TRAINED)}, with epochs >= 1 and a '
              'positive rate'),
             ('name', self.name and '/' not in self.name, 'a name for a folder'),
@@ -253,15 +265,35 @@ class Recipe:
             ('student.classes', self.student.classes or not (
                 self.loss.keep or self.loss.stand_in), 'a file, for loss.keep and loss.stand_in'),
             ('loss.weights', self.loss.weights, 'a weight above 0 for at least one term'),
-            ('loss.weights',
-             not self.student.closed_set or self.loss.weights.keys() <= {'cls', 'kd'},
-             'cls and kd alone with student.closed_set, which learns no embedding'),
+            ('loss.weights', not self.student.closed_set or self.loss.weights.keys() <= {*closed},
+             f'{" and ".join(closed)} alone with student.closed_set, which learns no embedding'),
             ('data.hold_out', 0 < self.data.hold_out < 1, 'a fraction in (0, 1)'),
+            ('data.least_visible', 0 <= self.data.least_visible <= 1, 'a fraction in [0, 1]'),
+            ('data.few', self.data.few >= 0, '0 or more'),
         ))
+        self._check_scenes()
         if self.data.sources:
             self._check_sources()
         else:
             self._check_folders()
+
+    def _check_scenes(self) -> None:
+        """Refuse settings that do not fit scenes, and those of scenes without them."""
+        data = self.data
+        if not (data.presence or self.loss.presence or data.few):
+            return
+        if len(data.presence) != 2 or not all('{label}' in one for one in data.presence):
+            raise ValueError('data.presence: expected two templates with the place {label}, as '
+                             f'loss.presence and data.few need them, got {data.presence}')
+        if not (data.split and data.test):
+            raise ValueError('data.presence: expected paths as data.split and data.test too, '
+                             f'got {data.split} and {data.test}')
+        for name in ('data.shards', 'data.sources', 'data.domains', 'data.captions'):
+            if given := attrgetter(name)(self):
+                raise ValueError(f'data.presence: expected no {name} beside it, got {given}')
+        if wrong := sorted(self.loss.weights.keys() - OF_SCENES):
+            raise ValueError(f'loss: expected terms of {", ".join(sorted(OF_SCENES))} for scenes, '
+                             f'got {", ".join(wrong)}')
 
     def _check_folders(self) -> None:
         """Refuse settings that need sources, and a caption term without captions."""

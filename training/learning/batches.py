@@ -77,13 +77,15 @@ class RowBatches:
 
 
 def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndarray,
-                  prototypes: torch.Tensor, captions: torch.Tensor | None = None) -> Batches:
+                  prototypes: torch.Tensor, captions: torch.Tensor | None = None,
+                  absent: torch.Tensor | None = None) -> Batches:
     """
     Return batches of a folder's images; all processes together see the same as a single one.
 
     :param targets: (N, V, D), the teacher's embeddings of V views.
     :param prototypes: (C, D) of the trained classes.
     :param captions: (N, D), embeddings of the caption of each image.
+    :param absent: (C, D), for scenes, of prompts that a class is not in the image.
     :raises ValueError: for a batch that the processes cannot share, or too few images.
     """
     assert len(targets) == len(index), (targets.shape, len(index))
@@ -112,6 +114,8 @@ def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndar
                 parts = {
                     'labels': sample.label.to(fabric.device), 'prototypes': prototypes,
                     'teacher': functional.normalize(teacher, dim=1).to(fabric.device)}
+                if absent is not None:
+                    parts['absent'] = absent.to(fabric.device)
                 if captions is not None:
                     parts['captions'] = captions[wanted].to(fabric.device)
                 yield on_device(fabric, sample.image), parts

@@ -26,10 +26,12 @@ class Batch:
     """
     The inputs of the loss terms; a term raises ValueError if a field that it needs is None.
 
-    labels: (B,) int64, columns of prototypes and of logits.
+    labels: (B,) int64, columns of prototypes and of logits; for scenes (B, C) bool, the labels
+    present.
     student: (B, D) embeddings of the student.
     teacher: (B, D) embeddings of the teacher, without gradient.
     prototypes: (C, D).
+    absent: (C, D), for scenes, of prompts that a label is not in the image.
     logits: (B, C) of a closed-set linear head; cls and kd use them instead of similarities.
     captions: (B, D) text embeddings of a caption of each image.
     told: (B,) bool on the CPU, the images with a valid row in `teacher`; None: all.
@@ -41,6 +43,7 @@ class Batch:
     student: Tensor
     teacher: Tensor | None = None
     prototypes: Tensor | None = None
+    absent: Tensor | None = None
     logits: Tensor | None = None
     captions: Tensor | None = None
     told: Tensor | None = None
@@ -50,7 +53,7 @@ class Batch:
     def __post_init__(self) -> None:
         """Check that the shapes fit together."""
         count, width = self.student.shape
-        assert self.labels.shape == (count,), self.labels.shape
+        assert self.labels.shape[:1] == (count,) and self.labels.ndim <= 2, self.labels.shape
         for rows in (self.teacher, self.captions):
             assert rows is None or rows.shape == (count, width), rows.shape
         assert self.prototypes is None or self.prototypes.shape[1:] == (width,), (

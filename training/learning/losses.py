@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional
+from training.learning.asymmetric_loss import asymmetric_loss
 from training.learning.loss_inputs import Batch, Recalled
 from training.recipe import NEED_LABELS, NEED_TEACHER
 from vl2v_ros.checks import check_ranges
@@ -223,6 +224,27 @@ def _divergence(student: Tensor, scores: Tensor, prototypes: Tensor, settings: L
     return functional.kl_div(found, scores.float(), reduction='batchmean')
 
 
+def presence(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Tensor:
+    """
+    Asymmetric loss of softmax(cos(s, w) / tau, cos(s, w') / tau): the robot experiment's L_cls.
+
+    w and w' are the prototypes of a label that is present, and absent. A closed set has one logit
+    per label instead, the difference of the two.
+    """
+    if batch.logits is None:
+        student, present, absent = _needed(batch, 'presence', 'student', 'prototypes', 'absent')
+        scores = presence_scores(student, present, absent, settings.temperature)
+    else:
+        scores = batch.logits.float().sigmoid()
+    return asymmetric_loss(scores, batch.labels)
+
+
+def presence_scores(rows: Tensor, present: Tensor, absent: Tensor, temperature: float) -> Tensor:
+    """Return (B, C) in [0, 1] for (B, D) embeddings and two (C, D) prototypes per label."""
+    # A softmax over two is the logistic function of their difference.
+    return (_similarities(rows, present - absent) / temperature).sigmoid()
+
+
 def txt_cos(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Tensor:
     """-cos(s, w_y): the text part of VL2V's loss."""
     student, prototypes = _needed(batch, 'txt_cos', 'student', 'prototypes')
@@ -243,4 +265,4 @@ def kd(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Te
 TERMS: dict[str, Callable[[Batch, LossSettings, Gather], Tensor]] = {
     'cls': cls, 'mse': mse, 'im_cst': im_cst, 'vlprox': vlprox, 'img_cos': img_cos,
     'txt_cos': txt_cos, 'kd': kd, 'caption': caption, 'centred': centred, 'keep': keep,
-    'stand_in': stand_in}
+    'stand_in': stand_in, 'presence': presence}
