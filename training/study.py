@@ -47,6 +47,7 @@ class Study:
     arms: name -> the changes that only this arm makes.
     columns: column of the table -> its place in result.json: [table, row, column],
     [figures, name] or [photos, set, figure].
+    tables: title of a table -> its columns; empty: one table of all.
     leave_out: domains to leave out, one per run, or several joined by +; each is a column.
     always: domains that are trained on in all runs.
     photos: sets of photos that each student names, as in naming.py.
@@ -57,6 +58,7 @@ class Study:
     base: str
     arms: dict[str, dict]
     columns: dict[str, list[str]] = field(default_factory=dict)
+    tables: dict[str, list[str]] = field(default_factory=dict)
     common: dict = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
     leave_out: tuple[str, ...] = ()
@@ -116,6 +118,11 @@ def read_study(path: Path) -> Study:
     if not study.arms or not study.seeds or drawn - set(study.arms):
         raise ValueError(f'{path}: expected arms, seeds, and a plot of these arms, got '
                          f'{brief(list(study.arms))}, {brief(study.seeds)} and {brief(drawn)}')
+    tables = study.tables.values() if isinstance(study.tables, dict) else [None]
+    if not all(isinstance(names, list) and all(name in [*study.columns] for name in names)
+               for names in tables):
+        raise ValueError(f'{path}: tables: expected titles of columns for each title, '
+                         f'got {brief(study.tables)}')
     if wrong := [title for title, place in study.columns.items()
                  if str(place[0]) not in FORMATS]:
         raise ValueError(f'{path}: columns: {one_line(wrong[0])}: expected a place that begins '
@@ -225,13 +232,13 @@ def mean_and_deviation(values: Sequence[float], scale: int, digits: int) -> str:
     return mean if len(values) < 2 else f'{mean} ± {scale * statistics.stdev(values):.{digits}f}'
 
 
-def rows_of(study: Study, found: Mapping[str, Mapping[str, Sequence[float]]]
-            ) -> list[dict[str, str]]:
-    """Return the rows of the table, accuracies in percent."""
+def rows_of(study: Study, found: Mapping[str, Mapping[str, Sequence[float]]],
+            columns: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Return the rows of the table of some columns, by default of all; accuracies in percent."""
     formats = {title: FORMATS[where[0]] for title, where in study.columns.items()}
     return [{study.name: arm, **{
         title: mean_and_deviation(values, *formats.get(title, FORMATS['table']))
-        for title, values in row.items()}}
+        for title, values in row.items() if not columns or title in columns}}
             for arm, row in found.items() if row]
 
 
@@ -251,7 +258,9 @@ def write(study: Study, options: StudyOptions, runs: Sequence[Run]) -> str:
     """Write table, plot and JSON of a study whose runs are done; return the table."""
     page = options.results
     found = collect(study, runs)
-    table = markdown_table(rows_of(study, found))
+    parts = [f'{title}:\n\n{markdown_table(rows_of(study, found, columns))}'
+             for title, columns in study.tables.items()]
+    table = '\n\n'.join(parts) or markdown_table(rows_of(study, found))
     results = [json.loads((run.folder / RESULT).read_text()) for run in runs]
     seconds = statistics.mean(result['training_seconds'] for result in results)
     block = (f'```\npython training/study.py {options.study}\n```\n\n{table}\n\n'

@@ -120,13 +120,16 @@ def test_students_name_sets_of_photos_too(
     (tmp_path / 'sets.yaml').write_text(yaml.safe_dump({'mine': {'images': 'photos/mine'}}))
     path = write_study(
         tmp_path, photos=['mine'], columns={'mine': ['photos', 'mine', 'top-1 [%]']}, seeds=[0],
+        tables={'Names of photos': ['mine']},
         arms={'cls': {'data': {'split': None}}})
     run(path, monkeypatch, '--sets', str(tmp_path / 'sets.yaml'), '--data', str(tmp_path))
     named = json.loads((tmp_path / 'studies/tiny/cls_seed0/photos/result.json').read_text())
     row, = named['table']
     values = json.loads((tmp_path / 'docs/results/tiny.json').read_text())['values']
     assert values == {'the teacher': {}, 'cls': {'mine': [row['top-1 [%]']]}}
-    assert f"| cls | {row['top-1 [%]']:.1f} |" in (tmp_path / 'docs/results.md').read_text()
+    page = (tmp_path / 'docs/results.md').read_text()
+    assert 'Names of photos:\n\n| tiny | mine |\n' in page
+    assert f"| cls | {row['top-1 [%]']:.1f} |" in page
 
 
 @pytest.mark.parametrize(('changes', 'said'), [
@@ -134,6 +137,8 @@ def test_students_name_sets_of_photos_too(
     ({'arms': {'a': {'student': {'weights': 'missing.safetensors'}}}, 'seeds': [0]},
      'missing.safetensors'),
     ({'plot': {'mse': {'b': 1}}}, "a plot of these arms, got ['cls', 'cls + mse']"),
+    *(({'tables': wrong}, 'tables: expected titles of columns')
+      for wrong in ({'a': ['b']}, {'a': None}, ['X_id'])),
     ({'columns': {'a': ['nowhere', 'b']}}, 'columns: a: expected a place that begins with table'),
     ({'nope': 1}, "unexpected keyword argument 'nope'"),
     ({'arms': None}, "missing 1 required positional argument: 'arms'")])
