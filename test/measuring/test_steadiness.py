@@ -8,8 +8,8 @@ import pytest
 from support.tiny_data import write_png
 from support.tiny_models import given
 from training import naming
-from training.measuring.moving_camera import moved
 from training.measuring.steadiness import figures, RATE, Scene
+from training.rendering.moving_camera import moved
 
 
 def test_figures_of_what_was_said() -> None:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 import numpy as np
-from training.measuring.moving_camera import moved
 from training.measuring.pages.charts import BLUE, drawing, ORANGE
 from training.measuring.photo_sets import PhotoSet, read_set
 from training.measuring.robot import Command, facts, Robot
 from training.recipe import ROOT
+from training.rendering.moving_camera import moved
 from vl2v_ros.files import replacing
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.videos import Video
