@@ -15,6 +15,7 @@ from support import shapes
 from support.detector import to_regions
 from support.ros_processes import LABELS, Process, Received, Ros, wait_until
 from vision_msgs.msg import Detection2DArray, Detection3DArray
+from vl2v_ros.drawing.overlay import BAR
 from vl2v_ros.nodes.messages import byte_array, to_image
 
 WIDTH, HEIGHT, FOCAL = 320, 240, 200.0
@@ -42,15 +43,20 @@ def depth_image(values: np.ndarray, header: Header) -> Image:
                  data=byte_array(values))
 
 
+def picture() -> np.ndarray:
+    """Return (H, W, 3) RGB pixels: a shape on grey."""
+    pixels = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    (x, y), half = CENTRE, SIDE // 2
+    pixels[y - half:y + half, x - half:x + half] = shapes.draw(
+        LABELS[1], SIDE, SIDE, np.random.default_rng(1), (0, 0))
+    return pixels
+
+
 class Bench:
     """The test's own camera, detector and depth camera."""
 
     def __init__(self, ros: Ros, detections: Received[Detection3DArray]) -> None:
-        picture = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-        (x, y), half = CENTRE, SIDE // 2
-        picture[y - half:y + half, x - half:x + half] = shapes.draw(
-            LABELS[1], SIDE, SIDE, np.random.default_rng(1), (0, 0))
-        self._ros, self._picture, self.detections = ros, picture, detections
+        self._ros, self._picture, self.detections = ros, picture(), detections
         self._numbers = itertools.count(1000)
         self._topics = {topic: ros.publisher(kind, topic) for kind, topic in (
             (Image, 'image'), (Detection2DArray, 'regions'), (Image, 'depth'),
@@ -98,6 +104,37 @@ def test_the_node_listens_only_while_somebody_wants_it(ros: Ros, classifier: Pro
     other.destroy_node()
     for topic in ('depth', 'camera_info'):
         wait_until(lambda topic=topic: not ros.node.count_subscribers(topic), f'no {topic}')
+
+
+@pytest.fixture(scope='module')
+def overlays(ros: Ros, classifier: Process) -> Received[Image]:
+    return ros.subscribe(Image, 'classifier/overlay')
+
+
+def tag(overlay: Image) -> int:
+    """Return how wide the name above the square is [px]; 0 if the square has no edge."""
+    bar = (np.frombuffer(overlay.data, np.uint8).reshape(HEIGHT, WIDTH, 3) == BAR).all(2)
+    (x, y), half = CENTRE, SIDE // 2
+    return int(bar[y - half - 10:y - half - 2].any(0).sum() if bar[90:140, x - half].all() else 0)
+
+
+def test_the_overlay_alone_shows_boxes_but_no_distance(ros: Ros, overlays: Received[Image]
+                                                       ) -> None:
+    images, regions = ros.publisher(Image, 'image'), ros.publisher(Detection2DArray, 'regions')
+
+    def shown() -> int:
+        header = Header(stamp=Time(sec=500), frame_id=FRAME)
+        images.publish(to_image(picture(), 'rgb8', header))
+        regions.publish(to_regions(header, BOXES))
+        return max(map(tag, overlays.messages), default=0)
+    wait_until(shown, 'a box in the overlay', step=0.1)
+    assert not ros.node.count_subscribers('depth')
+    seen = len(overlays.messages)
+    later = Header(stamp=Time(sec=503), frame_id=FRAME)  # later than region_slack
+    images.publish(to_image(picture(), 'rgb8', later))
+    assert tag(overlays.wait_for(lambda message: message.header == later, seen)) == 0
+    for publisher in (images, regions):
+        ros.node.destroy_publisher(publisher)
 
 
 @pytest.fixture(scope='module')
@@ -151,6 +188,15 @@ def test_a_square_before_a_wall(bench: Bench, depth: np.ndarray) -> None:
     assert (size.x, size.y, size.z) == pytest.approx((0.75, 0.75, 0.0), abs=1e-3)
     assert square.bbox.center.orientation.w == 1.0
     assert wall.bbox.center.position.z == pytest.approx(WALL)
+
+
+def test_the_overlay_shows_how_far_boxes_are(bench: Bench, overlays: Received[Image]) -> None:
+    first, narrow = len(overlays.messages), max(map(tag, overlays.messages))
+
+    def shown() -> bool:
+        bench.send(wall_and_square(), INFO)
+        return any(tag(overlay) > narrow + 20 for overlay in overlays.messages[first:])
+    wait_until(shown, 'a distance in the overlay', step=0.3)
 
 
 @pytest.mark.parametrize('value', [0.0, np.nan, np.inf, 99.0])

@@ -70,7 +70,7 @@ class ClassifierNode(LifecycleNode):
                                           self._settings.overlay) for name in names]
         except NameValidationException as error:
             raise ValueError('parameter cameras: ' + ' '.join(str(error).split())) from error
-        self._regions = [RegionTopics(self, name) for name in names]
+        self._regions = [RegionTopics(self, camera) for camera in self._cameras]
         for camera, regions in zip(self._cameras, self._regions, strict=True):
             camera.look = WhereTopics(self, camera.name, regions, lambda: self._loaded).look
         self._loaded: Loaded | None = None

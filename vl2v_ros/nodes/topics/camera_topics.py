@@ -19,10 +19,12 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Classification
 from vl2v_msgs.msg import LabelArray
 from vl2v_ros import frame_profile
+from vl2v_ros.drawing.boxes import draw_boxes
 from vl2v_ros.drawing.overlay import draw
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.image_executor import ImageExecutor, ImageGroup
+from vl2v_ros.nodes.topics.marks import Marks
 from vl2v_ros.nodes.topics.region_pairs import Pair
 from vl2v_ros.nodes.transport import shortage
 from vl2v_ros.nodes.worker import Asked, Current, Predictions, whole
@@ -85,6 +87,7 @@ class CameraTopics:
         self.classification = node.create_publisher(Classification, f'~/{inside}classification',
                                                     10)
         self.overlay = node.create_publisher(Image, f'~/{inside}overlay', 1) if overlay else None
+        self.marks = Marks()
         self._reliabilities = {transport: _declare_reliability(node, topic)
                                for transport, topic in self.topics.items()}
         self._subscriptions: dict[str, Subscription] = {}
@@ -110,6 +113,7 @@ class CameraTopics:
         """Unsubscribe from the images."""
         self._listen()
         self._on_message = _ignore  # the other callback would keep the model in memory
+        self.marks.clear()
 
     def follow(self) -> None:
         """Adapt to the reliability of the publishers, and update counts; call it once a second."""
@@ -126,6 +130,10 @@ class CameraTopics:
                 self.lately = (judged[0] - self._judged_before[0],
                                judged[1] - self._judged_before[1])
                 self._judged_before = judged
+
+    def watched(self) -> bool:
+        """Return whether somebody watches the overlay."""
+        return bool(self.overlay and self.overlay.get_subscription_count())
 
     def _listen(self, *transports: str) -> None:
         with self._listening:
@@ -194,8 +202,10 @@ class CameraTopics:
         self.labels.publish(labels)
         self.classification.publish(classification)
         frame_profile.mark('publish')
-        if self.overlay and self.overlay.get_subscription_count():
+        if self.overlay and self.watched():
             drawn = draw(frame, prediction, parameters.font)
+            draw_boxes(drawn, self.marks.near(header.stamp, parameters.region_slack),
+                       parameters.font)
             self.overlay.publish(messages.to_image(drawn, 'rgb8', header))
             frame_profile.mark('overlay')
         self.look(header, frame, used)

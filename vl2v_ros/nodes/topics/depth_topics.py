@@ -17,7 +17,7 @@ from vl2v_ros.images.depth import places, view_depth
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.nodes.messages import to_box, to_detections_3d
 from vl2v_ros.nodes.parameters import ClassifierParameters
-from vl2v_ros.nodes.topics.camera_topics import offered_reliability
+from vl2v_ros.nodes.topics.camera_topics import CameraTopics, offered_reliability
 from vl2v_ros.nodes.topics.region_pairs import Pairing
 
 PATIENCE = 2.0  # time without a camera_info after which boxes are refused aloud [s]
@@ -57,10 +57,10 @@ class DepthTopics:
     The node listens to depth only while somebody wants detections in space.
     """
 
-    def __init__(self, node: Node, name: str) -> None:
+    def __init__(self, node: Node, camera: CameraTopics) -> None:
         """Create the result topic; the subscriptions follow when somebody wants it."""
-        self._node = node
-        inside = f'{name}/' if name else ''
+        self._node, self._marks = node, camera.marks
+        inside = f'{camera.name}/' if camera.name else ''
         self.topics = {kind: node.resolve_topic_name(f'{inside}{topic}')
                        for kind, topic in ((Image, 'depth'), (CameraInfo, 'camera_info'))}
         self.detections = node.create_publisher(Detection3DArray, f'~/{inside}detections_3d', 10)
@@ -163,6 +163,7 @@ class DepthTopics:
         spots = places(view_depth(depth), [to_box(detection) for detection in found.detections],
                        camera_of(info, current.rectified), labelled.size, current.depth_min,
                        current.depth_max)
+        self._marks.placed(found, spots)
         self.detections.publish(to_detections_3d(found, spots, depth.header.frame_id
                                                  or info.header.frame_id))
         self.counts.answered += 1

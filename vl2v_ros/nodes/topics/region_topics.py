@@ -15,6 +15,7 @@ from vl2v_ros.images.frame import Frame
 from vl2v_ros.model.where import Found
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.nodes.topics.camera_topics import CameraTopics
 from vl2v_ros.nodes.topics.depth_topics import DepthTopics
 from vl2v_ros.nodes.topics.region_pairs import Pair, Pairing
 from vl2v_ros.nodes.worker import Asked, Current, Predictions, Worker
@@ -40,19 +41,19 @@ class RegionTopics:
     The topics `regions` and `~/detections` of one camera, with its name in front as for images.
 
     Images are kept for their boxes only while somebody publishes boxes and somebody wants
-    detections, in the image or in space.
+    detections, in the image or in space, or watches the overlay.
     """
 
-    def __init__(self, node: Node, name: str) -> None:
+    def __init__(self, node: Node, camera: CameraTopics) -> None:
         """Create the result topic; the subscription follows in `open`."""
-        self.name, self._node = name, node
-        inside = f'{name}/' if name else ''
+        self.name, self._node, self._camera = camera.name, node, camera
+        inside = f'{camera.name}/' if camera.name else ''
         self._topic = f'{inside}regions'
         self.detections = node.create_publisher(Detection2DArray, f'~/{inside}detections', 10)
         self._subscription: Subscription | None = None
         self._worker: Worker | None = None
         self._group = MutuallyExclusiveCallbackGroup()  # a flood of boxes delays nothing else
-        self.depth = DepthTopics(node, name)
+        self.depth = DepthTopics(node, camera)
         self.pairing: Pairing[Detection2DArray] = Pairing()
         self.counts = RegionCounts()
 
@@ -83,7 +84,7 @@ class RegionTopics:
 
     def on_image(self, image: Image | CompressedImage) -> None:
         """Keep an image for its boxes if somebody wants them."""
-        if self._wanted() and self._node.count_publishers(self._resolved()):
+        if self._shown() and self._node.count_publishers(self._resolved()):
             self._send(self.pairing.add_image(image, self._parameters().region_slack))
 
     def expire(self) -> None:
@@ -107,6 +108,9 @@ class RegionTopics:
     def _wanted(self) -> bool:
         return bool(self.detections.get_subscription_count()) or self.depth.wanted()
 
+    def _shown(self) -> bool:
+        return self._wanted() or self._camera.watched()
+
     def are_missing(self) -> bool:
         """Return whether somebody wants detections, and nobody publishes boxes."""
         return self._wanted() and not self._node.count_publishers(self._resolved())
@@ -120,13 +124,14 @@ class RegionTopics:
             [one.prediction for one in found], parameters.unknown_threshold,
             parameters.score_threshold)
         self.detections.publish(detections)
+        self._camera.marks.answered(detections)
         self.depth.add(detections, frame)
 
     def _resolved(self) -> str:
         return self._subscription.topic_name if self._subscription else self._topic
 
     def _on_regions(self, regions: Detection2DArray) -> None:
-        if self._wanted():
+        if self._shown():
             self._send(self.pairing.add_regions(regions, self._parameters().region_slack))
 
     def _send(self, pairs: Sequence[tuple[Image | CompressedImage, Detection2DArray]]) -> None:
@@ -146,6 +151,7 @@ class RegionTopics:
         found = messages.to_detections(asked.regions, predictions, parameters.unknown_threshold,
                                        parameters.score_threshold)
         self.detections.publish(found)
+        self._camera.marks.answered(found)
         self.depth.add(found, frame)
         self.counts.answered += 1
         self.counts.unlabelled += sum(not detection.results for detection in found.detections)
