@@ -8,7 +8,7 @@ NAME = 'vl2v_ros'
 
 
 def shared_files() -> list[tuple[str, list[str]]]:
-    """Launch files, configuration, models, messages and the demo's video, as they lie here."""
+    """Launch files, configuration, models, messages and the demo's pictures, as they lie here."""
     files = sorted(Path('launch').glob('*.launch.py'))
     files += sorted(path for folder in ('config', 'models') for path in Path(folder).rglob('*')
                     if path.is_file())
@@ -16,6 +16,8 @@ def shared_files() -> list[tuple[str, list[str]]]:
     files += sorted(path for folder in ('vl2v_msgs/msg', 'tools/vision_msgs/msg')
                     for path in Path(folder).glob('*.msg'))
     files += sorted(path for path in Path('data/photos_sample').iterdir() if path.is_file())
+    files += sorted(path for path in Path('data/ycb_sample/clutter').glob('*/*')
+                    if not path.stem.endswith('_ids'))  # of `vl2v_demo --scene`
     return [(f'share/{NAME}/{path.parent}', [str(path)]) for path in files]
 
 

@@ -3,6 +3,7 @@ vl2v_demo: run the classifier and a camera as two processes, without `ros2 launc
 
 It prints the labels as they arrive, and changes the vocabulary by the service after half of the
 time. It saves ~/overlay as a video, a picture per vocabulary, and a page of labelled pictures.
+With --scene it shows renders of heaps instead, and what is where in them.
 """
 import argparse
 from collections.abc import Callable, Iterator, Sequence
@@ -176,7 +177,7 @@ def running(module: str, parameters: dict[str, object]) -> Iterator[subprocess.P
         process.wait()
 
 
-def spin(viewer: Viewer, processes: Sequence[subprocess.Popen[bytes]], seconds: float,
+def spin(viewer: Node, processes: Sequence[subprocess.Popen[bytes]], seconds: float,
          until: Callable[[], object] | None = None, what: str = '') -> None:
     """
     Let the viewer work for some seconds; exit if a process has ended.
@@ -233,6 +234,8 @@ def main() -> None:
     parser.add_argument('--unknown-threshold', type=float, default=0.0,
                         help='cosine similarity below which a frame is unknown; by default 0, so '
                         'none is: the two vocabularies would need different thresholds')
+    parser.add_argument('--scene', action='store_true', help='name the boxes of rendered heaps, '
+                        'with their distances; of the other options, --out and --checkpoint count')
     arguments = parser.parse_args()
     try:
         parse(str(arguments.vocabulary))
@@ -242,6 +245,11 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     os.environ.update(environment())  # for the two nodes, and for what this process receives
     rclpy.init()
+    if arguments.scene:
+        from vl2v_ros.nodes import scene_demo  # imports this module
+        with until_stopped():
+            scene_demo.play(arguments.out, arguments.checkpoint)
+        return
     half = arguments.seconds / 2
     viewer = Viewer(arguments.out, arguments.rate, half)
     with until_stopped():
