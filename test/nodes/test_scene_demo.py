@@ -7,7 +7,7 @@ import cv2
 import pytest
 from support.ros_processes import Ros
 from training.rendering.scene import FIELD_OF_VIEW as RENDERED
-from vl2v_ros.nodes.scene_demo import FIELD_OF_VIEW, scenes, SMALLEST
+from vl2v_ros.nodes.demo_parts.scenes import FIELD_OF_VIEW, scenes, SMALLEST
 
 DEMO = Path(sys.executable).parent / 'vl2v_demo'
 

@@ -6,13 +6,10 @@ time. It saves ~/overlay as a video, a picture per vocabulary, and a page of lab
 With --scene it shows renders of heaps instead, and what is where in them.
 """
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-import json
+from collections.abc import Sequence
 import math
 import os
 from pathlib import Path
-import subprocess
 import sys
 import time
 from typing import Any
@@ -30,13 +27,13 @@ from vl2v_msgs.srv import SetVocabulary
 from vl2v_ros.drawing import contact_sheet
 from vl2v_ros.drawing.contact_sheet import Part, Tile
 from vl2v_ros.images.frame import to_rgb
+from vl2v_ros.nodes.demo_parts import scenes
+from vl2v_ros.nodes.demo_parts.processes import NAMESPACE, running, spin, START_TIMEOUT
 from vl2v_ros.nodes.messages import to_frame
 from vl2v_ros.nodes.program import until_stopped
 from vl2v_ros.nodes.transport import environment
 from vl2v_ros.words.vocabulary_file import parse
 
-NAMESPACE = '/demo'
-START_TIMEOUT = 120.0  # time limit of the first label [s]; a first start encodes and compiles
 RATE = 30.0  # [Hz]
 TILES = 8  # pictures of each vocabulary on the page
 LISTENERS = 2  # subscribers of the camera: the classifier and the viewer
@@ -161,43 +158,6 @@ def heading(vocabulary: Vocabulary) -> str:
     return f'{len(vocabulary.labels)} labels: {", ".join(vocabulary.labels[:30])}'
 
 
-@contextmanager
-def running(module: str, parameters: dict[str, object]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a node of this package as a process of its own, in NAMESPACE, until the block ends."""
-    command = [sys.executable, '-m', f'vl2v_ros.nodes.{module}', '--ros-args',
-               '-r', f'__ns:={NAMESPACE}']
-    for name, value in parameters.items():  # quoted: `yes` or `12` would not be strings in YAML
-        quoted = value if isinstance(value, (float, int)) else json.dumps(str(value))
-        command += ['-p', f'{name}:={quoted}']
-    process = subprocess.Popen(command)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def spin(viewer: Node, processes: Sequence[subprocess.Popen[bytes]], seconds: float,
-         until: Callable[[], object] | None = None, what: str = '') -> None:
-    """
-    Let the viewer work for some seconds; exit if a process has ended.
-
-    :param until: condition that ends it sooner; exit if it is not met in time.
-    :param what: name of what is waited for, for the error.
-    """
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and not (until and until()):
-        rclpy.spin_once(viewer, timeout_sec=0.1)
-        for process in processes:
-            if process.poll() is not None:
-                command: Any = process.args  # a list, see `running`
-                sys.exit(f'vl2v_demo: {command[2]} ended with {process.returncode}; '
-                         'see its message above')
-    if until and not until():
-        sys.exit(f'vl2v_demo: expected a {what} within {seconds:.0f} s, got none; see the '
-                 'messages above')
-
-
 def play(viewer: Viewer, arguments: argparse.Namespace, half: float) -> None:
     """Run the two nodes, and change the vocabulary after `half` of the time [s]."""
     with running('classifier_node', {'checkpoint': arguments.checkpoint,
@@ -246,9 +206,8 @@ def main() -> None:
     os.environ.update(environment())  # for the two nodes, and for what this process receives
     rclpy.init()
     if arguments.scene:
-        from vl2v_ros.nodes import scene_demo  # imports this module
         with until_stopped():
-            scene_demo.play(arguments.out, arguments.checkpoint)
+            scenes.play(arguments.out, arguments.checkpoint)
         return
     half = arguments.seconds / 2
     viewer = Viewer(arguments.out, arguments.rate, half)

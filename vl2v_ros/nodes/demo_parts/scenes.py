@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray, Detection3DArray
 from vl2v_ros.files import read_json, read_yaml, replacing, share
 from vl2v_ros.images.frame import to_rgb
-from vl2v_ros.nodes.demo import NAMESPACE, running, spin, START_TIMEOUT
+from vl2v_ros.nodes.demo_parts.processes import NAMESPACE, running, spin, START_TIMEOUT
 from vl2v_ros.nodes.messages import byte_array, to_frame, to_image
 
 NAMES = 'config/names/ycb.yaml'
