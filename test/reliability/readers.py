@@ -97,8 +97,11 @@ def recording(folder: Path, target: Path) -> None:
 
 def coco(folder: Path, target: Path) -> None:
     from training.data.coco import read_crops, read_scenes
+    from vl2v_ros.images.coco import read_boxes
     read_crops(folder)
     read_scenes(folder)
+    for path in folder.glob('*/annotations.json'):
+        read_boxes(path)
 
 
 def shards(folder: Path, target: Path) -> None:

@@ -9,12 +9,9 @@ from pathlib import Path
 import unicodedata
 
 import numpy as np
-from PIL import ExifTags
-from PIL import Image as PillowImage
 from training.data.image_index import ANNOTATIONS, Index, make_index, without_corrupt
 from vl2v_ros.files import one_line, read_json
-
-MOST = 1e9  # of a size or a place in a picture [px]
+from vl2v_ros.images.coco import numbers, size, upright
 
 
 @dataclass(frozen=True)
@@ -49,12 +46,12 @@ def _read_coco(root: Path) -> tuple[list[CocoImage], list[str]]:
                      for entry in coco['categories']}
             by_id = {entry['id']: CocoImage(
                 folder + entry['file_name'], path.parent.resolve().name,
-                _size(entry['width'], entry['height']), [])
+                size(entry['width'], entry['height']), [])
                      for entry in coco['images']}
             for entry in coco['annotations']:
                 if not entry.get('iscrowd'):
-                    left, top, width, height = _numbers(entry['bbox'])
-                    visible, = _numbers([entry.get('visible', 1.0)])
+                    left, top, width, height = numbers(entry['bbox'])
+                    visible, = numbers([entry.get('visible', 1.0)])
                     by_id[entry['image_id']].objects.append(
                         (names[entry['category_id']], [left, top, width, height], visible))
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -65,20 +62,6 @@ def _read_coco(root: Path) -> tuple[list[CocoImage], list[str]]:
     if not pictures:
         raise ValueError(f'{root}: expected images in its {ANNOTATIONS}, found none')
     return pictures, classes
-
-
-def _numbers(values: Sequence[float]) -> list[float]:
-    numbers = [float(value) for value in values]
-    if not all(abs(number) <= MOST for number in numbers):  # NaN is none of these
-        raise ValueError(f'expected numbers of pixels, got {numbers}')
-    return numbers
-
-
-def _size(*sides: float) -> tuple[int, int]:
-    width, height = (int(side) for side in _numbers(sides))
-    if min(width, height) < 1:
-        raise ValueError(f'expected a picture of at least 1 x 1 px, got {width} x {height}')
-    return width, height
 
 
 def read_crops(root: Path, margin: float = 0.1, least_visible: float = 0.3, smallest: int = 8,
@@ -115,23 +98,11 @@ def read_crops(root: Path, margin: float = 0.1, least_visible: float = 0.3, smal
 
 
 def _upright(picture: CocoImage, path: Path) -> CocoImage:
-    """Turn boxes as the EXIF of a file turns its pixels, if they count those that are stored."""
-    try:
-        with PillowImage.open(path) as image:
-            turn, stored = image.getexif().get(ExifTags.Base.Orientation, 1), image.size
-    except Exception:  # noqa: BLE001 of Pillow's, any; told of when the file is checked or read
-        return picture
-    if turn not in range(2, 9) or picture.size != stored:  # else of an upright copy
-        return picture
-    width, height = stored
-
-    def turned(box: Sequence[float]) -> list[float]:
-        left, top, wide, high = box
-        left = width - left - wide if turn in (2, 3, 7, 8) else left
-        top = height - top - high if turn in (3, 4, 6, 7) else top
-        return [top, left, high, wide] if turn > 4 else [left, top, wide, high]
-    return replace(picture, size=(height, width) if turn > 4 else stored, objects=[
-        (name, turned(box), visible) for name, box, visible in picture.objects])
+    """Turn boxes as the picture is turned that they are in."""
+    seen, boxes = upright(path, picture.size, [box for _, box, _ in picture.objects])
+    return replace(picture, size=seen, objects=[
+        (name, box, visible) for (name, _, visible), box in zip(
+            picture.objects, boxes, strict=True)])
 
 
 def _grow(box: Sequence[float], margin: float, size: tuple[int, int]) -> list[int]:

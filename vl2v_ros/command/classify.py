@@ -4,6 +4,7 @@ vl2v_classify: label images, folders, videos and bags with your own labels, with
 For an image on the command line it prints the similarity of each label and of each of its prompts,
 which shows the sentence that decided. For other inputs it prints a line per frame. With --out it
 writes a table (.csv), an annotated video (.mp4, .avi, ...) or a bag (.mcap, or a folder) instead.
+With --boxes it names the boxes in images, and writes them as COCO JSON (.json) or draws them.
 """
 import argparse
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ import signal
 import sys
 
 from tqdm import tqdm
-from vl2v_ros.command import bags, outputs
+from vl2v_ros.command import bags, boxes, outputs
 from vl2v_ros.drawing.explanation_plot import Explanation, MOST_IMAGES, plot
 from vl2v_ros.drawing.text import check_font, missing
 from vl2v_ros.files import replacing, share, shown
@@ -89,6 +90,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         'ending makes the folder of a new bag; without --out the labels are printed')
     add('--rate', type=_number(float, 0.01, 1000), help='frame rate of the video to write [Hz]; '
         f'by default the rate of the input, {STILL_RATE:g} for still images')
+    add('--boxes', type=Path, metavar='COCO.json', help='boxes of any detector in the images, as '
+        'a file in COCO format, whose categories are ignored; each box is named, and --out '
+        'NAME.json writes them as such a file')
+    add('--draw', type=Path, metavar='FOLDER', help='folder for the images with their --boxes')
     add('--plot', type=Path, help='PNG to write: similarities of labels and prompts, for at most '
         f'{MOST_IMAGES} images')
     add('--font', default='', help='font file (*.ttf, *.otf, *.ttc) for the labels in a video or '
@@ -116,15 +121,17 @@ def _number(kind: type, low: float, high: float) -> Callable[[str], float]:
 def check(options: argparse.Namespace, inputs: Sequence[Source]) -> None:
     """Raise ValueError for options that do not fit the inputs or each other."""
     check_font(options.font)
+    check_boxes(options, inputs)
     if options.topic and not any(source.topics for source in inputs):
         raise ValueError('--topic: expected a bag among the inputs, got none')
     for path in filter(None, (options.out, options.plot)):
-        if any(path.exists() and path.samefile(given) for given in options.input):
+        if any(path.exists() and given and path.samefile(given)
+               for given in (*options.input, options.boxes)):
             raise ValueError(f'{path} is an input and would be replaced; choose another name')
         if path.is_dir():
             raise ValueError(f'{path}: expected the name of a new file, got a folder that exists; '
                              'remove it, or choose another name')
-    if options.out:
+    if options.out and not options.boxes:
         outputs.check_ending(options.out)
         topics = sorted({topic for source in inputs for topic in source.topics})
         if options.out.suffix.lower() in outputs.CODECS and len(topics) > 1:
@@ -138,6 +145,20 @@ def check(options: argparse.Namespace, inputs: Sequence[Source]) -> None:
             raise ValueError('--plot: expected images or folders of images, got a video or a bag')
         if count > MOST_IMAGES:
             raise ValueError(f'--plot: expected at most {MOST_IMAGES} images, got {count}')
+
+
+def check_boxes(options: argparse.Namespace, inputs: Sequence[Source]) -> None:
+    """Raise ValueError for options that do not fit --boxes."""
+    if not options.boxes:
+        if options.draw:
+            raise ValueError('--draw: expected --boxes beside it, got none')
+        return
+    if not all(source.still for source in inputs):
+        raise ValueError('--boxes: expected images or folders of images, got a video or a bag')
+    if options.plot:
+        raise ValueError('--boxes: expected no --plot beside it; --draw draws boxes')
+    if options.out and options.out.suffix.lower() != '.json':
+        raise ValueError(f'--out {options.out}: expected a file that ends with .json for --boxes')
 
 
 def print_known(word: str, encoder: CachedText) -> None:
@@ -175,7 +196,8 @@ def run(options: argparse.Namespace) -> None:
     check(options, inputs)
     # The vocabulary comes first: its errors are reported before the slow steps.
     words, classifier = read_words(options, labeller), labeller.classifier
-    draws = options.plot or options.out and options.out.suffix.lower() in outputs.CODECS
+    draws = (options.plot or options.draw
+             or options.out and options.out.suffix.lower() in outputs.CODECS)
     if draws and (lacking := missing(words.labels, options.font)):
         print(f'vl2v_classify: {lacking} with --font', file=sys.stderr)
     threshold = options.unknown_threshold
@@ -183,6 +205,11 @@ def run(options: argparse.Namespace) -> None:
         threshold = classifier.spec.unknown_threshold
     rate = options.rate or next((source.rate for source in inputs if source.rate), STILL_RATE)
     count = sum(source.count for source in inputs)
+    if options.boxes:
+        boxes.run(boxes.Boxed(options.boxes, words.labels), itertools.chain.from_iterable(
+            source.pictures for source in inputs), lambda frames: classifier.classify(
+                frames, words, 1, threshold), options.out, options.draw, options.font)
+        return
     explanations: list[Explanation] = []
     with (outputs.writing(options.out, threshold, rate, options.score_threshold, options.font)
           if options.out else nullcontext(print_line)) as write, \
