@@ -50,7 +50,7 @@ def test_boxes_that_show_nothing_are_left_out(box: Box) -> None:
 
 @pytest.mark.parametrize('box', [
     Box(0, 0, 300, 300), Box(640, 480, 300, 300, 1.0), Box(320, 240, 1e300, 40, 0.1),
-    Box(320, 240, 1e6, 1e6)])
+    Box(320, 240, 1e6, 1e6), Box(320, 240, 1e308, 1e308, 0.8)])
 @pytest.mark.parametrize('label', ['mug', 'x' * 300, '犬', ''])
 @pytest.mark.parametrize('height, width', [(480, 640), (3, 200), (200, 3), (1, 1)])
 def test_any_box_can_be_drawn_in_any_picture(box: Box, label: str, height: int, width: int

@@ -60,7 +60,8 @@ def _visible(marks: Sequence[Mark], width: int, height: int) -> Iterator[Mark]:
 def _corners(box: Box) -> np.ndarray:
     """Return (4, 2) int32 corners [px]."""
     cosine, sine = np.cos(box.angle), np.sin(box.angle)
-    half = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (box.width / 2, box.height / 2)
+    sides = np.minimum((box.width, box.height), 2 * FARTHEST)  # what is larger could overflow
+    half = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * sides / 2
     corners = half @ np.array([(cosine, sine), (-sine, cosine)]) + (box.x, box.y)
     return np.rint(corners.clip(-FARTHEST, FARTHEST)).astype(np.int32)
 
