@@ -15,7 +15,9 @@ from support import shapes
 from support.detector import to_regions
 from support.ros_processes import LABELS, Process, Received, Ros, wait_until
 from vision_msgs.msg import Detection2DArray, Detection3DArray
+from vl2v_ros.drawing.boxes import draw_boxes, Mark
 from vl2v_ros.drawing.overlay import BAR
+from vl2v_ros.images.regions import Box
 from vl2v_ros.nodes.messages import byte_array, to_image
 
 WIDTH, HEIGHT, FOCAL = 320, 240, 200.0
@@ -115,7 +117,8 @@ def tag(overlay: Image) -> int:
     """Return how wide the name above the square is [px]; 0 if the square has no edge."""
     bar = (np.frombuffer(overlay.data, np.uint8).reshape(HEIGHT, WIDTH, 3) == BAR).all(2)
     (x, y), half = CENTRE, SIDE // 2
-    return int(bar[y - half - 10:y - half - 2].any(0).sum() if bar[90:140, x - half].all() else 0)
+    above = bar[y - half - 10:y - half - 2, x - half:]  # beside the panel
+    return int(above.any(0).sum() if bar[90:140, x - half].all() else 0)
 
 
 def test_the_overlay_alone_shows_boxes_but_no_distance(ros: Ros, overlays: Received[Image]
@@ -191,11 +194,15 @@ def test_a_square_before_a_wall(bench: Bench, depth: np.ndarray) -> None:
 
 
 def test_the_overlay_shows_how_far_boxes_are(bench: Bench, overlays: Received[Image]) -> None:
-    first, narrow = len(overlays.messages), max(map(tag, overlays.messages))
+    def wide(distance: float | None) -> int:
+        pixels = picture()
+        draw_boxes(pixels, [Mark(Box(*CENTRE, SIDE, SIDE), LABELS[1], distance)])
+        return tag(to_image(pixels, 'rgb8', Header()))
 
     def shown() -> bool:
         bench.send(wall_and_square(), INFO)
-        return any(tag(overlay) > narrow + 20 for overlay in overlays.messages[first:])
+        return any(tag(overlay) >= wide(SQUARE) for overlay in overlays.messages)
+    assert wide(SQUARE) > wide(None) + 20
     wait_until(shown, 'a distance in the overlay', step=0.3)
 
 
