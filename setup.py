@@ -53,7 +53,11 @@ setup(
         'torchvision',
         'tqdm',
     ],
-    extras_require={'test': ['pytest']},  # so that `colcon test` runs pytest
+    extras_require={
+        'onnx': ['onnxruntime>=1.18'],  # to run a student's ONNX file on a CPU
+        'onnx-gpu': ['onnxruntime-gpu>=1.18'],  # the same on a GPU
+        'test': ['pytest'],  # so that `colcon test` runs pytest
+    },
     package_data={NAME: ['py.typed']},
     zip_safe=True,
     entry_points={

@@ -6,7 +6,8 @@ python benchmarks/component.py
 It needs no ROS. The student runs as on the robot. open_clip's ViT-B/32, which is its teacher, and
 ViT-B/16 run as most nodes run them: open_clip's own transform on PIL images, then PyTorch, in half
 precision on a GPU. In the rows 'our runtime' these ViTs have the resize and the engine of the
-student, so only the model differs. The weights of the towers are random, as only time is measured.
+student, so only the model differs. A student with its ONNX file beside it is measured by ONNX
+Runtime, too. The weights of the towers are random, as only time is measured.
 The models take turns round by round, so other work of the machine slows all of them alike.
 """
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from pathlib import Path
 import re
 import statistics
 import sys
+from tempfile import TemporaryDirectory
 import time
 from typing import Any, cast
 
@@ -35,6 +37,7 @@ import tyro
 from vl2v_ros.files import replacing
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model import checkpoint
+from vl2v_ros.model.checkpoint import StoredStudent
 from vl2v_ros.model.classifier import Classifier
 from vl2v_ros.model.spec import StudentSpec
 from vl2v_ros.model.student import Student
@@ -99,7 +102,8 @@ def vocabulary(labels: int, width: int) -> Vocabulary:
                       rows[:0])
 
 
-def by_our_runtime(student: 'Student | Tower', options: Options, device: str) -> Label:
+def by_our_runtime(student: 'Student | StoredStudent | Tower', options: Options, device: str
+                   ) -> Label:
     """Return a function that labels frames as the robot does."""
     # A tower has all that a runtime asks a student for.
     classifier = Classifier(cast(Student, student), device)
@@ -154,6 +158,12 @@ def contenders(options: Options, device: str) -> dict[str, Callable[[], tuple[La
         model = checkpoint.load(options.checkpoint)
         return by_our_runtime(model, options, device), count(model)
 
+    def by_onnx() -> tuple[Label, int]:
+        with TemporaryDirectory() as graphs:
+            stored = checkpoint.open_stored(options.checkpoint, Path(graphs))
+            provider = device.partition(':')[0]
+            return by_our_runtime(stored, options, f'onnx:{provider}'), count(stored.load())
+
     @cache  # seconds, for random weights
     def made(name: str) -> tuple[Any, Callable[[Image.Image], torch.Tensor]]:
         model, _, transform = open_clip.create_model_and_transforms(name)
@@ -167,7 +177,9 @@ def contenders(options: Options, device: str) -> dict[str, Callable[[], tuple[La
                  as_commonly_done(model, transform, width, options, device))
         return label, weights
 
+    exported = options.checkpoint.with_suffix('.onnx').is_file()
     return {'student': student,
+            **({'student, ONNX Runtime': by_onnx} if exported else {}),
             'ViT-B/32': lambda: tower('ViT-B-32', False),
             'ViT-B/16': lambda: tower('ViT-B-16', False),
             'ViT-B/32, our runtime': lambda: tower('ViT-B-32', True),

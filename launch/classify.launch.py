@@ -36,7 +36,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             'device', default_value='',
             description='Device that runs the student: auto (CUDA if present, else CPU), cpu, '
-                        'cuda or cuda:N; by default auto'),
+                        'cuda, cuda:N, onnx:cpu, onnx:cuda or onnx:tensorrt; by default auto'),
         DeclareLaunchArgument(
             'overlay', default_value='',
             description='Offer the annotated image on ~/overlay; by default true'),

@@ -3,7 +3,9 @@ Export a student to ONNX, to a TensorRT engine where TensorRT is installed, to i
 
 The ONNX file holds the whole student: input `images` (B, 3, S, S) float32 RGB in [0, 1], for any
 B; output `embeddings` (B, D) float32 unit rows; the student's spec as metadata, as in the
-checkpoint. The file is written only if onnxruntime computes the same with it as torch does.
+checkpoint. The file is written only if onnxruntime computes the same with it as torch does. Beside
+its checkpoint, with the same name, a robot runs it by ONNX Runtime: device onnx:cpu, onnx:cuda or
+onnx:tensorrt.
 
 --engine needs TensorRT.
 
@@ -120,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             export_graph(options.checkpoint)
         student = checkpoint.load(options.checkpoint)
         if options.out:
-            parity = export(student, options.out)
+            parity = export(student, options.checkpoint, options.out)
             print(f'{options.out}: onnxruntime against torch at batches of '
                   f'{", ".join(map(str, BATCHES))}: largest difference {parity.difference:.2e} '
                   f'(at most {LARGEST_DIFFERENCE:g}), lowest cosine {parity.cosine:.8f} '

@@ -43,7 +43,8 @@ class Labeller:
         Read a checkpoint's header.
 
         :param path: student, *.safetensors; by default the one in the package.
-        :param device: 'auto' (CUDA if present, else CPU), 'cpu', 'cuda' or 'cuda:N'.
+        :param device: 'auto' (CUDA if present, else CPU), 'cpu', 'cuda', 'cuda:N'; or, with
+            the student's ONNX file beside it, 'onnx:cpu', 'onnx:cuda' or 'onnx:tensorrt'.
         :param half: compute in half precision, on a CPU where that is faster and precise enough.
         :param cache_dir: cache of prompts and of how a CPU runs a student; by default that of
             this user.

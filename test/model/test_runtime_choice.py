@@ -83,12 +83,13 @@ assert came
 
 
 @pytest.mark.parametrize('device', ['gpu', 'CPU', '', 'cuda:', 'cuda:x', 'cuda:-1', 'cuda:1:2',
-                                    'cuda:01', 'cuda:²', 'cuda1', 'cpu:0'])
+                                    'cuda:01', 'cuda:²', 'cuda1', 'cpu:0', 'onnx', 'onnx:gpu'])
 def test_unknown_device_is_refused_with_those_there_are(
         shapes_student: Path, device: str) -> None:
     with pytest.raises(ValueError) as refusal:
         create(checkpoint.load(shapes_student), device)
-    assert str(refusal.value) == ("device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', "
+    assert str(refusal.value) == ("device: expected 'auto', 'cpu', 'cuda', 'cuda:N' or one of "
+                                  "'onnx:cpu', 'onnx:cuda', 'onnx:tensorrt', "
                                   f'got {device!r}')
 
 

@@ -11,10 +11,10 @@ import onnxruntime
 import torch
 from vl2v_ros.files import replacing
 from vl2v_ros.model import checkpoint
+from vl2v_ros.model.runtime.onnx_runtime import digest, INPUT, OUTPUT, SOURCE
 from vl2v_ros.model.runtime.pictures import scene
 from vl2v_ros.model.student import Student
 
-INPUT, OUTPUT = 'images', 'embeddings'
 BATCHES = (1, 2, 5)  # that are compared; the graph is traced at another size
 TRACED = 3
 # Both sides round differently: about 1e-6 for a component of a float32 embedding.
@@ -29,10 +29,11 @@ class Parity(NamedTuple):
     cosine: float
 
 
-def export(student: Student, path: Path) -> Parity:
+def export(student: Student, source: Path, path: Path) -> Parity:
     """
     Write a student as one ONNX file, atomically, if it computes the same as torch.
 
+    :param source: the student's checkpoint; a robot runs the ONNX file only beside it.
     :return: the parity found.
     :raises ValueError: if the parity is out of the tolerance, or torch cannot export the
         backbone; nothing is written then.
@@ -55,6 +56,7 @@ def export(student: Student, path: Path) -> Parity:
             node.metadata_props.clear()  # traces of this machine's source files
         program.model.metadata_props[checkpoint.FORMAT] = json.dumps(
             {'version': checkpoint.VERSION, **asdict(student.spec)})
+        program.model.metadata_props[SOURCE] = digest(source.read_bytes())
         program.save(temporary, external_data=False)
         parity = compare(student, temporary, probes(size))
         # Written so that NaN fails.

@@ -1,8 +1,8 @@
 """Build a TensorRT engine from an ONNX file; needs TensorRT."""
 from pathlib import Path
 
-from training.exporting.onnx import INPUT
 from vl2v_ros.files import replacing
+from vl2v_ros.model.runtime.onnx_runtime import INPUT
 
 INSTALL = ('install it for the CUDA version of this machine (pip install "tensorrt-cu12<11" or '
            '"tensorrt-cu13<11"; JetPack brings it), or build the engine on the robot: '

@@ -76,7 +76,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--known', nargs='?', const='', metavar='WORD', help='only list the names that the '
         'checkpoint knows without a network: all of them, or those near WORD')
     add('--device', default='auto',
-        help='device that runs the student: auto (CUDA if present, else CPU), cpu, cuda or cuda:N')
+        help='device that runs the student: auto (CUDA if present, else CPU), cpu, cuda, '
+             'cuda:N; or by ONNX Runtime onnx:cpu, onnx:cuda, onnx:tensorrt')
     add('--top-k', type=_number(int, 1, 1000), default=5,
         help='number of labels per picture (default: %(default)s)')
     add('--unknown-threshold', type=_number(float, -1, 1), help='cosine similarity below which a '

@@ -43,7 +43,8 @@ class ClassifierParameters:
         'auto (the one that delivers; raw if both do)', choices=('auto', 'raw', 'compressed'))
     device: str = _parameter(
         'auto', 'Device that runs the student: auto (CUDA if present, else CPU), cpu, cuda or '
-        'cuda:N')
+        'cuda:N; onnx:cpu, onnx:cuda or onnx:tensorrt: by ONNX Runtime, from the ONNX file beside '
+        'the checkpoint')
     half: bool = _parameter(
         True, 'Compute in half precision: float16 on CUDA; float16 or bfloat16 on a CPU, where '
         'that is measured to be faster and the embeddings stay close to those in float32')

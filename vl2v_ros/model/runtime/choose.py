@@ -1,16 +1,22 @@
-"""How a student is executed: torch on a GPU, OpenVINO on a CPU; chosen once, at start."""
+"""
+How a student is executed, chosen once, at start: torch on a GPU, OpenVINO on a CPU.
+
+ONNX Runtime runs it only where that is asked for.
+"""
 import ctypes
 import gc
 import re
 import sys
 from typing import TYPE_CHECKING
 
+from vl2v_ros.files import one_line
 from vl2v_ros.model.checkpoint import StoredStudent
 from vl2v_ros.model.runtime.matching import Runtime
 
 if TYPE_CHECKING:
     from vl2v_ros.model.student import Student
 
+ONNX = 'onnx:cpu', 'onnx:cuda', 'onnx:tensorrt'  # devices of ONNX Runtime
 # Without this, importing OpenVINO, and NNCF, reports their use over the network.
 sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]  # as Python says
 
@@ -21,14 +27,18 @@ def create(student: 'Student | StoredStudent', device: str = 'auto', half: bool 
 
     On a CPU, a `StoredStudent` runs without torch.
 
-    :param device: 'auto' (CUDA if present, else CPU), 'cuda', 'cuda:1', ... or 'cpu'.
+    :param device: 'auto' (CUDA if present, else CPU), 'cuda', 'cuda:1', ... or 'cpu'; or one of
+        ONNX, which runs the ONNX file beside the checkpoint of a `StoredStudent`.
     :param half: half precision: float16 on CUDA; on CPUs float16 or bfloat16, where measurements
         find it faster and its error small, see precision.py. Else float32. A CPU runs the
-        student's int8, if there is one, by the same rule.
-    :raises ValueError: for an invalid or missing device, or an int8 that cannot be read.
+        student's int8, if there is one, by the same rule. Of ONNX Runtime, only TensorRT obeys.
+    :raises ValueError: for an invalid or missing device, or an int8 or ONNX file that cannot be
+        read.
     """
     if device == 'cpu':
         return _on_cpu(student, half, 'asked for')
+    if device in ONNX:
+        return _by_onnx(student, device, half)
     if device == 'auto' and not _has_driver():
         return _on_cpu(student, half, 'no CUDA driver was found')
     import torch
@@ -39,7 +49,8 @@ def create(student: 'Student | StoredStudent', device: str = 'auto', half: bool 
         return _on_cpu(student, half, f'torch {torch.__version__} {built}')
     asked = re.fullmatch('cuda(?::(0|[1-9][0-9]*))?', device)
     if not asked:
-        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
+        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda', 'cuda:N' or one of "
+                         f'{", ".join(map(repr, ONNX))}, got {device!r}')
     count = torch.cuda.device_count()
     if int(asked[1] or 0) >= count:
         raise ValueError(f'device: expected {device!r}, but torch {torch.__version__} finds '
@@ -72,6 +83,16 @@ def _on_cuda(student: 'Student | StoredStudent', device: str, half: bool, why: s
     import torch
     from vl2v_ros.model.runtime.torch_runtime import TorchRuntime
     return TorchRuntime(_loaded(student), torch.device(device), half, why)
+
+
+def _by_onnx(student: 'Student | StoredStudent', device: str, half: bool) -> Runtime:
+    try:
+        from vl2v_ros.model.runtime.onnx_runtime import OnnxRuntime
+    except ImportError as error:
+        package = 'onnxruntime' if device == 'onnx:cpu' else 'onnxruntime-gpu'
+        raise ValueError(f'device: {device!r} needs ONNX Runtime, which cannot be imported '
+                         f'({one_line(error)}); pip install {package}') from error
+    return OnnxRuntime(student, device, half, 'asked for')
 
 
 def _on_cpu(student: 'Student | StoredStudent', half: bool, why: str) -> Runtime:
