@@ -1,11 +1,14 @@
 """Fixtures that several test modules share."""
 from collections.abc import Iterator
+from contextlib import contextmanager
+import fcntl
 from functools import cache
 from importlib.util import find_spec
 import inspect
 import os
 from pathlib import Path
 import re
+import tempfile
 from typing import TYPE_CHECKING
 
 # Before torch is imported, here or in a process of a test. The models are small: with threads of
@@ -62,6 +65,31 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none."""
     if item.get_closest_marker('cuda') and not torch.cuda.is_available():
         pytest.skip('no CUDA device')
+
+
+@contextmanager
+def machine(name: str, alone: bool) -> Iterator[None]:
+    """Share the machine with the other test processes, or keep them waiting."""
+    with open(f'{name}.door', 'wb') as door, open(f'{name}.room', 'wb') as room:
+        fcntl.flock(door, fcntl.LOCK_EX)  # who waits for the room lets nobody pass
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            fcntl.flock(room, fcntl.LOCK_UN)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Run what is marked `alone` while no other test runs."""
+    if 'PYTEST_XDIST_WORKER' not in os.environ:
+        yield
+        return
+    name = os.path.join(tempfile.gettempdir(),
+                        f"vl2v_tests_{os.environ['PYTEST_XDIST_TESTRUNUID']}")
+    with machine(name, item.get_closest_marker('alone') is not None):
+        yield
 
 
 @pytest.fixture(scope='session')

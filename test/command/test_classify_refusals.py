@@ -37,7 +37,8 @@ pytestmark = pytest.mark.usefixtures('warm_cache')
     (['{image}', '--vocabulary', '{tmp}/text.txt'], ', which is a file here, but no *.yaml; '),
     (['{image}', '--labels', 'mug; banana'], "got 'mug; banana', which holds a separator"),
     (['{image}', '--checkpoint', '{tmp}/none.safetensors'], 'checkpoint: expected a file, found'),
-    (['{image}', '--device', 'tpu'], "expected 'auto', 'cpu', 'cuda' or 'cuda:N', got 'tpu'"),
+    (['{image}', '--device', 'tpu'], "expected 'auto', 'cpu', 'cuda', 'cuda:N' or one of "
+     "'onnx:cpu', 'onnx:cuda', 'onnx:tensorrt', got 'tpu'"),
 ])
 def test_what_it_cannot_do_is_said_in_one_line(
         folder: Path, options: list[str], tmp_path: Path, arguments: list[str], reason: str

@@ -115,6 +115,7 @@ def hanging(ros: Ros, request: pytest.FixtureRequest) -> Iterator[None]:
     assert not set_parameter(ros, 'llm_timeout', 30.0)
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures('hanging', 'node')
 @pytest.mark.parametrize('case', [*FAILURES, *SUCCESSES])
 def test_frames_are_labelled_at_full_rate_while_a_request_is_open(

@@ -198,8 +198,8 @@ def test_each_broken_checkpoint_says_what_came_and_what_to_do(
     ({'vocabulary': 'labels.txt'}, ["got 'labels.txt', which is named like a file"]),
     ({'vocabulary': 'mug, Mug'}, ["label 2: 'Mug' repeats 'mug'"]),
     ({'device': 'cuda:99'}, ["device: expected 'cuda:99', but torch", "use 'auto' or 'cpu'"]),
-    ({'device': ''}, ["device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got ''"]),
-    ({'device': 'tpu'}, ["expected 'auto', 'cpu', 'cuda' or 'cuda:N', got 'tpu'"]),
+    ({'device': ''}, ["device: expected 'auto', 'cpu', 'cuda', 'cuda:N' or one of", "got ''"]),
+    ({'device': 'tpu'}, ["expected 'auto', 'cpu', 'cuda', 'cuda:N' or one of", "got 'tpu'"]),
 ])
 def test_a_configure_that_fails_says_why(ros: Ros, settings: dict[str, object],
                                          parameters: dict[str, object], reasons: list[str],

@@ -76,13 +76,14 @@ def right(found: Detection2DArray | ClassifyImage.Response) -> list[bool]:
             == detection.id.split(',')[0] for detection in found.detections]
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures('detector')
 def test_ten_boxes_at_30_hz_while_the_vocabulary_changes_20_times(
         ros: Ros, detections: Received[Detection2DArray], scenes: tuple[Path, Path]) -> None:
     lists = LABELS, tuple(reversed([f'the {label}' for label in LABELS]))
     for names in lists:  # cached from here on
         assert ros.call(SetVocabulary, 'classifier/set_vocabulary', labels=names).success
-    for _ in range(3):  # where something else keeps the cores busy, images are dropped
+    for _ in range(6):  # where something else keeps the cores busy, images are dropped
         first = len(detections.messages)
         publisher = ros.publish_frames(scenes[0], count=200, rate=RATE)
         detections.wait_for(bool, since=first)
@@ -107,7 +108,7 @@ def test_ten_boxes_at_30_hz_while_the_vocabulary_changes_20_times(
         print(f'{len(answers)} of {len(sent)} answered')
         if len(answers) >= 0.99 * len(sent):
             return
-    pytest.fail('fewer than 99 % of the arrays of boxes were answered, three times')
+    pytest.fail('fewer than 99 % of the arrays of boxes were answered, six times')
 
 
 class Bench:

@@ -41,6 +41,7 @@ def answered(labels: Received[LabelArray], publisher: Process) -> tuple[int, int
     return len(heard & sent.keys()), len(sent)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(('reliability', 'size', 'env'), [
     ('reliable', 'vga', WITHOUT), ('reliable', '720p', WITHOUT), ('reliable', 'vga', {}),
     ('reliable', '720p', {}), ('best_effort', '720p', {})])

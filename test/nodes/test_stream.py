@@ -75,6 +75,7 @@ def send_until_answered(ros: Ros, received: Received, frames: Path, share: float
     pytest.fail(f'fewer than {share:.0%} of the frames were answered, three times')
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize('size', ['vga', 'full_hd'])
 def test_of_300_frames_at_30_hz_99_percent_are_answered(
         ros: Ros, labels: Received[LabelArray], size: str, request: pytest.FixtureRequest) -> None:
@@ -108,6 +109,7 @@ def test_frames_that_are_grey_are_labelled_by_shape(ros: Ros, labels: Received[L
     send_until_answered(ros, labels, vga, 0.9, right, count=30, encoding='mono8')
 
 
+@pytest.mark.alone
 def test_the_vocabulary_changes_20_times_while_frames_flow(
         ros: Ros, labels: Received[LabelArray], vga: Path) -> None:
     vocabularies = ros.subscribe(Vocabulary, 'classifier/vocabulary', LATCHED)
