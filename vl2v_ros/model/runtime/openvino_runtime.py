@@ -83,7 +83,7 @@ class OpenVinoRuntime:
         """
         Return (B, D) float32 unit rows, B at least 1.
 
-        After full batches the rest comes one by one: another size would cost more than it gains.
+        After full batches the rest comes one by one: a batch of another size gained nothing.
         """
         if len(frames) <= MOST_FRAMES:
             return self._embed(frames)

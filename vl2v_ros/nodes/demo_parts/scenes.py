@@ -16,6 +16,7 @@ from vl2v_ros.files import read_json, read_yaml, replacing, share
 from vl2v_ros.images.frame import to_rgb
 from vl2v_ros.nodes.demo_parts.processes import NAMESPACE, running, spin, START_TIMEOUT
 from vl2v_ros.nodes.messages import byte_array, to_frame, to_image
+from vl2v_ros.nodes.topics.region_pairs import nanoseconds
 
 NAMES = 'config/names/ycb.yaml'
 FRAME = 'camera_optical_frame'
@@ -83,7 +84,8 @@ class Table(Node):
                 (Image, 'overlay', self._overlays)):
             self.create_subscription(
                 kind, f'classifier/{topic}',
-                lambda message, kept=kept: kept.update({_stamp(message.header): message}), 10)
+                lambda message, kept=kept: kept.update(
+                    {nanoseconds(message.header.stamp): message}), 10)
 
     def show(self, scene: Scene, processes: Sequence[subprocess.Popen[bytes]]
              ) -> tuple[np.ndarray, Detection2DArray, dict[str, float]]:
@@ -93,7 +95,6 @@ class Table(Node):
         :return: its overlay, (H, W, 3) uint8 RGB; the boxes with their names; distances by id [m].
         """
         stamp = self.get_clock().now().nanoseconds
-
         after = stamp + 1  # of an image that comes when the boxes have their places
         picture = to_image(scene.bgr, 'bgr8', _header(after))
         spin(self, processes, START_TIMEOUT, _sending(
@@ -136,10 +137,6 @@ def _region(header: Header, box: Sequence[float], name: str) -> Detection2D:
     there = BoundingBox2D(size_x=width, size_y=height)
     there.center.position.x, there.center.position.y = left + width / 2, top + height / 2
     return Detection2D(header=header, bbox=there, id=name)
-
-
-def _stamp(header: Header) -> int:
-    return header.stamp.sec * 10**9 + header.stamp.nanosec
 
 
 def _header(stamp: int) -> Header:
