@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import shapes
+from support import shapes, tiny_models
 from support.runtimes import (
     cosine_distances,
     CPU,
@@ -16,6 +16,7 @@ from support.runtimes import (
 )
 import torch
 from vl2v_ros.model import checkpoint
+from vl2v_ros.model.runtime import torch_runtime
 from vl2v_ros.model.runtime.choose import create
 from vl2v_ros.model.runtime.matching import match_embeddings, Matches, Runtime
 from vl2v_ros.model.runtime.openvino_runtime import MOST_FRAMES
@@ -89,6 +90,13 @@ def test_more_frames_than_run_at_a_time(openvino: Runtime) -> None:
     alone = np.concatenate([openvino.embed([frame]) for frame in FRAMES[:2]])
     together = openvino.embed([FRAMES[number % 2] for number in range(2 * MOST_FRAMES + 1)])
     np.testing.assert_allclose(together, np.resize(alone, together.shape), atol=1e-4)
+
+
+def test_torch_takes_any_number_of_frames() -> None:
+    runtime = TorchRuntime(tiny_models.student(), CPU, False, 'test')
+    alone = runtime.embed(FRAMES[:2])
+    together = runtime.embed(FRAMES[:2] * (torch_runtime.MOST_FRAMES // 2 + 1))
+    np.testing.assert_allclose(together, np.resize(alone, together.shape), atol=1e-5)
 
 
 def test_embeddings_stay_what_they_are_when_the_next_come(openvino: Runtime) -> None:

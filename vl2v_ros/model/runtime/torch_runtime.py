@@ -20,6 +20,7 @@ from vl2v_ros.model.student import Student
 # A captured graph runs at one batch size only, so a batch is filled up to the next of these. For
 # larger batches, launching kernels one by one is a small part of the time.
 BATCH_SIZES = (1, 2, 4, 8, 16)
+MOST_FRAMES = 64  # at a time, so that any number of boxes takes bounded memory
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,9 @@ class TorchRuntime:
 
     def _embed(self, frames: Sequence[Frame]) -> torch.Tensor:
         """Return (B, D); the next call may overwrite it."""
+        if len(frames) > MOST_FRAMES:
+            return torch.cat([self._embed(frames[start:start + MOST_FRAMES]).clone()
+                              for start in range(0, len(frames), MOST_FRAMES)])
         if self._device.type == 'cpu':
             images = preprocess(frames, self._spec.image_size, self._spec.resize_mode)
             frame_profile.mark('resize')
