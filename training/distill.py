@@ -8,6 +8,7 @@ torchrun --nproc-per-node 4 training/distill.py --config config/distill/ood.yaml
 Writes student.safetensors, result.json, report.html and TensorBoard logs into
 <out>/<name>_seed<seed>. The same command resumes a run that was stopped.
 """
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 import json
@@ -22,13 +23,13 @@ from torch import nn
 from training.data.captions import read_captions
 from training.data.class_names import read_classes
 from training.data.image_index import Index
-from training.data.scenes import pair_of, read_scene_task
+from training.data.scenes import pair_of, read_scene_task, SceneTask
 from training.data.task import read_task, shard_task, Task, vocabulary_of
 from training.evaluate import show
 from training.learning import loop, mixture
 from training.learning.batches import Batches, index_batches, shard_batches
 from training.learning.memory import Memory, prototypes_of, remember
-from training.learning.run import finish, learn, new_trainee, RESULT
+from training.learning.run import Curves, finish, learn, new_trainee, RESULT
 from training.learning.trainee import check_hub, Trainee
 from training.learning.trainer import PASSING, STATE
 from training.measuring import presence
@@ -38,6 +39,7 @@ from training.recipe_file import plain, read_command
 from training.teachers import opening
 from training.teachers.embedding_cache import CachedTeacher, embeddings, Views
 from training.teachers.queries import Queries
+from training.teachers.teacher import Teacher
 import tyro
 from vl2v_ros.model import checkpoint
 from vl2v_ros.words import vocabulary
@@ -83,24 +85,30 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
     encoder = opening.cached(teacher, recipe.teacher, queries)
     words = vocabulary_of(task.labels, recipe.data, encoder)
     cached = CachedTeacher(teacher, default_cache_dir() / 'embeddings', queries)
-    prototypes = torch.tensor(words.prototypes[:task.trained])
-    if shards:
-        batches = shard_batches(fabric, recipe, shards, teacher, prototypes,
-                                task.class_names[:task.trained], folder / 'corrupt.txt')
-    else:
-        targets = embeddings(task.train, cached, Views(
-            recipe.views, recipe.augmentation, recipe.seed))
-        batches = index_batches(fabric, recipe, task.train, targets, prototypes,
-                                caption_rows(recipe, task, encoder))
+    prototypes = torch.tensor(words.prototypes)
+
+    def batches(of: Recipe, index: Index, classes: int, fresh: int = 0) -> Batches:
+        targets = embeddings(index, cached, Views(of.views, of.augmentation, of.seed))
+        return index_batches(fabric, of, index, targets, prototypes[:classes],
+                             caption_rows(of, index, encoder), fresh=fresh)
+
+    drawn = shard_batches(fabric, recipe, shards, teacher, prototypes[:task.trained],
+                          task.class_names[:task.trained], folder / 'corrupt.txt') if shards else (
+        batches(recipe, task.train, task.trained))
     trainee = new_trainee(recipe, task.trained, size(task), teacher, folder)
     batch = min(recipe.batch, len(task.train) or recipe.batch)
-    result, curves = learn(recipe, fabric, trainee, teacher, batches, batch, size(task), folder)
+    result, curves = learn(recipe, fabric, trainee, teacher, drawn, batch, size(task), folder)
     if fabric.is_global_zero:
-        result |= evaluate(
-            trainee, task, words, cached, Page(
-                folder, f'{recipe.name}, seed {recipe.seed}',
-                {'backbone': recipe.student.backbone, 'teacher': teacher.identity,
-                 'training': f"{result['training_seconds']:.0f} s on {fabric.device}"}, curves))
+        page = Page(folder, f'{recipe.name}, seed {recipe.seed}', {
+            'backbone': recipe.student.backbone, 'teacher': teacher.identity,
+            'training': f"{result['training_seconds']:.0f} s on {fabric.device}"}, curves)
+        result |= evaluate(trainee, task, words, cached, page)
+    if task.few is not None:
+        curves = learn_few(recipe, fabric, trainee, teacher, task, batches, folder)
+        if fabric.is_global_zero:
+            result['few'] = evaluate(trainee, task, words, cached, replace(
+                page, folder=folder / FEW, curves=curves), choose=False)
+    if fabric.is_global_zero:
         finish(recipe, trainee, queries, result, folder)
     fabric.barrier()
     return result
@@ -147,15 +155,17 @@ def distill_presence(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, 
     pair = pair_of(task, recipe.data, opening.cached(teacher, recipe.teacher, queries))
     cached = CachedTeacher(teacher, default_cache_dir() / 'embeddings', queries)
 
-    def batches(of: Recipe, index: Index) -> Batches:
+    def batches(of: Recipe, index: Index, classes: int, fresh: int = 0) -> Batches:
         targets = embeddings(index, cached, Views(of.views, of.augmentation, of.seed))
-        chosen = pair.first(index.labels.shape[1])
-        return index_batches(fabric, of, index, targets, chosen.present, absent=chosen.absent)
+        chosen = pair.first(classes)
+        return index_batches(fabric, of, index, targets, chosen.present, absent=chosen.absent,
+                             fresh=fresh)
 
     what = f'{len(task.train)} scenes of {task.trained} classes'
     trainee = new_trainee(recipe, task.trained, what, teacher, folder)
-    result, _ = learn(recipe, fabric, trainee, teacher, batches(recipe, task.train),
-                          min(recipe.batch, len(task.train)), what, folder)
+    result, _ = learn(recipe, fabric, trainee, teacher,
+                      batches(recipe, task.train, task.trained),
+                      min(recipe.batch, len(task.train)), what, folder)
     if fabric.is_global_zero:
         table = presence.student_table(trainee, task, pair, 'zero-shot')
         result |= {'table': table,
@@ -163,40 +173,57 @@ def distill_presence(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, 
                                                      'zero-shot'),
                    'figures': presence.share_present(task), 'left_out': []}
     if task.few is not None:
-        if fabric.is_global_zero and not recipe.student.closed_set:
-            checkpoint.save(deepcopy(trainee.student).half(), folder / ZERO_SHOT)
-        what = f'{len(task.few)} scenes of {len(task.class_names)} classes'
-        few = replace(recipe, stages=recipe.few_stages)
-        torch.manual_seed(recipe.seed)  # as a resumed run draws the new outputs, too
-        trainee = widened(trainee, len(task.class_names))
-        learn(few, fabric, trainee, teacher, batches(few, task.few), len(task.few), what,
-                  folder / FEW)
+        learn_few(recipe, fabric, trainee, teacher, task, batches, folder)
         if fabric.is_global_zero:
-            table += presence.student_table(trainee, task, pair, f'{len(task.few)} scenes')
+            table += presence.student_table(trainee, task, pair, f'{task.fresh} scenes')
     if fabric.is_global_zero:
         finish(recipe, trainee, queries, result, folder)
-        (folder / FEW / STATE).unlink(missing_ok=True)
     fabric.barrier()
     return result
 
 
-def widened(trainee: Trainee, classes: int) -> Trainee:
-    """Return a trainee whose closed-set head, if it has one, has outputs for more classes."""
+def learn_few(recipe: Recipe, fabric: Fabric, trainee: Trainee, teacher: Teacher,
+              task: Task | SceneTask, batches: Callable[[Recipe, Index, int, int], Batches],
+              folder: Path) -> Curves:
+    """
+    Learn from a few images of new classes, beside those of before; return the curves of the loss.
+
+    The student of before is kept as ZERO_SHOT.
+
+    :param batches: (recipe, images, number of classes, how many are fresh) -> their batches.
+    :raises ValueError, loop.Stopped, OSError: as `distill` does.
+    """
+    assert task.few is not None, 'only where data.few is given'
+    if fabric.is_global_zero and not recipe.student.closed_set:
+        checkpoint.save(deepcopy(trainee.student).half(), folder / ZERO_SHOT)
+    few, classes = replace(recipe, stages=recipe.few_stages), len(task.class_names)
+    torch.manual_seed(recipe.seed)  # as a resumed run draws the new outputs, too
+    widen(trainee, classes)
+    what = (f'{task.fresh} images with new classes, {classes} in all, beside '
+            f'{len(task.few) - task.fresh} of before')
+    _, curves = learn(few, fabric, trainee, teacher, batches(few, task.few, classes, task.fresh),
+                      min(recipe.batch, len(task.few)), what, folder / FEW)
+    if fabric.is_global_zero:
+        (folder / FEW / STATE).unlink(missing_ok=True)
+    return curves
+
+
+def widen(trainee: Trainee, classes: int) -> None:
+    """Give a trainee's closed-set head, if it has one, outputs for more classes."""
     head = trainee.head
     if head is not None:
         trainee.head = nn.Linear(head.in_features, classes).to(head.weight.device)
         with torch.no_grad():
             trainee.head.weight[:head.out_features] = head.weight
             trainee.head.bias[:head.out_features] = head.bias
-    return trainee
 
 
-def caption_rows(recipe: Recipe, task: Task, encoder: TextEncoder) -> torch.Tensor | None:
-    """Return (N, D) embeddings of the training images' captions, if the loss has that term."""
+def caption_rows(recipe: Recipe, index: Index, encoder: TextEncoder) -> torch.Tensor | None:
+    """Return (N, D) embeddings of the images' captions, if the loss has that term."""
     if not recipe.loss.caption:
         return None
     assert recipe.data.captions is not None  # a recipe with that term has them
-    said = read_captions(recipe.data.captions, task.train)
+    said = read_captions(recipe.data.captions, index)
     return torch.from_numpy(encoder.encode(said).rows)
 
 
@@ -251,6 +278,9 @@ def main() -> None:
     if fabric.is_global_zero:
         if 'table' in result:
             show(result)
+        if 'few' in result:
+            print(f'After {recipe.data.few} images of each new class:\n')
+            show(result['few'])
         print(', '.join(f'{name} {value}' for name, value in {
             'training [s]': result['training_seconds'], **result.get('cost', {})}.items()))
 

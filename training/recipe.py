@@ -112,7 +112,8 @@ class Data:
     least_visible: float = 0.3
     """Objects of scenes with a smaller visible part count as absent."""
     few: int = 0
-    """Number of scenes with ood classes to learn from afterwards, in few_stages."""
+    """Number of images of each ood class of `split` to learn from afterwards, in few_stages; of
+    scenes, the number of those that show ood classes."""
     captions: Path | None = None
     """CSV file with the columns file (below `images`) and caption, for the loss term caption."""
 
@@ -214,7 +215,10 @@ class Recipe:
     teacher: TeacherSource = TeacherSource()
     student: StudentSource = StudentSource()
     stages: tuple[Stage, ...] = (Stage(),)
-    few_stages: tuple[Stage, ...] = (Stage(epochs=40, rate=3e-4),)  # For scenes of data.few.
+    few_stages: tuple[Stage, ...] = (Stage(epochs=20, rate=3e-4),)  # For the images of data.few.
+    few_share: float = 0.5
+    """Part of each batch of few_stages that data.few makes up, the others are those of before, so
+    that these are not forgotten (few-shot training of Li, Fang et al.); 1: all of it."""
     loss: Loss = Loss(cls=1.0, im_cst=1.0)
     temperature: float = 0.07  # Cosines are divided by it before a softmax.
     k: int = 5
@@ -270,6 +274,7 @@ class Recipe:
             ('data.hold_out', 0 < self.data.hold_out < 1, 'a fraction in (0, 1)'),
             ('data.least_visible', 0 <= self.data.least_visible <= 1, 'a fraction in [0, 1]'),
             ('data.few', self.data.few >= 0, '0 or more'),
+            ('few_share', 0 < self.few_share <= 1, 'a fraction in (0, 1]'),
         ))
         self._check_scenes()
         if self.data.sources:
@@ -280,11 +285,11 @@ class Recipe:
     def _check_scenes(self) -> None:
         """Refuse settings that do not fit scenes, and those of scenes without them."""
         data = self.data
-        if not (data.presence or self.loss.presence or data.few):
+        if not (data.presence or self.loss.presence):
             return
         if len(data.presence) != 2 or not all('{label}' in one for one in data.presence):
             raise ValueError('data.presence: expected two templates with the place {label}, as '
-                             f'loss.presence and data.few need them, got {data.presence}')
+                             f'loss.presence needs them, got {data.presence}')
         if not (data.split and data.test):
             raise ValueError('data.presence: expected paths as data.split and data.test too, '
                              f'got {data.split} and {data.test}')
@@ -297,6 +302,10 @@ class Recipe:
 
     def _check_folders(self) -> None:
         """Refuse settings that need sources, and a caption term without captions."""
+        if self.data.few and (self.data.shards or not self.data.split):
+            raise ValueError('data.few: expected an object split as data.split, and folders of '
+                             f'images, got {self.data.split or "none"}'
+                             f'{" and shards" * self.data.shards}; name one, or set it to 0')
         if self.loss.caption and (self.data.shards or not self.data.captions):
             raise ValueError('loss.caption: expected a file as data.captions, and folders of '
                              'images, got none or shards; add them, or leave the term out')
@@ -309,7 +318,7 @@ class Recipe:
         """Refuse settings that do not fit sources."""
         data, used = self.data, self.loss.weights.keys()
         for name in ('data.shards', 'data.test', 'data.domains', 'data.split', 'data.captions',
-                     'loss.caption', 'student.closed_set', 'views'):
+                     'data.few', 'loss.caption', 'student.closed_set', 'views'):
             if given := attrgetter(name)(self):
                 raise ValueError(f'data.sources: expected no {name} beside them, got {given}; '
                                  'leave it out, or name one folder as data.images instead')

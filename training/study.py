@@ -32,7 +32,7 @@ import yaml
 RESULT = 'result.json'  # of a run
 PHOTOS = f'photos/{RESULT}'  # of a run whose student names photos
 # Place of a column in result.json -> factor of its numbers, and the digits shown.
-FORMATS = {'table': (100, 1), 'photos': (1, 1), 'figures': (1, 2)}
+FORMATS = {'table': (100, 1), 'few': (100, 1), 'photos': (1, 1), 'figures': (1, 2)}
 TEACHER = 'the teacher'
 Result = Mapping[str, object]
 
@@ -46,7 +46,7 @@ class Study:
     common: changes that all runs make, as in a recipe file.
     arms: name -> the changes that only this arm makes.
     columns: column of the table -> its place in result.json: [table, row, column],
-    [figures, name] or [photos, set, figure].
+    [few, table, row, column] after few_stages, [figures, name] or [photos, set, figure].
     tables: title of a table -> its columns; empty: one table of all.
     leave_out: domains to leave out, one per run, or several joined by +; each is a column.
     always: domains that are trained on in all runs.

@@ -11,25 +11,26 @@ from training.data.image_index import Index, read_folders
 from training.data.images import Images
 from training.data.task import shard_task
 from training.learning import batches
+from training.learning.rows import rows_of_epoch
 from training.recipe import Data
 
 
 @pytest.mark.parametrize('count, batch', [(12, 4), (13, 4), (5, 5), (1, 1)])
 def test_an_epoch_has_every_image_once(count: int, batch: int) -> None:
-    rows = batches.rows_of_epoch(count, batch, 3, 0)
+    rows = rows_of_epoch(count, batch, 3, 0)
     assert rows.shape == (count // batch, batch)
     assert len(set(rows.flatten())) == rows.size
     assert set(rows.flatten()) <= set(range(count))
 
 
 def test_epochs_and_seeds_are_shuffled_in_other_ways() -> None:
-    first = batches.rows_of_epoch(50, 5, 0, 0)
-    assert np.array_equal(first, batches.rows_of_epoch(50, 5, 0, 0))
+    first = rows_of_epoch(50, 5, 0, 0)
+    assert np.array_equal(first, rows_of_epoch(50, 5, 0, 0))
     assert not np.array_equal(first, np.arange(50).reshape(10, 5))
     for seed, epoch in ((0, 1), (1, 0)):
-        assert not np.array_equal(first, batches.rows_of_epoch(50, 5, seed, epoch))
+        assert not np.array_equal(first, rows_of_epoch(50, 5, seed, epoch))
     left_out = {row for epoch in range(20)
-                for row in {*range(13)} - {*batches.rows_of_epoch(13, 4, 0, epoch).flatten()}}
+                for row in {*range(13)} - {*rows_of_epoch(13, 4, 0, epoch).flatten()}}
     assert len(left_out) > 5  # not always the same
 
 
@@ -51,7 +52,7 @@ def test_images_come_with_what_belongs_to_them(data: Path, views: int, workers: 
     images = Images(index, 16, PLAIN, seed=5)
     for number, (batch, parts) in enumerate(take(source, 18)):
         epoch, step = divmod(number, 6)
-        rows = batches.rows_of_epoch(24, 4, 5, epoch)[step]
+        rows = rows_of_epoch(24, 4, 5, epoch)[step]
         view = epoch % views if views else epoch  # of which the teacher saw the first `views`
         images.set_epoch(view)
         assert torch.equal(batch, torch.stack([images[row].image for row in rows]))
@@ -88,6 +89,29 @@ def test_few_images_make_a_smaller_batch(data: Path) -> None:
                                    targets[:5], prototypes)
     assert source.per_epoch == 1
     assert [len(images) for images, _ in take(source, 3)] == [5, 5, 5]
+
+
+def test_few_fresh_images_are_a_part_of_each_batch(data: Path) -> None:
+    index, targets, prototypes = guided(data, 0)
+    known = functional.normalize(torch.tensor(targets[:, 0]).float(), dim=1)
+    names = {tuple(row): number for number, row in enumerate(known.tolist())}
+
+    def rows_of(few_share: float, *place: int) -> list[list[int]]:
+        recipe = replace(RECIPE, few_share=few_share)
+        source = batches.index_batches(Place(*place), recipe, index, targets, prototypes, fresh=6)
+        return [[names[tuple(row)] for row in parts['teacher'].tolist()]
+                for _, parts in take(source, 2 * source.per_epoch)]
+
+    mixed = rows_of(0.5)
+    assert len(mixed) == 6  # two epochs of three steps, each with two fresh images
+    for epoch in (mixed[:3], mixed[3:]):
+        assert sorted(row for rows in epoch for row in rows[:2]) == [*range(6)]
+    others = [row for rows in mixed for row in rows[2:]]
+    assert len(set(others)) == 12 and set(others) <= {*range(6, 24)}
+    halves = rows_of(0.5, 0, 2), rows_of(0.5, 1, 2)
+    assert [sorted(one + two) for one, two in zip(*halves, strict=True)] == [*map(sorted, mixed)]
+    alone = rows_of(1)
+    assert len(alone) == 2 and {row for rows in alone for row in rows} <= {*range(6)}
 
 
 def test_what_processes_cannot_share_is_refused(data: Path) -> None:

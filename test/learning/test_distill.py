@@ -75,6 +75,36 @@ def test_unseen_domain_has_a_row(tmp_path: Path) -> None:
     assert rows['night']['count'] == 20 and rows['day']['count'] == 4
 
 
+def test_a_few_images_of_new_classes_are_learnt_beside_the_others(tmp_path: Path) -> None:
+    write_images(tmp_path / 'images', count=10)
+    result = here(
+        tmp_path, data={'split': str(write_split(tmp_path / 'split.yaml')), 'few': 3},
+        loss={'cls': 1.0}, stages=[{'train': 'all', 'epochs': 12, 'rate': 3e-3}],
+        few_stages=[{'train': 'all', 'epochs': 25, 'rate': 3e-3}],
+        augmentation={'scale': [0.9, 1.0], 'jitter': 0.1, 'hue': 0.0, 'grey': 0.0})
+    before, after = named(result), named(result['few'])
+    seen = 'domains trained on'
+    assert before[seen]['count'] == after[seen]['count']
+    assert after[seen]['Y_ood over all'] > before[seen]['Y_ood over all'] + 0.2
+    assert after[seen]['X_id over all'] > 0.5  # those of before are not forgotten
+    folder = tmp_path / 'runs/tiny_seed0'
+    first, last = (checkpoint.load(folder / f'{name}.safetensors').state_dict()
+                   for name in ('zero_shot', 'student'))
+    assert any(not torch.equal(first[name], last[name]) for name in first)
+    assert (folder / 'few/report.html').exists() and not list(folder.rglob('state.pt'))
+    assert again(tmp_path) == result
+
+
+@pytest.mark.parametrize(('data', 'said'), [
+    ({'few': 3}, 'data.few: expected an object split as data.split, and folders of images'),
+    ({'few': 99, 'split': True}, 'expected 99 images of .*, for data.few, got 10')])
+def test_few_images_that_are_not_there_are_refused(tmp_path: Path, data: dict, said: str) -> None:
+    if 'split' in data:
+        data = {**data, 'split': str(write_split(tmp_path / 'split.yaml'))}
+    with pytest.raises(ValueError, match=said):
+        here(tmp_path, data=data)
+
+
 @pytest.mark.parametrize('device, precision', [
     ('cpu', 'bf16-mixed'), pytest.param('cuda', 'bf16-mixed', marks=pytest.mark.cuda),
     pytest.param('cuda', '16-mixed', marks=pytest.mark.cuda)])

@@ -10,7 +10,8 @@ from support.tiny_data import CLASSES, write_images
 import torch
 from training.data.class_names import read_classes
 from training.learning import mixture
-from training.learning.mixture import Known, mixture_batches, NO_NAME, rows_between, shares
+from training.learning.mixture import Known, mixture_batches, NO_NAME
+from training.learning.rows import rows_between, shares
 from training.recipe import Augmentation, Data, Loss, Recipe, Source, Stage, StudentSource
 from training.teachers.embedding_cache import CachedTeacher, embeddings
 from training.teachers.teacher import CallableTeacher

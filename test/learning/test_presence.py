@@ -77,8 +77,11 @@ def test_scenes_to_learn_from_show_no_ood_object(tmp_path: Path) -> None:
     assert task.class_names == CLASSES and task.trained == 2
     assert task.train.labels.tolist() == [[True, False], [False, True], [True, True],
                                           [True, True]] * 4
-    assert task.few is not None and task.few.labels.tolist() == [
+    assert task.few is not None and task.fresh == 3
+    assert task.few.labels[:3].tolist() == [
         [True, False, True, False], [False, False, False, True], [False, True, True, True]]
+    assert task.few.labels[3:, :2].tolist() == task.train.labels.tolist()  # those of before
+    assert not task.few.labels[3:, 2:].any()
     assert task.sets.x_id.tolist() == [0, 1, 2, 3] and task.sets.x_ood.tolist() == [4, 5, 6, 7]
     # An ood object that can hardly be seen is absent, but its scene is not learnt from.
     path = tmp_path / 'train/day/annotations.json'
@@ -136,6 +139,7 @@ def test_scenes_are_learnt(tmp_path: Path) -> None:
     ({'student': {'closed_set': True}}, 'presence alone with student.closed_set'),
     ({'few_stages': [{'epochs': 0}]}, 'stages: expected'),
     ({'data': {'few': -1}}, 'few: expected'),
+    ({'few_share': 0}, 'few_share: expected a fraction'),
     ({'data': {'least_visible': 2}}, 'least_visible: expected a fraction')])
 def test_what_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     data = {**scenes(tmp_path), **changes.pop('data', {})}

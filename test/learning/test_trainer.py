@@ -24,7 +24,8 @@ import torch
 from training import distill
 from training.data.image_index import read_folders
 from training.learning import loop, trainer
-from training.learning.batches import index_batches, rows_of_epoch
+from training.learning.batches import index_batches
+from training.learning.rows import rows_of_epoch
 from training.learning.trainee import Trainee
 from training.recipe import Data, Loss, Recipe, Stage, TRAINED
 

@@ -26,13 +26,16 @@ class SceneTask:
     The scenes to learn from, and to test on; labels are (N, C) bool, the objects present.
 
     train: scenes with id objects only; its labels are of the first `trained` classes.
-    few: some scenes with ood objects, to learn from afterwards; None: none.
+    few: some scenes with ood objects, to learn from afterwards, and then those of before; None:
+    none.
+    fresh: number of the former.
     test, sets: scenes to test on, and which of them show ood objects.
     class_names: of all classes, those trained on first.
     """
 
     train: Index
     few: Index | None
+    fresh: int
     test: Index
     sets: ObjectSets
     class_names: tuple[str, ...]
@@ -76,7 +79,8 @@ def read_scene_task(data: Data) -> SceneTask:
     ids = train.take(known.x_id)
     return SceneTask(
         replace(ids, labels=ids.labels[:, :len(split.id)], class_names=split.id),
-        train.take(known.x_ood[:data.few]) if data.few else None, test, sets,
+        train.take(np.concatenate([known.x_ood[:data.few], known.x_id])) if data.few else None,
+        data.few, test, sets,
         (*split.id, *split.ood), len(split.id))
 
 

@@ -28,6 +28,9 @@ class Task:
     trained: number of classes that are trained on.
     domains: numbers of the domains of `test` that are trained on.
     scenes: a `clutter` dataset of render.py, whose objects are tested as well; None: no such test.
+    few: some images of each class that is not trained on, to learn from afterwards, and then those
+    of `train`; none of them is in `test`. None: none.
+    fresh: number of the former.
     """
 
     train: Index
@@ -36,6 +39,8 @@ class Task:
     trained: int
     domains: tuple[int, ...]
     scenes: Path | None = None
+    few: Index | None = None
+    fresh: int = 0
 
     @property
     def labels(self) -> list[str]:
@@ -61,7 +66,7 @@ def read_task(data: Data) -> Task:
     if not data.split:
         check_folders(images)
     names, trained = _classes(data, images.class_names)
-    images = select_classes(images, names if data.test is None else trained)
+    images = select_classes(images, names if data.test is None or data.few else trained)
     used = (images.labels < len(trained)) & _in_domains(images, data.domains)
     train = select_classes(images.take(used), trained)
     empty = [name for number, name in enumerate(trained) if not (train.labels == number).any()]
@@ -71,10 +76,11 @@ def read_task(data: Data) -> Task:
     if len(trained) < 2:
         raise ValueError(f'{data.images}: expected at least 2 classes to train on, got '
                          f'{", ".join(trained)}')
+    kept, fresh = np.flatnonzero(used), _fresh(images, len(trained), data)
     if data.test is None:
         rest, _ = hold_out(train, data.hold_out, seed=0)
-        kept = np.flatnonzero(used)[rest]
-        train, test = train.take(rest), images.take(np.setdiff1d(np.arange(len(images)), kept))
+        train, kept = train.take(rest), kept[rest]
+        test = images.take(np.setdiff1d(np.arange(len(images)), [*kept, *fresh]))
     else:
         test = select_classes(_read(data.test), names)
     if not len(test):
@@ -85,7 +91,21 @@ def read_task(data: Data) -> Task:
     if _is_flat(train) and _is_flat(test):  # named as their folders, which differ
         seen = test.domain_names
     return Task(train, test, names, len(trained), tuple(
-        number for number, name in enumerate(test.domain_names) if name in seen))
+        number for number, name in enumerate(test.domain_names) if name in seen),
+        few=images.take(np.concatenate([fresh, kept])) if data.few else None, fresh=len(fresh))
+
+
+def _fresh(images: Index, trained: int, data: Data) -> np.ndarray:
+    """Return rows of `data.few` images of each class that is not trained on, in its domains."""
+    rng, rows = np.random.default_rng(0), []  # the same for all seeds of a study
+    for number in range(trained, len(images.class_names)) if data.few else ():
+        there = np.flatnonzero((images.labels == number) & _in_domains(images, data.domains))
+        if len(there) < data.few:
+            raise ValueError(f'{images.root}: expected {data.few} images of '
+                             f'{images.class_names[number]}, for data.few, got {len(there)}; add '
+                             'some, or lower it')
+        rows.append(rng.permutation(there)[:data.few])
+    return np.concatenate(rows) if rows else np.array([], np.int64)
 
 
 def shard_task(data: Data) -> tuple[Task, Shards]:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from training.data.image_index import Index
 from training.data.images import Images, Sample
 from training.data.shards import ShardImages, Shards
+from training.learning.rows import mixed_rows, rows_of_epoch, shares
 from training.recipe import Data, Recipe
 from training.teachers.teacher import Teacher, unit_rows
 from vl2v_ros.files import one_line, read_json
@@ -48,12 +49,6 @@ def part_of(fabric: Fabric, batch: int) -> int:
     return part
 
 
-def rows_of_epoch(count: int, batch: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the rows of an epoch's batches, (steps, batch); an incomplete batch is left out."""
-    order = np.random.default_rng([seed, epoch]).permutation(count)
-    return order[:count // batch * batch].reshape(-1, batch)
-
-
 def quiet_worker(_: int) -> None:
     """Let Ctrl-C, which reaches all processes, stop only the one that trains."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -78,25 +73,29 @@ class RowBatches:
 
 def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndarray,
                   prototypes: torch.Tensor, captions: torch.Tensor | None = None,
-                  absent: torch.Tensor | None = None) -> Batches:
+                  absent: torch.Tensor | None = None, fresh: int = 0) -> Batches:
     """
     Return batches of a folder's images; all processes together see the same as a single one.
+
+    With `fresh` images, an epoch shows each of these once, and as many of the others as make up
+    the batches.
 
     :param targets: (N, V, D), the teacher's embeddings of V views.
     :param prototypes: (C, D) of the trained classes.
     :param captions: (N, D), embeddings of the caption of each image.
     :param absent: (C, D), for scenes, of prompts that a class is not in the image.
+    :param fresh: the first so many images are `few_share` of each batch; 0: all are alike.
     :raises ValueError: for a batch that the processes cannot share, or too few images.
     """
     assert len(targets) == len(index), (targets.shape, len(index))
     images = Images(index, recipe.student.image_size, recipe.augmentation, seed=recipe.seed)
     part = part_of(fabric, recipe.batch)
-    part = min(part, len(index) // fabric.world_size)  # few images make a smaller batch
+    count = fresh if fresh and recipe.few_share == 1 else len(index)
+    part = min(part, count // fabric.world_size)  # few images make a smaller batch
     if not part:
         raise ValueError(f'{index.root}: expected at least an image to train on for each of '
-                         f'{fabric.world_size} processes, got {len(index)}')
-    batch = part * fabric.world_size
-    mine = slice(fabric.global_rank * part, (fabric.global_rank + 1) * part)
+                         f'{fabric.world_size} processes, got {count}')
+    per_epoch, rows_of = _rows(fabric, recipe, count, part, fresh)
     prototypes = prototypes.to(fabric.device)
 
     def draw(epoch: int, step: int) -> Drawn:
@@ -105,8 +104,7 @@ def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndar
                             persistent_workers=recipe.workers > 0, worker_init_fn=quiet_worker,
                             pin_memory=fabric.device.type == 'cuda')
         while True:
-            rows = rows_of_epoch(len(index), batch, recipe.seed, epoch)[step:]
-            chosen.rows = rows[:, mine].tolist()
+            chosen.rows = rows_of(epoch)[step:].tolist()
             view = epoch % recipe.views if recipe.views else epoch
             images.set_epoch(view)
             for wanted, sample in zip(chosen.rows, loader, strict=True):
@@ -121,7 +119,20 @@ def index_batches(fabric: Fabric, recipe: Recipe, index: Index, targets: np.ndar
                 yield on_device(fabric, sample.image), parts
             epoch, step = epoch + 1, 0
 
-    return Batches(len(index) // batch, draw)
+    return Batches(per_epoch, draw)
+
+
+def _rows(fabric: Fabric, recipe: Recipe, count: int, part: int, fresh: int
+          ) -> tuple[int, Callable[[int], np.ndarray]]:
+    """Return the steps of an epoch, and what gives this process's (steps, part) rows of one."""
+    rank, world = fabric.global_rank, fabric.world_size
+    if 0 < fresh < count:
+        counts = shares([recipe.few_share, 1 - recipe.few_share], part)
+        per_epoch = max(1, fresh // (counts[0] * world))
+        return per_epoch, partial(mixed_rows, [fresh, count - fresh], counts, per_epoch,
+                                  recipe.seed, rank, world)
+    return count // (part * world), lambda epoch: rows_of_epoch(
+        count, part * world, recipe.seed, epoch)[:, rank * part:(rank + 1) * part]
 
 
 def count_shard_images(data: Data, shards: Shards, trained: int) -> int:

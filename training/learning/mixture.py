@@ -22,6 +22,7 @@ from training.data.image_index import Index, label_of, make_index, without_corru
 from training.data.images import Images, Sample
 from training.data.task import report_corrupt
 from training.learning.batches import Batches, Drawn, on_device, part_of, quiet_worker, RowBatches
+from training.learning.rows import mixed_rows, shares
 from training.learning.trainee import outputs, Trainee
 from training.recipe import Recipe, Source
 from training.teachers.embedding_cache import CachedTeacher, embeddings, known_embeddings
@@ -123,26 +124,6 @@ def with_start(known: Sequence[Known], recipe: Recipe, trainee: Trainee) -> list
             for source, one in zip(recipe.data.sources, known, strict=True)]
 
 
-def shares(parts: Sequence[float], batch: int) -> list[int]:
-    """Return the number of images of each source in a batch: by parts, at least one each."""
-    ends = np.round(np.cumsum(parts) / sum(parts) * batch).astype(int)
-    counts = np.diff(ends, prepend=0)
-    if counts.min() < 1:
-        raise ValueError(f'batch: expected at least one image of each of {len(parts)} sources, '
-                         f'got a batch of {batch} with the parts {", ".join(map(str, parts))}; '
-                         'raise it, or the smallest part')
-    return counts.tolist()
-
-
-def rows_between(count: int, start: int, stop: int, seed: Sequence[int]) -> np.ndarray:
-    """Return rows `start` to `stop` of endless passes over `count` rows, each in another order."""
-    assert 0 <= start < stop, (start, stop)
-    passes = range(start // count, -(-stop // count))
-    rows = np.concatenate([np.random.default_rng([*seed, number]).permutation(count)
-                           for number in passes])
-    return rows[start - passes.start * count:stop - passes.start * count]
-
-
 class Mixed(ConcatDataset):
     """The images of all sources, one after the other; labels count names."""
 
@@ -171,18 +152,6 @@ def _answers(known: Sequence[Known], width: int) -> tuple[np.ndarray, np.ndarray
                       [len(source.index) for source in known]))
 
 
-def _rows_of_epoch(sizes: Sequence[int], counts: Sequence[int], per_epoch: int, seed: int,
-                   rank: int, world: int, epoch: int) -> np.ndarray:
-    """Return the (steps, part) rows of a process in an epoch, `counts` of each source."""
-    columns, offset = [], 0
-    for number, (size, count) in enumerate(zip(sizes, counts, strict=True)):
-        images = per_epoch * world * count
-        rows = rows_between(size, epoch * images, (epoch + 1) * images, [seed, number])
-        columns.append(rows.reshape(per_epoch, world, count)[:, rank] + offset)
-        offset += size
-    return np.concatenate(columns, axis=1)
-
-
 def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
                     prototypes: torch.Tensor) -> Batches:
     """
@@ -201,7 +170,7 @@ def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
     targets, told = _answers(known, prototypes.shape[1])
     prototypes = prototypes.to(fabric.device)
 
-    rows_of = partial(_rows_of_epoch, [len(source.index) for source in known], counts, per_epoch,
+    rows_of = partial(mixed_rows, [len(source.index) for source in known], counts, per_epoch,
                       recipe.seed, fabric.global_rank, fabric.world_size)
 
     def known_of(rows: Sequence[int], labels: torch.Tensor) -> dict[str, torch.Tensor]:

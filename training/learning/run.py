@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 import resource
 import time
-from typing import Any
+from typing import Any, TypeAlias
 
 from lightning_fabric import Fabric
 import torch
@@ -24,6 +24,8 @@ from vl2v_ros.model import checkpoint
 from vl2v_ros.model.spec import StudentSpec
 
 RESULT = 'result.json'
+Curves: TypeAlias = Mapping[str, Sequence[tuple[int, float]]]
+"""The loss and its terms, each over steps."""
 
 
 def new_trainee(recipe: Recipe, trained: int, what: str, teacher: Teacher, folder: Path
@@ -52,7 +54,7 @@ def new_trainee(recipe: Recipe, trained: int, what: str, teacher: Teacher, folde
 
 def learn(recipe: Recipe, fabric: Fabric, trainee: Trainee, teacher: Teacher, batches: Batches,
           batch: int, what: str, folder: Path, memory: Memory | None = None
-          ) -> tuple[dict[str, object], Mapping[str, Sequence[tuple[int, float]]]]:
+          ) -> tuple[dict[str, object], Curves]:
     """
     Train; return the result so far (with time [s] and memory [MiB]) and the curves of the loss.
 
