@@ -8,7 +8,7 @@ import pytest
 from support import shapes
 from support.tiny_data import write_png
 from training import naming
-from training.measuring.average_precision import Boxed, mean_average_precision, overlaps
+from training.measuring.scenes.average_precision import Boxed, mean_average_precision, overlaps
 import yaml
 
 SIDE = 160

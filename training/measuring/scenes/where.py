@@ -1,17 +1,14 @@
 """Where a student finds things by itself: its maps and boxes, against a grid of crops."""
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 import time
 from typing import Any, Literal
 
 import numpy as np
-from training.data.class_names import read_names
-from training.data.coco import read_crops
-from training.measuring.average_precision import Boxed, mean_average_precision, overlaps
-from training.measuring.robot import Command, facts, Robot
+from training.measuring.robot import facts, Robot
+from training.measuring.scenes.average_precision import Boxed, mean_average_precision, overlaps
+from training.measuring.scenes.known import FIRST, Known, read_scenes, Scene, SECOND
 from vl2v_ros.drawing.where_picture import write_picture
-from vl2v_ros.files import brief, read_yaml
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.regions import Box, cut
 from vl2v_ros.images.sources import read_image
@@ -25,16 +22,9 @@ RESAMPLES = 100  # of the images, for the spread of mAP
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhereIs(Command):
+class WhereIs(Known):
     """Find things in images of which the boxes are known."""
 
-    images: Path
-    """Folder of annotations.json in COCO's format, or of <domain>/annotations.json, or of the
-    photos of --boxes."""
-    names: Path
-    """YAML file that maps the classes to names; its names are the vocabulary."""
-    boxes: Path | None = None
-    """YAML file of boxes drawn by hand, such as config/where/grocery_boxes.yaml."""
     sizes: tuple[int, ...] = (448, 640, 896)
     """The parameter where_size, each a row [px]."""
     grids: tuple[int, ...] = (3, 5)
@@ -44,23 +34,6 @@ class WhereIs(Command):
     """Which images to use, every second one from the first or from the second on."""
     draw: tuple[str, ...] = ()
     """Images, relative to --images, to draw with their boxes and maps into --out/where.jpg."""
-    smallest: int = 32
-    """Smallest length of the shorter side of a box that counts, in COCO annotations [px]."""
-    least_visible: float = 0.5
-    """Smallest part of an object that nothing covers for it to count, in [0, 1]."""
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """
-    An image with what it shows.
-
-    objects: what has to be found; others: what may be found, too small or hidden to count.
-    """
-
-    path: Path
-    objects: list[Boxed] = field(default_factory=list)
-    others: list[Boxed] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +54,9 @@ def where(command: WhereIs) -> dict[str, Any]:
     :raises ValueError: if annotations or names cannot be used.
     """
     robot = Robot(command.checkpoint, command.device, command.templates)
-    called = read_names(command.names)
-    scenes = _drawn(command, called) if command.boxes else _annotated(command, called)
-    scenes = scenes[{'all': slice(None), 'first': slice(0, None, 2),
-                     'second': slice(1, None, 2)}[command.half]]
-    words = vocabulary.build(dict.fromkeys(sorted(set(called.values())), Entry()), robot.encoder,
-                             1, robot.templates)
+    scenes, names = read_scenes(command)
+    scenes = scenes[{'all': slice(None), 'first': FIRST, 'second': SECOND}[command.half]]
+    words = vocabulary.build(dict.fromkeys(names, Entry()), robot.encoder, 1, robot.templates)
     ways: dict[str, Finder] = {}
     if command.grids:
         shown = ' and '.join(f'{count} x {count}' for count in command.grids)
@@ -106,47 +76,6 @@ def where(command: WhereIs) -> dict[str, Any]:
         f'is that of {RESAMPLES} resamples of the images']}
 
 
-def _annotated(command: WhereIs, called: dict[str, str]) -> list[Scene]:
-    everything = read_crops(command.images, 0.0, 0.0, 1)
-    counted = read_crops(command.images, 0.0, command.least_visible, command.smallest, False)
-    if missing := set(everything.class_names) - called.keys():
-        raise ValueError(f'{command.names}: expected a name of each class, found none of '
-                         f'{", ".join(sorted(missing))}')
-    known, scenes = set(), {file: Scene(command.images / file) for file in everything.files}
-    for index in (counted, everything):
-        assert index.boxes is not None  # read_crops always has them
-        for row, (left, top, width, height) in enumerate(index.boxes.tolist()):
-            file, name = index.files[row], called[index.class_names[index.labels[row]]]
-            one = Boxed(name, (left, top, left + width, top + height))
-            scene = scenes[file]
-            if index is counted:
-                scene.objects.append(one)
-                known.add((file, one))
-            elif (file, one) not in known:
-                scene.others.append(one)
-    return list(scenes.values())
-
-
-def _drawn(command: WhereIs, called: dict[str, str]) -> list[Scene]:
-    assert command.boxes is not None
-    content, scenes = read_yaml(command.boxes), []
-    try:
-        for file, objects in content.items():
-            path = command.images / file
-            height, width = read_image(path).pixels.shape[:2]
-            scenes.append(Scene(path, [Boxed(one['label'], tuple(
-                value * side for value, side in zip(one['box'], (width, height) * 2, strict=True)))
-                for one in objects]))
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f'{command.boxes}: expected photos with a label and a box of each thing, '
-                         f'as fractions, got {brief(content)}') from error
-    names = set(called.values())
-    if wrong := {one.label for scene in scenes for one in scene.objects} - names:
-        raise ValueError(f'{command.boxes}: expected names of {command.names}, got '
-                         f'{", ".join(sorted(wrong))}')
-    return scenes
-
-
 def _boxed(found: Sequence[Found]) -> list[Boxed]:
     return [Boxed(one.prediction.labels[0], one.box.upright(), one.certainty) for one in found]
 
@@ -155,13 +84,13 @@ def _by_maps(finder: Where, words: Vocabulary, size: int) -> Finder:
     def find(frame: Frame, labels: Sequence[str]) -> Answer:
         maps = finder.maps(frame, words, size)
         height, width = frame.pixels.shape[:2]
-        rows, columns, _ = maps.shape
+        rows, columns, _ = maps.fine.shape
         peaks = {}
         for label in labels:
-            row, column = np.unravel_index(maps[..., words.labels.index(label)].argmax(),
+            row, column = np.unravel_index(maps.fine[..., words.labels.index(label)].argmax(),
                                            (rows, columns))
             peaks[label] = (column + 0.5) / columns * width, (row + 0.5) / rows * height
-        return Answer(_boxed(finder.boxes(frame, maps, words, size, MARGIN,
+        return Answer(_boxed(finder.boxes(frame, maps, words, MARGIN,
                                           unknown_threshold=-1)), peaks)
     return find
 

@@ -1,0 +1,1 @@
+"""Measurements on images of many things, of which the boxes are known."""
