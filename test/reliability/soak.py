@@ -4,14 +4,15 @@ Let the nodes run for a long time: no leak, no gap in the answers.
 python -m reliability.soak --minutes 30 --out soak
 
 A camera sends 30 images a second to a classifier with the student that ships, another camera comes
-and goes, and so does a detector that sends ten boxes for each image. The vocabulary changes 20
-times a minute; now and then somebody watches the overlay, or asks for boxes of one image. Memory,
-threads and open files of the classifier are read once a second. Writes OUT/soak.json and
-OUT/soak.png; exits with 1 if one of the criteria in it is not met.
+and goes, and so does a detector that sends ten boxes for every third image. The vocabulary changes 20
+times a minute; now and then somebody watches the overlay, or maps and presence, or asks for boxes
+of one image. Memory, threads and open files of the classifier are read once a second. Writes
+OUT/soak.json and OUT/soak.png; exits with 1 if one of the criteria in it is not met.
 """
 import argparse
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 import itertools
 import json
 import os
@@ -30,7 +31,7 @@ from std_msgs.msg import Header
 from support.detector import to_regions
 from support.ros_processes import draw_frames, own_domain, Process, Ros, what_was_sent
 from vision_msgs.msg import Detection2DArray
-from vl2v_msgs.msg import LabelArray
+from vl2v_msgs.msg import LabelArray, PresenceArray
 from vl2v_msgs.srv import ClassifyImage, SetVocabulary
 from vl2v_ros.labeller import Labeller
 from vl2v_ros.nodes.messages import to_image
@@ -42,7 +43,9 @@ RATE = 30.0  # of the camera that stays [Hz]
 CHANGE = 3  # a vocabulary change every so many seconds
 OVERLAY = 60, 20, 35  # of each minute, the seconds in which the overlay is watched
 REAR = 40, 10, 30  # of each 40 s, those in which the second camera is there
+EVERY = 3  # image that the detector looks at: ten boxes for each are the limit of two cores
 DETECTOR = 50, 5, 30  # of each 50 s, those in which a detector sends boxes
+MAPS = 70, 35, 45  # of each 70 s, those in which maps and presence are watched
 DEMAND = 7  # boxes of one image on demand every so many seconds
 BOXES = [(x, y, 100, 100, f'{x} {y}') for x in range(60, 640, 120) for y in (120, 360)]  # [px]
 WARM = 0.2  # part of the time that does not count for the memory: caches fill
@@ -80,15 +83,24 @@ class Visitors:
             self._scenes = frames.with_name('boxes.json')
             self._scenes.write_text(json.dumps(dict.fromkeys(file.files, BOXES)))
         self._detector: Process | None = None
-        self._detections: Any = None
+        self._detections: list[Any] = []
         known = Labeller.open(STUDENT).encoder.names  # some differ in their case alone
         self._names = list({folded(name): name for name in known}.values())
         self._transports = itertools.cycle(('raw', 'compressed'))
         self._rear: Process | None = None
-        self._watched: Any = None
+        self._watched: list[Any] = []
+        self._looked_at: list[Any] = []
         self.counts = {'changes of the vocabulary': 0, 'visits of the second camera': 0,
                        'visits to the overlay': 0, 'overlays': 0, 'visits of the detector': 0,
-                       'arrays of boxes answered': 0, 'boxes on demand': 0}
+                       'arrays of boxes answered': 0, 'boxes on demand': 0,
+                       'visits to the maps': 0, 'maps': 0, 'arrays of presence': 0}
+
+    def warm(self) -> None:
+        """Look at maps until there are some: the student's cells are prepared for the first look."""
+        watched = self._watch({'heatmap': (Image, 'maps')})
+        while not self.counts['maps']:
+            time.sleep(0.1)
+        self._look_away(watched)
 
     def act(self, second: int) -> None:
         """Do what is due in this second."""
@@ -100,12 +112,18 @@ class Visitors:
             assert reply.success, reply.message
             self.counts['boxes on demand'] += len(reply.detections)
         phase = second % OVERLAY[0]
-        if phase == OVERLAY[1] and self._watched is None:
+        if phase == OVERLAY[1] and not self._watched:
             self.counts['visits to the overlay'] += 1
-            self._watched = self._ros.node.create_subscription(
-                Image, 'classifier/front/overlay', self._see, 1)
+            self._watched = self._watch({'overlay': (Image, 'overlays')})
         if phase == OVERLAY[2]:
-            self._look_away()
+            self._look_away(self._watched)
+        phase = second % MAPS[0]
+        if phase == MAPS[1] and not self._looked_at:
+            self.counts['visits to the maps'] += 1
+            self._looked_at = self._watch({'heatmap': (Image, 'maps'),
+                                           'presence': (PresenceArray, 'arrays of presence')})
+        if phase == MAPS[2]:
+            self._look_away(self._looked_at)
         phase = second % REAR[0]
         if phase == REAR[1] and self._rear is None:
             self.counts['visits of the second camera'] += 1
@@ -119,10 +137,10 @@ class Visitors:
         phase = second % DETECTOR[0]
         if phase == DETECTOR[1] and self._detector is None:
             self.counts['visits of the detector'] += 1
-            self._detections = self._ros.node.create_subscription(
-                Detection2DArray, 'classifier/front/detections', self._name, 100)
+            self._detections = self._watch(
+                {'detections': (Detection2DArray, 'arrays of boxes answered')})
             self._detector = self._ros.run(sys.executable, ROOT / 'test/support/detector.py',
-                                           self._scenes, 'front/image', 'front/regions')
+                                           self._scenes, 'front/image', 'front/regions', EVERY)
         if phase == DETECTOR[2]:
             self._stop_detecting()
 
@@ -133,22 +151,24 @@ class Visitors:
         assert reply.success, reply.message
         self.counts['changes of the vocabulary'] += 1
 
-    def _see(self, _: Image) -> None:
-        self.counts['overlays'] += 1
+    def _watch(self, topics: dict[str, tuple[type, str]]) -> list[Any]:
+        """Subscribe to topics of the first camera; their messages are counted by these names."""
+        return [self._ros.node.create_subscription(
+            kind, f'classifier/front/{topic}', partial(self._count, name), 100)
+            for topic, (kind, name) in topics.items()]
 
-    def _name(self, _: Detection2DArray) -> None:
-        self.counts['arrays of boxes answered'] += 1
+    def _count(self, name: str, _: object) -> None:
+        self.counts[name] += 1
 
     def _stop_detecting(self) -> None:
         if self._detector is not None:
             self._detector.close()
-            self._ros.node.destroy_subscription(self._detections)
+            self._look_away(self._detections)
             self._detector = None
 
-    def _look_away(self) -> None:
-        if self._watched is not None:
-            self._ros.node.destroy_subscription(self._watched)
-            self._watched = None
+    def _look_away(self, watched: list[Any]) -> None:
+        while watched:
+            self._ros.node.destroy_subscription(watched.pop())
 
     def _leave(self) -> None:
         if self._rear is not None:
@@ -157,7 +177,8 @@ class Visitors:
 
     def go(self) -> None:
         """Leave, all of them."""
-        self._look_away()
+        self._look_away(self._watched)
+        self._look_away(self._looked_at)
         self._leave()
         self._stop_detecting()
 
@@ -185,7 +206,8 @@ def soak(minutes: float, seed: int) -> dict[str, Any]:
         frames = draw_frames(Path(name) / 'frames.npz', 640, 480)
         visitors = Visitors(ros, Random(seed), frames)
         parameters = {'checkpoint': STUDENT, 'vocabulary': 'mug, banana',
-                      'cache_dir': Path(name) / 'cache', 'cameras': ['front', 'rear']}
+                      'cache_dir': Path(name) / 'cache', 'cameras': ['front', 'rear'],
+                      'where_size': 640}
         ros.classifier(parameters).stop()  # from the second start on torch is not loaded
         node = ros.classifier(parameters)
         answers = Answers(ros)
@@ -193,6 +215,7 @@ def soak(minutes: float, seed: int) -> dict[str, Any]:
                                     settle=2.0)
         while len(answers.came) < 5 * RATE:  # warm, and alone with the first camera
             time.sleep(0.1)
+        visitors.warm()
         visitors.act(0)  # with the first requests the executor gets the rest of its threads
         start, samples, first = time.monotonic(), [], state(node.pid)
         end = start + minutes * 60 - 5 - SETTLE - 10

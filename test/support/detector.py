@@ -1,9 +1,11 @@
 """
 A detector of its own process: for each image, the boxes of its scene, under the image's header.
 
-python detector.py BOXES.json TOPIC REGIONS; the file has the boxes of each scene, as centre, size
-[px] and id. An image's frame_id is its scene, see frame_publisher.py.
+python detector.py BOXES.json TOPIC REGIONS [EVERY]; the file has the boxes of each scene, as centre,
+size [px] and id. An image's frame_id is its scene, see frame_publisher.py. EVERY: of so many images
+one is looked at.
 """
+import itertools
 import json
 from pathlib import Path
 import sys
@@ -26,14 +28,17 @@ def to_regions(header: Header, boxes: list[tuple[float, float, float, float, str
     return Detection2DArray(header=header, detections=detections)
 
 
-def main(path: str, topic: str, regions: str) -> None:
+def main(path: str, topic: str, regions: str, every: str = '1') -> None:
     scenes = json.loads(Path(path).read_text())
     rclpy.init()
     node = rclpy.create_node('detector')
     publisher = node.create_publisher(Detection2DArray, regions, 10)
+    turns = itertools.cycle([True, *[False] * (int(every) - 1)])
 
     def detect(image: Image) -> None:
-        publisher.publish(to_regions(image.header, scenes[image.header.frame_id.split('#')[0]]))
+        if next(turns):
+            publisher.publish(to_regions(image.header,
+                                         scenes[image.header.frame_id.split('#')[0]]))
 
     node.create_subscription(Image, topic, detect, qos_profile_sensor_data)
     try:
