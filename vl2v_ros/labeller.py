@@ -72,7 +72,7 @@ class Labeller:
             words = parse(str(words))
         file = words if isinstance(words, VocabularyFile) else VocabularyFile(check_labels(words))
         return build(file.entries, self.encoder, 1, file.templates or self.spec.templates,
-                     file.background)
+                     file.background, self.spec.presence)
 
     def label(self, image: Image, words: Vocabulary | Sequence[str] | Path | str, top_k: int = 5
               ) -> Prediction:

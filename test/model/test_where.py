@@ -29,13 +29,15 @@ def test_each_shape_is_found_where_it_is(shapes_student: Path, tmp_path: Path) -
     where = Where(labeller.classifier, labeller.classifier.open_cells())
     words, frame = labeller.vocabulary(LABELS), two_shapes()
     maps = where.maps(frame, words, 96)
-    assert maps.shape[2] == len(LABELS)
-    assert maps.sum(2) == pytest.approx(1, abs=1e-4)
-    half = maps.shape[1] / 2
+    for one in maps[:2]:
+        assert one.shape[2] == len(LABELS)
+        assert one.sum(2) == pytest.approx(1, abs=1e-4)
+    assert maps.cosines[:2].min() > maps.cosines[2:].max()  # what is there looks most like it
+    half = maps.fine.shape[1] / 2
     for label, left in ((0, True), (1, False)):
-        column = maps[..., label].max(0).argmax()
+        column = maps.fine[..., label].max(0).argmax()
         assert (column < half) == left
-    boxes = where.boxes(frame, maps, words, 96, 0.1, unknown_threshold=-1)
+    boxes = where.boxes(frame, maps, words, 0.1, unknown_threshold=-1)
     named = {one.prediction.labels[0]: one.box for one in reversed(boxes)}
     assert named['red circle'].x < SIDE < named['blue square'].x
 
@@ -48,8 +50,8 @@ def test_what_is_background_has_no_map(shapes_student: Path, tmp_path: Path) -> 
         'labels: {blue square: , green star: , yellow triangle: }\nbackground: [red circle]\n')
     known = labeller.vocabulary(tmp_path / 'words.yaml')
     left = np.s_[:, :2]
-    assert where.maps(two_shapes(), known, 96)[left].max() < where.maps(
-        two_shapes(), words, 96)[left].max()
+    assert where.maps(two_shapes(), known, 96).fine[left].max() < where.maps(
+        two_shapes(), words, 96).fine[left].max()
 
 
 def test_parts_of_a_map_are_boxes() -> None:

@@ -1,4 +1,4 @@
-"""~/heatmap and boxes without a detector, over DDS: only while somebody watches."""
+"""~/heatmap, ~/presence and boxes without a detector, over DDS: only while somebody watches."""
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -9,9 +9,10 @@ from sensor_msgs.msg import Image
 from support import shapes, tiny_models
 from support.ros_processes import Camera, LABELS, Process, Received, Ros, wait_until
 from vision_msgs.msg import Detection2DArray
+from vl2v_msgs.msg import PresenceArray
 from vl2v_ros.model import checkpoint
 
-T = TypeVar('T', Image, Detection2DArray)
+T = TypeVar('T', Image, Detection2DArray, PresenceArray)
 SIDE = 240
 SHOWN = 'red circle', 'blue square'
 
@@ -59,6 +60,17 @@ def test_a_map_is_drawn_while_it_is_watched(ros: Ros, camera: Camera, picture: n
     assert redder[:SIDE].mean() > redder[SIDE:].mean()
 
 
+def test_each_label_is_told_present_and_where(ros: Ros, camera: Camera, picture: np.ndarray
+                                              ) -> None:
+    told = look(camera, ros.subscribe(PresenceArray, 'classifier/presence'), picture)
+    places = {one.label: one.place for one in told.labels}
+    assert places.keys() == {*SHOWN} and all(one.placed for one in told.labels)
+    assert places['red circle'].x < SIDE < places['blue square'].x
+    falling = [one.probability for one in told.labels]
+    assert falling == sorted(falling, reverse=True) and 0 < falling[-1] and falling[0] < 1
+    assert told.vocabulary_version == 1
+
+
 def test_boxes_come_without_a_detector_and_stop_with_one(
         ros: Ros, camera: Camera, picture: np.ndarray) -> None:
     detections = ros.subscribe(Detection2DArray, 'classifier/detections')
@@ -81,16 +93,25 @@ def test_boxes_come_without_a_detector_and_stop_with_one(
     ros.node.destroy_publisher(detector)
 
 
-def test_a_student_without_cells_says_so_and_labels(ros: Ros, tmp_path: Path) -> None:
+def test_a_student_without_cells_says_so_and_tells_presence_by_prompts(
+        ros: Ros, tmp_path: Path) -> None:
     tower = tiny_models.write_tower(tmp_path)
-    checkpoint.save(tiny_models.student(text_tower=tower, backbone='test_vit', image_size=160),
-                    tmp_path / 'student.safetensors')
+    prompts = 'there is a {label}.', 'there is no {label}.'
+    checkpoint.save(tiny_models.student(text_tower=tower, backbone='test_vit', image_size=160,
+                                        presence=prompts), tmp_path / 'student.safetensors')
     with ros.classifier({'checkpoint': tmp_path / 'student.safetensors', 'device': 'cpu',
                          'vocabulary': ', '.join(LABELS), 'cache_dir': tmp_path / 'cache'},
                         '-r', '__node:=other', '-r', 'image:=others') as process:
         camera = Camera(ros, 'others', 'other/labels')
         ros.subscribe(Image, 'other/heatmap')
-        camera.show()
+        told = ros.subscribe(PresenceArray, 'other/presence')
+        answer = camera.show()
         process.wait_for_output('there are no maps and no boxes of its own: test_vit: expected')
         assert camera.show().labels
+        # Its two prompts tell what is present, though not where.
+        wait_until(lambda: told.messages or camera.show() and None, 'presence')
+        presence = told.messages[0]
+        assert {one.label for one in presence.labels} == {*LABELS}
+        assert all(0 < one.probability < 1 and not one.placed for one in presence.labels)
+        assert presence.header.frame_id >= answer.header.frame_id
         camera.close()

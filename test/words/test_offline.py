@@ -185,3 +185,13 @@ def test_every_recorded_name_of_clip_can_be_used(tmp_path: Path, encoder: Cached
         assert len(words(real, labels, templates).labels) == len(labels)
     assert nearest('mug', real.names)[:2] == ['mug', 'coffee mug']
     assert nearest('cordless drill', real.names)[0] == 'drill'
+
+
+def test_presence_needs_its_own_prompts(encoder: CachedText) -> None:
+    """In other words, what is present and what is absent would be the same."""
+    pair = 'you can find a {label}.', 'you cannot find a {label}.'
+    built = build(check_labels(NAMES), encoder, 1, (TEMPLATE,), presence=pair)
+    assert built.presence is None and 'presence, which is told by the maps' in built.note
+    known = build(check_labels(NAMES[:2]), encoder, 1, presence=(
+        '{a} {label}[. {description}]', 'a photo of {a} {label}'))
+    assert known.presence is None or known.presence.shape == (2, 2, WIDTH)

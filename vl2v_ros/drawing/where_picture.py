@@ -41,7 +41,7 @@ def write_picture(finder: Where, paths: Sequence[Path], words: Vocabulary, size:
     """
     Write a row per image: its boxes, and the maps of their labels; atomically, as JPEG.
 
-    :param size, margin: as for `Where.boxes`.
+    :param size, margin: as for `Where.maps` and `Where.boxes`.
     :raises ValueError: for an image that cannot be read.
     :raises OSError: if the picture cannot be written.
     """
@@ -52,11 +52,11 @@ def write_picture(finder: Where, paths: Sequence[Path], words: Vocabulary, size:
         maps = finder.maps(Frame(pixels), words, size)
         found = [replace(one, box=Box(one.box.x * scale, one.box.y * scale, one.box.width * scale,
                                       one.box.height * scale))
-                 for one in finder.boxes(Frame(pixels), maps, words, size, margin)]
+                 for one in finder.boxes(Frame(pixels), maps, words, margin)]
         frame = Frame(cv2.resize(pixels, (round(pixels.shape[1] * scale), HEIGHT)))
         labels = dict.fromkeys(one.prediction.labels[0] for one in found)
         rows.append(np.hstack([draw_boxes(frame, found), draw_maps(
-            frame, {label: maps[..., words.labels.index(label)] for label in labels})]))
+            frame, {label: maps.fine[..., words.labels.index(label)] for label in labels})]))
     wide = max(row.shape[1] for row in rows)
     sheet = np.vstack([np.pad(row, ((0, 4), (0, wide - row.shape[1]), (0, 0)),
                               constant_values=255) for row in rows])

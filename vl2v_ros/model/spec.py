@@ -30,6 +30,8 @@ class StudentSpec:
     presence: two templates, that a label is in the image and that it is not; the student was
     trained so that softmax(similarity / temperature) over both is the label's presence in an image
     of many things. Empty: it was not.
+    presence_line: (a, b, c), how the maps of this student tell presence, see model/presence.py; it
+    is calibrated by naming.py. The default takes the highest value of a map as it is.
     teacher, trained_on: information for people.
     """
 
@@ -45,12 +47,13 @@ class StudentSpec:
     unknown_threshold: float = 0.0
     templates: tuple[str, ...] = ('a photo of a {label}. {description}',)
     presence: tuple[str, ...] = ()
+    presence_line: tuple[float, float, float] = (1.0, 0.0, 0.0)
     teacher: str = ''
     trained_on: str = ''
 
     def __post_init__(self) -> None:
         """Check ranges; raises ValueError that names the field."""
-        for name in ('mean', 'std'):
+        for name in ('mean', 'std', 'presence_line'):
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
             if len(getattr(self, name)) != 3:
                 raise ValueError(f'{name}: expected 3 numbers, got {getattr(self, name)}')
@@ -64,6 +67,7 @@ class StudentSpec:
             ('image_size', self.image_size >= 1, 'at least 1 [px]'),
             ('mean', all(map(math.isfinite, self.mean)), 'finite numbers'),
             ('std', all(0 < value < math.inf for value in self.std), 'positive numbers'),
+            ('presence_line', all(map(math.isfinite, self.presence_line)), 'finite numbers'),
             ('projector', self.projector in PROJECTORS, f'one of {PROJECTORS}'),
             ('resize_mode', self.resize_mode in RESIZE_MODES, f'one of {RESIZE_MODES}'),
             ('temperature', 0 < self.temperature < math.inf, 'a positive number'),

@@ -1,7 +1,8 @@
 """Where: which labels an image shows, and in which boxes, found from its cells alone."""
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ MOST_LABELS = 16  # labels that are looked for in an image; those with the highe
 MOST_BOXES = 32  # boxes that get a second look, which costs as much as an image each
 NEAREST = 16  # labels between which a second look decides how sure it is
 FINER = 4  # times as many pixels as cells along a side, where maps are cut into parts
+AT_ONCE = 8  # boxes of a second look before something else gets its turn
 SAME = 0.4  # overlap over union above which two boxes of a label are one
 INSIDE = 0.7  # part of the smaller of two boxes of a label in the other, above which they are one
 
@@ -38,6 +40,20 @@ class Found:
     certainty: float
 
 
+class Maps(NamedTuple):
+    """
+    How much the cells of an image look like each label.
+
+    coarse, fine: (h, w, C) float32 in [0, 1]: the softmax over labels and background prompts, of
+    a smaller image, in which large things are found, and of the image.
+    cosines: (C,) the highest cosine of a cell, mean of both.
+    """
+
+    coarse: np.ndarray
+    fine: np.ndarray
+    cosines: np.ndarray
+
+
 class Where:
     """Finds labels in images; not thread-safe, because its classifier is not."""
 
@@ -45,45 +61,72 @@ class Where:
         """Take a classifier and what its `open_cells` returned."""
         self._classifier, self._cells = classifier, cells
 
-    def maps(self, frame: Frame, vocabulary: Vocabulary, size: int) -> np.ndarray:
+    def look(self, frame: Frame, size: int) -> list[np.ndarray]:
+        """
+        Return the (h, w, D) embeddings of the cells of a smaller image, and of the image.
+
+        The first look compiles what is slow; any thread may take it, before all else.
+        """
+        return [self._cells(frame, side) for side in (round(size / COARSER), size)]
+
+    def maps(self, frame: Frame, vocabulary: Vocabulary, size: int) -> Maps:
         """
         Compare each cell of a frame with all labels.
 
-        :param size: the shorter side that the frame is resized to [px], see `resize_whole`.
-        :return: (h, w, C) float32 in [0, 1]: the softmax over labels and background prompts.
+        :param size: the shorter side that the frame is resized to [px], see `resize_whole`; the
+            smaller image has size / COARSER.
         """
-        rows = np.concatenate([vocabulary.prototypes, vocabulary.background_rows])
-        similarities = self._cells(frame, size) @ rows.T  # (h, w, C + K)
-        similarities -= similarities.max(2, keepdims=True)
-        shares: np.ndarray = np.exp(similarities / TEMPERATURE)
-        shares /= shares.sum(2, keepdims=True)
-        return shares[..., :len(vocabulary.labels)]
+        return maps_of(self.look(frame, size), vocabulary)
 
-    def boxes(self, frame: Frame, maps: np.ndarray, vocabulary: Vocabulary, size: int,
-              margin: float, top_k: int = 1, unknown_threshold: float | None = None
-              ) -> list[Found]:
+    def boxes(self, frame: Frame, maps: Maps, vocabulary: Vocabulary, margin: float,
+              top_k: int = 1, unknown_threshold: float | None = None) -> list[Found]:
         """
         Find boxes: connected parts of the maps that a second look calls by the same label.
 
-        Large things are found in maps of a smaller image, of `size` / COARSER, made here.
-
-        :param maps: what `maps` returned for the frame, the vocabulary and the size.
+        :param maps: what `maps` returned for the frame and the vocabulary.
         :param margin: of the second look, see `cut`.
         :param top_k, unknown_threshold: as for `Classifier.classify`.
         :return: the boxes, the surest first; those that overlap are of different labels.
         """
+        steps = self.boxes_in_steps(frame, maps, vocabulary, margin, top_k, unknown_threshold)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found: list[Found] = end.value
+                return found
+
+    def boxes_in_steps(self, frame: Frame, maps: Maps, vocabulary: Vocabulary, margin: float,
+                       top_k: int = 1, unknown_threshold: float | None = None
+                       ) -> Generator[None, None, list[Found]]:
+        """Do what `boxes` does, AT_ONCE boxes at a time; yield where others may have a turn."""
         height, width = frame.pixels.shape[:2]
-        coarse = self.maps(frame, vocabulary, round(size / COARSER))
-        proposed = propose((coarse, maps), width, height)
-        if not proposed:
-            return []
-        predictions = self._classifier.classify(
-            [cut(frame, box, margin, 0) for _, box in proposed], vocabulary,
-            max(top_k, NEAREST), unknown_threshold)
+        proposed = propose(maps[:2], width, height)
+        predictions: list[Prediction] = []
+        for start in range(0, len(proposed), AT_ONCE):
+            yield
+            predictions += self._classifier.classify(
+                [cut(frame, box, margin, 0) for _, box in proposed[start:start + AT_ONCE]],
+                vocabulary, max(top_k, NEAREST), unknown_threshold)
         return without_doubles([
             Found(box, _shortened(prediction, top_k), certainty(prediction))
             for (label, box), prediction in zip(proposed, predictions, strict=True)
             if prediction.labels[0] == vocabulary.labels[label] and not prediction.unknown])
+
+
+def maps_of(cells: Sequence[np.ndarray], vocabulary: Vocabulary) -> Maps:
+    """Return the maps of (h, w, D) embeddings of cells: of the smaller image, and of the image."""
+    rows = np.concatenate([vocabulary.prototypes, vocabulary.background_rows])
+    labels, shares, highest = len(vocabulary.labels), [], []
+    for embedded in cells:
+        similarities = embedded @ rows.T  # (h, w, C + K)
+        highest.append(similarities[..., :labels].max((0, 1)))
+        similarities -= similarities.max(2, keepdims=True)
+        shared = np.exp(similarities / TEMPERATURE)
+        shared /= shared.sum(2, keepdims=True)
+        shares.append(shared[..., :labels])
+    coarse, fine = shares
+    return Maps(coarse, fine, np.mean(highest, axis=0))
 
 
 def propose(maps: Sequence[np.ndarray], width: int, height: int) -> list[tuple[int, Box]]:

@@ -39,9 +39,9 @@ class CellsOnDemand:
 
     def _prepare(self, frame: Frame, size: int) -> None:
         try:
-            cells = self._classifier.open_cells()
-            cells(frame, size)  # compiles what is slow at first
-            self._where = Where(self._classifier, cells)
+            where = Where(self._classifier, self._classifier.open_cells())
+            where.look(frame, size)
+            self._where = where
         except (ValueError, RuntimeError) as error:  # of the student, or of OpenVINO
             reason = ' '.join(str(error).split())
             self._logger.error(f'there are no maps and no boxes of its own: {reason}')

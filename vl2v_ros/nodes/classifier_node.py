@@ -71,8 +71,11 @@ class ClassifierNode(LifecycleNode):
         except NameValidationException as error:
             raise ValueError('parameter cameras: ' + ' '.join(str(error).split())) from error
         self._regions = [RegionTopics(self, camera) for camera in self._cameras]
-        for camera, regions in zip(self._cameras, self._regions, strict=True):
-            camera.look = WhereTopics(self, camera.name, regions, lambda: self._loaded).look
+        self._looks = [WhereTopics(self, camera.name, regions, lambda: self._loaded,
+                                   self._is_waited)
+                       for camera, regions in zip(self._cameras, self._regions, strict=True)]
+        for camera, look in zip(self._cameras, self._looks, strict=True):
+            camera.look = look.look
         self._loaded: Loaded | None = None
         self._running: Running | None = None
         self._versions = itertools.count(1)  # numbers of vocabularies, each used once
@@ -84,6 +87,10 @@ class ClassifierNode(LifecycleNode):
         self._offer()
         # Without autostart a lifecycle manager is expected.
         self._bond = None if self._settings.autostart else Bond(self)
+
+    def _is_waited(self) -> bool:
+        running = self._running
+        return bool(running and running.worker.waiting())
 
     def _offer(self) -> None:
         self._topics = VocabularyTopics(self)
@@ -175,6 +182,8 @@ class ClassifierNode(LifecycleNode):
                 regions.close()
             if running:
                 running.worker.close()
+            for look in self._looks:
+                look.stop()
         if self._bond:
             self._bond.end()
 

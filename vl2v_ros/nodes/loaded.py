@@ -66,8 +66,8 @@ def load(labeller: Labeller, parameters: Callable[[], ClassifierParameters],
     :param announce: receives each vocabulary that becomes the current one.
     :raises ValueError: for an invalid vocabulary.
     """
-    keeper = VocabularyKeeper(parameters, labeller.encoder, labeller.spec.templates, versions,
-                              announce, logger)
+    keeper = VocabularyKeeper(parameters, labeller.encoder, labeller.spec, versions, announce,
+                              logger)
     start, classifier = time.monotonic(), labeller.classifier
     for height, width in WARM_UP_SIZES:
         frame = Frame(np.zeros((height, width, 3), np.uint8))

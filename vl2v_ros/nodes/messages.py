@@ -22,12 +22,13 @@ from vision_msgs.msg import (
     Pose2D,
     VisionInfo,
 )
-from vl2v_msgs.msg import DescriptionMatch, Label, LabelArray
+from vl2v_msgs.msg import DescriptionMatch, Label, LabelArray, Presence, PresenceArray
 from vl2v_msgs.msg import Vocabulary as VocabularyMessage
 from vl2v_ros.images.depth import Place
 from vl2v_ros.images.encodings import decode, view
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.regions import Box
+from vl2v_ros.model.presence import Present
 from vl2v_ros.words.explain import Reason
 from vl2v_ros.words.vocabulary import Vocabulary
 
@@ -131,6 +132,14 @@ def _to_detection_3d(detection: Detection2D, place: Place, header: Header) -> De
             ObjectHypothesisWithPose(hypothesis=result.hypothesis,
                                      pose=PoseWithCovariance(pose=pose))
             for result in detection.results])
+
+
+def to_presence(found: Sequence[Present], header: Header, version: int) -> PresenceArray:
+    """Return which labels of a version of the vocabulary are present, in the given order."""
+    return PresenceArray(header=header, vocabulary_version=version, labels=[
+        Presence(label=one.label, probability=one.probability, placed=one.place is not None,
+                 place=Point2D(x=one.place[0], y=one.place[1]) if one.place else Point2D())
+        for one in found])
 
 
 def to_description_matches(reasons: Sequence[Reason]) -> list[DescriptionMatch]:

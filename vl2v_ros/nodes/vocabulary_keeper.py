@@ -1,5 +1,5 @@
 """The current vocabulary of the node: how it starts, changes, is enriched and saved."""
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import threading
@@ -10,6 +10,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from vl2v_msgs.srv import SetVocabulary
 from vl2v_ros.drawing.text import check_font, missing
 from vl2v_ros.files import replacing
+from vl2v_ros.model.spec import StudentSpec
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.words import cached_text
 from vl2v_ros.words.encoder import TextEncoder
@@ -64,19 +65,19 @@ class VocabularyKeeper:
     """
 
     def __init__(self, parameters: Callable[[], ClassifierParameters], encoder: TextEncoder,
-                 templates: Sequence[str], versions: Iterator[int],
+                 spec: StudentSpec, versions: Iterator[int],
                  announce: Callable[[Vocabulary], None], logger: RcutilsLogger) -> None:
         """
         Start with the saved vocabulary, else with that of the parameter `vocabulary`.
 
         :param parameters: returns the current parameters.
-        :param templates: the student's templates, for vocabularies without their own.
+        :param spec: the student's; its templates are for vocabularies without their own.
         :param versions: numbers of vocabularies, each used once.
         :param announce: receives each vocabulary that becomes the current one.
         :raises ValueError: if the vocabulary of the parameter is invalid.
         """
         self._parameters, self._encoder, self._versions = parameters, encoder, versions
-        self._templates, self._announce, self._logger = templates, announce, logger
+        self._spec, self._announce, self._logger = spec, announce, logger
         self._changing = threading.Lock()
         self._closed = False
         self._enrichment: Enrichment | None = None
@@ -134,7 +135,8 @@ class VocabularyKeeper:
         background = {folded(prompt): prompt for prompt in (*file.background,
                                                                *self._background)}
         return build(file.entries, self._encoder, next(self._versions),
-                     file.templates or self._templates, tuple(background.values()))
+                     file.templates or self._spec.templates, tuple(background.values()),
+                     self._spec.presence)
 
     def close(self) -> None:
         """Refuse further changes, and cancel a request for descriptions."""

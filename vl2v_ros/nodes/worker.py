@@ -64,6 +64,10 @@ class Newest(Generic[T]):
             items, self._items = self._items, {}
             return {} if self._closed else items
 
+    def __bool__(self) -> bool:
+        """Return whether an item waits, or the box is closed."""
+        return bool(self._items) or self._closed
+
     def close(self) -> dict[Hashable, T]:
         """Wake the worker and return the items that were not taken; `take` then returns none."""
         with self._changed:
@@ -137,6 +141,10 @@ class Worker:
         """
         if not self._box.put(asker, _Job(asker, asked, time.perf_counter_ns(), follows)):
             asker.refuse(DEACTIVATED)
+
+    def waiting(self) -> bool:
+        """Return whether an image waits, or the end; from any thread."""
+        return bool(self._box)
 
     def dropped(self, asker: Asker) -> int:
         """Return how many images of this asker were replaced."""

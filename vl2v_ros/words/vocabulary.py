@@ -32,6 +32,8 @@ class Vocabulary:
     background: K prompts for things that are no label, such as 'an empty table'.
     background_rows: (K, D) float32 unit rows.
     note: which prompts are used because no text tower was available for others; or ''.
+    presence: (2, C, D) float32 unit rows of prompts that a label is in an image, and that it is
+    not; None for a student without such prompts, or where no text tower is there to read them.
     """
 
     labels: tuple[str, ...]
@@ -45,10 +47,12 @@ class Vocabulary:
     background: tuple[str, ...]
     background_rows: np.ndarray
     note: str = ''
+    presence: np.ndarray | None = None
 
 
 def build(entries: Entries, encoder: TextEncoder, version: int,
-          templates: Sequence[str] = (TEMPLATE,), background: Sequence[str] = ()) -> Vocabulary:
+          templates: Sequence[str] = (TEMPLATE,), background: Sequence[str] = (),
+          presence: Sequence[str] = ()) -> Vocabulary:
     """
     Encode labels with their descriptions into a vocabulary.
 
@@ -60,6 +64,7 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
     :param entries: as `check_entries` returns them.
     :param templates: see `prompt`.
     :param background: background prompts, encoded as they are.
+    :param presence: see StudentSpec.
     :raises ValueError: for no label, too many prompts, a template without {label}, labels without
         a known prompt while no text tower is available, or if the tower cannot be loaded or
         answers with what is no number.
@@ -96,11 +101,28 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
                          '; its weights are damaged: take others')
     for array in (rows, labels, prototypes):
         array.flags.writeable = False
+    pairs = _presence(entries, encoder, presence)
+    if presence and pairs is None:
+        note = '; '.join(filter(None, [note, 'no text tower is there for the prompts of presence, '
+                                             'which is told by the maps']))
     names = (*entries, *background)
     return Vocabulary(
         tuple(entries), tuple(entry.descriptions for entry in entries.values()), prototypes,
         version, tuple(dict.fromkeys(names[number] for number in labels[embeddings.truncated])),
-        prompts, rows, labels, tuple(background), rows[len(rows) - len(background):], note)
+        prompts, rows, labels, tuple(background), rows[len(rows) - len(background):], note, pairs)
+
+
+def _presence(entries: Entries, encoder: TextEncoder, templates: Sequence[str]
+              ) -> np.ndarray | None:
+    """Return the prototypes of all labels by one template and by another, if there are two."""
+    if not templates:
+        return None
+    try:
+        pair = [build(entries, encoder, 0, (template,)) for template in templates]
+    except ValueError:  # the labels are known, but neither these prompts nor a tower for them
+        return None
+    # In other words than its own, what is present and what is absent would be the same.
+    return None if any(one.note for one in pair) else np.stack([one.prototypes for one in pair])
 
 
 def _recorded(wordings: Sequence[Wording], encoder: TextEncoder) -> list[Wording]:

@@ -107,18 +107,20 @@ def draw_losses(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     return figure
 
 
-def draw_reliability(bins: Sequence[tuple[float, float, int]], count: int) -> Figure:
+def draw_reliability(
+        bins: Sequence[tuple[float, float, int]], count: int,
+        words: tuple[str, str, str] = (
+            'accuracy', 'confidence, the score of the best label', 'images')) -> Figure:
     """Draw accuracy over confidence [%]; bins hold both and the count of images."""
     confidence, accuracy, images = np.array(bins, float).T
     figure = Figure((4.4, 4.8), layout='constrained')
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3.2, 1))
     upper.plot((0, 100), (0, 100), '--', color=INK, alpha=0.5, linewidth=1, label='calibrated')
     upper.plot(100 * confidence, 100 * accuracy, 'o-', color=ORANGE, markersize=5, label='student')
-    upper.set(ylim=(0, 102), ylabel='accuracy [%]')
+    upper.set(ylim=(0, 102), ylabel=f'{words[0]} [%]')
     upper.legend(loc='upper left')
     lower.bar(100 * confidence, images, 60 / count, color=BLUE)
-    lower.set(xlim=(0, 102), xlabel='confidence, the score of the best label [%]',
-              ylabel='images')
+    lower.set(xlim=(0, 102), xlabel=f'{words[1]} [%]', ylabel=words[2])
     if images.max() > 100 * images.min():
         _logarithmic(lower)
         lower.set_ylim(bottom=images.min() / 2)

@@ -2,6 +2,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import itertools
+import math
+import time
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
@@ -19,6 +21,8 @@ from vl2v_ros.nodes.topics.camera_topics import CameraTopics
 from vl2v_ros.nodes.topics.depth_topics import DepthTopics
 from vl2v_ros.nodes.topics.region_pairs import Pair, Pairing
 from vl2v_ros.nodes.worker import Asked, Current, Predictions, Worker
+
+AWAY = 5.0  # after which a detector is taken for gone, and not for starting anew [s]
 
 
 @dataclass
@@ -56,6 +60,7 @@ class RegionTopics:
         self.depth = DepthTopics(node, camera)
         self.pairing: Pairing[Detection2DArray] = Pairing()
         self.counts = RegionCounts()
+        self._came = -math.inf  # time of the last boxes by time.monotonic [s]
 
     def open(self, worker: Worker, parameters: Callable[[], ClassifierParameters]) -> None:
         """
@@ -112,8 +117,9 @@ class RegionTopics:
         return self._wanted() or self._camera.watched()
 
     def are_missing(self) -> bool:
-        """Return whether somebody wants detections, and nobody publishes boxes."""
-        return self._wanted() and not self._node.count_publishers(self._resolved())
+        """Return whether somebody wants detections, and nobody publishes boxes, nor did lately."""
+        return (self._wanted() and not self._node.count_publishers(self._resolved())
+                and time.monotonic() - self._came > AWAY)
 
     def publish_own(self, header: Header, frame: Frame, found: Sequence[Found],
                     parameters: ClassifierParameters) -> None:
@@ -131,6 +137,7 @@ class RegionTopics:
         return self._subscription.topic_name if self._subscription else self._topic
 
     def _on_regions(self, regions: Detection2DArray) -> None:
+        self._came = time.monotonic()
         if self._shown():
             self._send(self.pairing.add_regions(regions, self._parameters().region_slack))
 

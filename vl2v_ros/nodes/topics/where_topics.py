@@ -1,6 +1,7 @@
 """Where labels are in the images of one camera: maps, and boxes where no detector gives any."""
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import time
+from typing import NamedTuple
 
 import numpy as np
 from rclpy.node import Node
@@ -9,59 +10,102 @@ from std_msgs.msg import Header
 from vl2v_ros import frame_profile
 from vl2v_ros.drawing.heatmap import draw_maps
 from vl2v_ros.images.frame import Frame
+from vl2v_ros.model.classifier import Classifier
+from vl2v_ros.model.where import Where
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.loaded import Loaded
+from vl2v_ros.nodes.topics.presence_topics import PresenceTopics
 from vl2v_ros.nodes.topics.region_topics import RegionTopics
 from vl2v_ros.nodes.worker import Current
 from vl2v_ros.words.vocabulary import Vocabulary
 
 MOST_DRAWN = 3  # labels on ~/heatmap where none is asked for
 LEAST_DRAWN = 0.3  # highest value of a map that is then drawn
+DONE = object()
+SHORT = 1e-3  # [s]
+
+
+class Wanted(NamedTuple):
+    """Which results of a look somebody wants."""
+
+    heatmap: bool
+    presence: bool
+    boxes: bool
 
 
 class WhereTopics:
     """
-    The topic `~/heatmap` of one camera, and `~/detections` where nobody publishes `regions`.
+    The topics `~/heatmap` and `~/presence` of one camera, and `~/detections` without `regions`.
 
-    Both are made in the worker's thread, after the labels of an image, and only while somebody
-    subscribes. They take half of its time at most: after each look, as much time passes before
-    the next one.
+    All are made in the worker's thread, after the labels of an image, and only while somebody
+    subscribes. A look has steps; where an image waits to be labelled, that comes first. Looks take
+    half of the worker's time at most: after each step, as much time passes before the next one.
     """
 
     def __init__(self, node: Node, name: str, regions: RegionTopics,
-                 loaded: Callable[[], Loaded | None]) -> None:
+                 loaded: Callable[[], Loaded | None], waiting: Callable[[], bool]) -> None:
         """
-        Create the topic.
+        Create the topics.
 
         :param loaded: returns the student that is ready to run, if there is one.
+        :param waiting: returns whether an image waits to be labelled.
         """
         inside = f'{name}/' if name else ''
         self.heatmap = node.create_publisher(Image, f'~/{inside}heatmap', 1)
-        self._regions, self._loaded = regions, loaded
-        self._next = 0.0  # time of the next look by time.monotonic [s]
+        self._presence = PresenceTopics(node, name)
+        self._regions, self._loaded, self._waiting = regions, loaded, waiting
+        self._steps: Iterator[None] | None = None  # those that are left of a look
+        self._next = 0.0  # time of the next step by time.monotonic [s]
 
     def look(self, header: Header, frame: Frame, used: Current) -> None:
-        """Publish what is wanted of a frame that was labelled."""
-        vocabulary, parameters = used
-        drawn = bool(self.heatmap.get_subscription_count())
-        boxed = parameters.own_boxes and self._regions.are_missing()
-        loaded, start = self._loaded(), time.monotonic()
-        if loaded is None or not (drawn or boxed) or start < self._next:
+        """Go on with a look that was begun; else look at a frame that was labelled."""
+        start = time.monotonic()
+        if start < self._next:
             return
-        where = loaded.cells.get(frame, parameters.where_size)
+        if self._steps is None:
+            self._steps = self._begin(header, frame, used)
+        while self._steps:
+            if next(self._steps, DONE) is DONE:
+                self._steps = None
+            elif self._waiting():
+                break
+        if (now := time.monotonic()) - start > SHORT:  # else nothing was wanted
+            frame_profile.mark('where')
+            self._next = 2 * now - start
+
+    def stop(self) -> None:
+        """Leave a look that was begun."""
+        self._steps = None
+
+    def _begin(self, header: Header, frame: Frame, used: Current) -> Iterator[None] | None:
+        """Return the steps of a look at a frame; None if nobody wants one, or not yet."""
+        wanted = Wanted(bool(self.heatmap.get_subscription_count()), self._presence.wanted(),
+                        used.parameters.own_boxes and self._regions.are_missing())
+        loaded = self._loaded()
+        if loaded is None or not any(wanted):
+            return None
+        where = loaded.cells.get(frame, used.parameters.where_size)
         if where is None:
-            return
+            if wanted.presence:
+                self._presence.publish(header, frame, used.vocabulary, loaded.classifier, None)
+            return None
+        return self._look(header, frame, used, where, loaded.classifier, wanted)
+
+    def _look(self, header: Header, frame: Frame, used: Current, where: Where,
+              classifier: Classifier, wanted: Wanted) -> Iterator[None]:
+        vocabulary, parameters = used
         maps = where.maps(frame, vocabulary, parameters.where_size)
-        if boxed:
-            self._regions.publish_own(header, frame, where.boxes(
-                frame, maps, vocabulary, parameters.where_size, parameters.region_margin,
-                parameters.top_k, parameters.unknown_threshold), parameters)
-        if drawn:
-            picture = draw_maps(frame, chosen(maps, vocabulary, parameters.heatmap_labels),
+        if wanted.presence:
+            self._presence.publish(header, frame, vocabulary, classifier, maps)
+        if wanted.boxes:
+            self._regions.publish_own(header, frame, (yield from where.boxes_in_steps(
+                frame, maps, vocabulary, parameters.region_margin, parameters.top_k,
+                parameters.unknown_threshold)), parameters)
+        if wanted.heatmap:
+            yield
+            picture = draw_maps(frame, chosen(maps.fine, vocabulary, parameters.heatmap_labels),
                                 parameters.font)
             self.heatmap.publish(messages.to_image(picture, 'rgb8', header))
-        frame_profile.mark('where')
-        self._next = 2 * time.monotonic() - start
 
 
 def chosen(maps: np.ndarray, vocabulary: Vocabulary, labels: tuple[str, ...]
