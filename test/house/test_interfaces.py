@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from ament_index_python.packages import get_package_share_directory
 import pytest
+import vl2v_msgs.action
 import vl2v_msgs.msg
 import vl2v_msgs.srv
 
@@ -49,6 +50,7 @@ FIELDS = {
     },
     vl2v_msgs.msg.Vocabulary: {
         'version': 'uint64', 'labels': 'sequence<string>', 'descriptions': 'sequence<string>',
+        'examples': 'sequence<uint32>',
     },
     vl2v_msgs.srv.SetVocabulary.Request: {
         'operation': 'uint8', 'labels': 'sequence<string>', 'descriptions': 'sequence<string>',
@@ -65,6 +67,78 @@ FIELDS = {
         'success': 'boolean', 'message': 'string', 'result': 'vl2v_msgs/LabelArray',
         'matches': 'sequence<vl2v_msgs/DescriptionMatch>',
         'detections': 'sequence<vision_msgs/Detection2D>',
+    },
+    vl2v_msgs.msg.Embedding: {
+        'header': 'std_msgs/Header', 'space': 'string', 'student': 'string', 'vector':
+        'sequence<float>',
+    },
+    vl2v_msgs.msg.EmbeddingArray: {
+        'header': 'std_msgs/Header', 'space': 'string', 'student': 'string', 'boxes':
+        'sequence<vision_msgs/BoundingBox2D>', 'ids': 'sequence<string>', 'vectors':
+        'sequence<float>',
+    },
+    vl2v_msgs.msg.Presence: {
+        'label': 'string', 'probability': 'float', 'placed': 'boolean', 'place':
+        'vision_msgs/Point2D',
+    },
+    vl2v_msgs.msg.PresenceArray: {
+        'header': 'std_msgs/Header', 'vocabulary_version': 'uint64', 'labels':
+        'sequence<vl2v_msgs/Presence>',
+    },
+    vl2v_msgs.msg.Sighting: {
+        'first_seen': 'builtin_interfaces/Time', 'last_seen': 'builtin_interfaces/Time', 'count':
+        'uint32', 'camera': 'string', 'frame_id': 'string', 'box': 'vision_msgs/BoundingBox2D',
+        'position_header': 'std_msgs/Header', 'position': 'geometry_msgs/Point', 'similarity':
+        'float', 'thumbnail': 'sensor_msgs/CompressedImage',
+    },
+    vl2v_msgs.srv.EncodeImage.Request: {
+        'images': 'sequence<sensor_msgs/Image>', 'compressed':
+        'sequence<sensor_msgs/CompressedImage>', 'regions': 'sequence<vision_msgs/BoundingBox2D>',
+    },
+    vl2v_msgs.srv.EncodeImage.Response: {
+        'success': 'boolean', 'message': 'string', 'space': 'string', 'student': 'string',
+        'vectors': 'sequence<float>',
+    },
+    vl2v_msgs.srv.EncodeText.Request: {
+        'texts': 'sequence<string>',
+    },
+    vl2v_msgs.srv.EncodeText.Response: {
+        'success': 'boolean', 'message': 'string', 'space': 'string', 'vectors':
+        'sequence<float>',
+    },
+    vl2v_msgs.srv.Find.Request: {
+        'text': 'string', 'image': 'sensor_msgs/CompressedImage', 'camera': 'string', 'after':
+        'builtin_interfaces/Time', 'before': 'builtin_interfaces/Time', 'k': 'uint32',
+    },
+    vl2v_msgs.srv.Find.Response: {
+        'success': 'boolean', 'message': 'string', 'sightings': 'sequence<vl2v_msgs/Sighting>',
+        'compared': 'uint64', 'seconds': 'double',
+    },
+    vl2v_msgs.srv.Forget.Request: {
+        'labels': 'sequence<string>',
+    },
+    vl2v_msgs.srv.Forget.Response: {
+        'success': 'boolean', 'message': 'string', 'version': 'uint64', 'labels':
+        'sequence<string>',
+    },
+    vl2v_msgs.srv.Teach.Request: {
+        'label': 'string', 'images': 'sequence<sensor_msgs/Image>', 'compressed':
+        'sequence<sensor_msgs/CompressedImage>', 'regions': 'sequence<vision_msgs/BoundingBox2D>',
+        'frames': 'uint32', 'camera': 'string', 'text_weight': 'float', 'replace': 'boolean',
+    },
+    vl2v_msgs.srv.Teach.Response: {
+        'success': 'boolean', 'message': 'string', 'version': 'uint64', 'count': 'uint32',
+        'seconds': 'double',
+    },
+    vl2v_msgs.action.Find.Goal: {
+        'text': 'string', 'image': 'sensor_msgs/CompressedImage', 'camera': 'string',
+        'similarity': 'float', 'past': 'boolean', 'timeout': 'builtin_interfaces/Duration',
+    },
+    vl2v_msgs.action.Find.Result: {
+        'found': 'boolean', 'message': 'string', 'sighting': 'vl2v_msgs/Sighting',
+    },
+    vl2v_msgs.action.Find.Feedback: {
+        'compared': 'uint64', 'best': 'vl2v_msgs/Sighting',
     },
 }
 
@@ -92,8 +166,9 @@ def test_fields(message: type) -> None:
 
 def test_every_interface_is_checked() -> None:
     """A message added to vl2v_msgs has to be added to FIELDS."""
-    files = {path.stem for path in (ROOT / 'vl2v_msgs').glob('*/*.[ms][sr][gv]')}
-    assert files == {message.__name__.split('_')[0] for message in FIELDS}
+    files = {(path.parent.name, path.stem) for path in (ROOT / 'vl2v_msgs').glob('*/*.*')}
+    assert files == {(message.__module__.split('.')[1], message.__name__.split('_')[0])
+                     for message in FIELDS}
 
 
 def test_operations() -> None:

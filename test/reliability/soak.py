@@ -4,15 +4,14 @@ Let the nodes run for a long time: no leak, no gap in the answers.
 python -m reliability.soak --minutes 30 --out soak
 
 A camera sends 30 images a second to a classifier with the student that ships, another camera comes
-and goes, and so does a detector that sends ten boxes for every third image. The vocabulary changes 20
-times a minute; now and then somebody watches the overlay, or maps and presence, or asks for boxes
-of one image. Memory, threads and open files of the classifier are read once a second. Writes
+and goes, and so does a detector that sends ten boxes for every third image. The vocabulary changes
+20 times a minute; now and then somebody watches the overlay, or maps and presence, or asks for
+boxes of one image. Memory, threads and open files of the classifier are read once a second. Writes
 OUT/soak.json and OUT/soak.png; exits with 1 if one of the criteria in it is not met.
 """
 import argparse
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 import itertools
 import json
 import os
@@ -26,28 +25,11 @@ from typing import Any
 from benchmarks import machine
 import matplotlib
 import numpy as np
-from sensor_msgs.msg import Image
-from std_msgs.msg import Header
-from support.detector import to_regions
-from support.ros_processes import draw_frames, own_domain, Process, Ros, what_was_sent
-from vision_msgs.msg import Detection2DArray
-from vl2v_msgs.msg import LabelArray, PresenceArray
-from vl2v_msgs.srv import ClassifyImage, SetVocabulary
-from vl2v_ros.labeller import Labeller
-from vl2v_ros.nodes.messages import to_image
-from vl2v_ros.words.labels import folded
+from reliability.visitors import STUDENT, Visitors
+from support.ros_processes import draw_frames, own_domain, Ros, what_was_sent
+from vl2v_msgs.msg import LabelArray
 
-ROOT = Path(__file__).parents[2]
-STUDENT = ROOT / 'models/student.safetensors'
 RATE = 30.0  # of the camera that stays [Hz]
-CHANGE = 3  # a vocabulary change every so many seconds
-OVERLAY = 60, 20, 35  # of each minute, the seconds in which the overlay is watched
-REAR = 40, 10, 30  # of each 40 s, those in which the second camera is there
-EVERY = 3  # image that the detector looks at: ten boxes for each are the limit of two cores
-DETECTOR = 50, 5, 30  # of each 50 s, those in which a detector sends boxes
-MAPS = 70, 35, 45  # of each 70 s, those in which maps and presence are watched
-DEMAND = 7  # boxes of one image on demand every so many seconds
-BOXES = [(x, y, 100, 100, f'{x} {y}') for x in range(60, 640, 120) for y in (120, 360)]  # [px]
 WARM = 0.2  # part of the time that does not count for the memory: caches fill
 FLAT = 0.01  # part by which the memory may grow from then to the end
 GAP = 3 / RATE  # between two answers, while the camera is in time [s]
@@ -71,116 +53,6 @@ class Answers:
     def _note(self, message: LabelArray) -> None:
         stamp = message.header.stamp
         self.came[stamp.sec * 10 ** 9 + stamp.nanosec] = time.time()
-
-
-class Visitors:
-    """What comes and goes: second camera, detector, watchers, requests, new vocabularies."""
-
-    def __init__(self, ros: Ros, rng: Random, frames: Path) -> None:
-        self._ros, self._rng = ros, rng
-        with np.load(frames) as file:
-            self._picture = to_image(file[file.files[0]], 'rgb8', Header())
-            self._scenes = frames.with_name('boxes.json')
-            self._scenes.write_text(json.dumps(dict.fromkeys(file.files, BOXES)))
-        self._detector: Process | None = None
-        self._detections: list[Any] = []
-        known = Labeller.open(STUDENT).encoder.names  # some differ in their case alone
-        self._names = list({folded(name): name for name in known}.values())
-        self._transports = itertools.cycle(('raw', 'compressed'))
-        self._rear: Process | None = None
-        self._watched: list[Any] = []
-        self._looked_at: list[Any] = []
-        self.counts = {'changes of the vocabulary': 0, 'visits of the second camera': 0,
-                       'visits to the overlay': 0, 'overlays': 0, 'visits of the detector': 0,
-                       'arrays of boxes answered': 0, 'boxes on demand': 0,
-                       'visits to the maps': 0, 'maps': 0, 'arrays of presence': 0}
-
-    def warm(self) -> None:
-        """Look at maps until there are some: the student's cells are prepared for the first look."""
-        watched = self._watch({'heatmap': (Image, 'maps')})
-        while not self.counts['maps']:
-            time.sleep(0.1)
-        self._look_away(watched)
-
-    def act(self, second: int) -> None:
-        """Do what is due in this second."""
-        if second % CHANGE == 0:
-            self._change()
-        if second % DEMAND == 0:
-            reply = self._ros.call(ClassifyImage, 'classifier/classify', image=self._picture,
-                                   regions=to_regions(Header(), BOXES).detections)
-            assert reply.success, reply.message
-            self.counts['boxes on demand'] += len(reply.detections)
-        phase = second % OVERLAY[0]
-        if phase == OVERLAY[1] and not self._watched:
-            self.counts['visits to the overlay'] += 1
-            self._watched = self._watch({'overlay': (Image, 'overlays')})
-        if phase == OVERLAY[2]:
-            self._look_away(self._watched)
-        phase = second % MAPS[0]
-        if phase == MAPS[1] and not self._looked_at:
-            self.counts['visits to the maps'] += 1
-            self._looked_at = self._watch({'heatmap': (Image, 'maps'),
-                                           'presence': (PresenceArray, 'arrays of presence')})
-        if phase == MAPS[2]:
-            self._look_away(self._looked_at)
-        phase = second % REAR[0]
-        if phase == REAR[1] and self._rear is None:
-            self.counts['visits of the second camera'] += 1
-            transport = next(self._transports)
-            self._rear = self._ros.start('camera_node', {
-                'source': ROOT / 'data/photos_sample/sequence.mp4', 'rate': 10.0,
-                'image_transport': transport}, '-r', 'image:=rear/image',
-                '-r', 'image/compressed:=rear/image/compressed')
-        if phase == REAR[2]:
-            self._leave()
-        phase = second % DETECTOR[0]
-        if phase == DETECTOR[1] and self._detector is None:
-            self.counts['visits of the detector'] += 1
-            self._detections = self._watch(
-                {'detections': (Detection2DArray, 'arrays of boxes answered')})
-            self._detector = self._ros.run(sys.executable, ROOT / 'test/support/detector.py',
-                                           self._scenes, 'front/image', 'front/regions', EVERY)
-        if phase == DETECTOR[2]:
-            self._stop_detecting()
-
-    def _change(self) -> None:
-        labels = self._rng.sample(self._names, self._rng.choice((2, 10, 50)))
-        reply = self._ros.call(SetVocabulary, 'classifier/set_vocabulary', operation=0,
-                               labels=labels)
-        assert reply.success, reply.message
-        self.counts['changes of the vocabulary'] += 1
-
-    def _watch(self, topics: dict[str, tuple[type, str]]) -> list[Any]:
-        """Subscribe to topics of the first camera; their messages are counted by these names."""
-        return [self._ros.node.create_subscription(
-            kind, f'classifier/front/{topic}', partial(self._count, name), 100)
-            for topic, (kind, name) in topics.items()]
-
-    def _count(self, name: str, _: object) -> None:
-        self.counts[name] += 1
-
-    def _stop_detecting(self) -> None:
-        if self._detector is not None:
-            self._detector.close()
-            self._look_away(self._detections)
-            self._detector = None
-
-    def _look_away(self, watched: list[Any]) -> None:
-        while watched:
-            self._ros.node.destroy_subscription(watched.pop())
-
-    def _leave(self) -> None:
-        if self._rear is not None:
-            self._rear.close()
-            self._rear = None
-
-    def go(self) -> None:
-        """Leave, all of them."""
-        self._look_away(self._watched)
-        self._look_away(self._looked_at)
-        self._leave()
-        self._stop_detecting()
 
 
 def gaps(came: dict[int, float], sent: Sequence[int]) -> list[float]:

@@ -1,9 +1,9 @@
 """
 A detector of its own process: for each image, the boxes of its scene, under the image's header.
 
-python detector.py BOXES.json TOPIC REGIONS [EVERY]; the file has the boxes of each scene, as centre,
-size [px] and id. An image's frame_id is its scene, see frame_publisher.py. EVERY: of so many images
-one is looked at.
+python detector.py BOXES.json TOPIC REGIONS [EVERY]; the file has the boxes of each scene, as
+centre, size [px] and id. An image's frame_id is its scene, see frame_publisher.py. EVERY: of so
+many images one is looked at.
 """
 import itertools
 import json
