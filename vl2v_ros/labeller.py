@@ -12,6 +12,7 @@ from vl2v_ros.model.classifier import Classifier
 from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.words.cached_text import CachedText, default_cache_dir, open_text_tower
 from vl2v_ros.words.labels import check_labels
+from vl2v_ros.words.vectors.origin import Origin
 from vl2v_ros.words.vocabulary import build, Vocabulary
 from vl2v_ros.words.vocabulary_file import parse, VocabularyFile
 
@@ -55,6 +56,11 @@ class Labeller:
         student = checkpoint.open_stored(path, cache_dir / 'graphs')
         return cls(student, open_text_tower(student.spec.text_tower, student.spec.width,
                                             path.parent, cache_dir), device, half)
+
+    @cached_property
+    def origin(self) -> Origin:
+        """Where the embeddings of images come from."""
+        return Origin(self.encoder.identity, self._student.digest)
 
     @cached_property
     def classifier(self) -> Classifier:

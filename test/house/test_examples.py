@@ -83,6 +83,11 @@ def test_a_running_classifier_is_changed_and_listened_to(
             assert change.wait() == 0, change.output
             assert 'version 2: the vocabulary now has 2 label' in change.output
             assert listener.stop() == 0 and 'Traceback' not in listener.output
+            with ros.run(sys.executable, ROOT / 'examples' / 'compare_with_text.py',
+                         'a photo of a red circle.') as comparing:
+                wait_until(lambda: camera.send() and ' a photo of a red circle.\n'
+                           in comparing.output, 'a cosine', step=0.3)
+                assert comparing.stop() == 0 and 'Traceback' not in comparing.output
 
 
 def test_without_a_classifier_that_is_said(ros: Ros) -> None:

@@ -51,6 +51,7 @@ def test_labels_come_best_first(
     assert prediction.labels == ('hammer', 'mug', 'cup', 'pear')[:top_k]
     expected = [COSINES[label] for label in prediction.labels]
     assert prediction.similarities == pytest.approx(expected, abs=1e-4)
+    assert prediction.vector() == pytest.approx(classifier.embed([FRAME])[0], abs=1e-6)
 
 
 def test_five_labels_unless_told_otherwise(classifier: Classifier) -> None:

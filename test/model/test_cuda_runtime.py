@@ -43,6 +43,7 @@ def test_cuda_and_cpu_agree(
     np.testing.assert_allclose(matches.similarities, on_cpu.similarities, atol=2e-3)
     np.testing.assert_allclose(matches.background, on_cpu.background, atol=2e-3)
     np.testing.assert_allclose(matches.log_partition, on_cpu.log_partition, atol=5e-2)
+    np.testing.assert_allclose(matches.embeddings, embeddings, atol=1e-6)
 
 
 @pytest.mark.cuda

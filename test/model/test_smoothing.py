@@ -46,7 +46,9 @@ def see(smoother: Smoother, row: np.ndarray, stamp: float, arrival: float | None
 
 def test_an_embedding_counts_1_over_e_after_the_time(smoother: Smoother) -> None:
     assert see(smoother, E[0], 7.0)[0] == pytest.approx(E[0])  # nothing before it
-    assert see(smoother, E[1], 7.5)[0] == pytest.approx(unit(1 / math.e, 1))
+    average, prediction = see(smoother, E[1], 7.5)
+    assert average == pytest.approx(unit(1 / math.e, 1))
+    assert prediction.vector() == pytest.approx(E[1])
     assert see(smoother, E[2], 7.6)[0] == pytest.approx(
         unit(math.exp(-1.2), math.exp(-0.2), 1), abs=1e-6)
 

@@ -12,9 +12,9 @@ from support.ros_processes import wait_until
 from vl2v_msgs.srv import ClassifyImage
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model.prediction import Prediction
-from vl2v_ros.nodes.image_request import ImageRequest
 from vl2v_ros.nodes.messages import to_image
 from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.nodes.services.classify_image import ImageRequest
 from vl2v_ros.nodes.worker import Current, Predictions, Worker
 from vl2v_ros.words.vocabulary import Vocabulary
 
@@ -36,10 +36,8 @@ class Gate:
         self.go_on.acquire()
         if self.error:
             raise self.error
-        return [Prediction(('mug',), (1.0,), (1.0,), False, 0.0, vocabulary.version)] * len(frames)
-
-    def embed(self, frames: Sequence[Frame]) -> np.ndarray:
-        return np.ones((len(frames), 1), np.float32)
+        return [Prediction(('mug',), (1.0,), (1.0,), False, 0.0, vocabulary.version,
+                           np.ones(1, np.float32))] * len(frames)
 
 
 class Outcome:
@@ -173,7 +171,7 @@ class Broken(Camera):
 def test_an_answer_that_fails_is_an_error_of_our_own(worker: Worker, gate: Gate, outcome: Outcome
                                                      ) -> None:
     begin(worker, gate, outcome)
-    request = ImageRequest(gate, ClassifyImage.Request(image=picture('one batch')))
+    request = ImageRequest(ClassifyImage.Request(image=picture('one batch')))
     worker.submit(request, request.asked)
     worker.submit(Broken('front', outcome), picture('one batch'))
     gate.go_on.release(2)

@@ -220,8 +220,7 @@ def run(options: argparse.Namespace) -> None:
             [prediction] = classifier.classify([picture.frame], words, options.top_k, threshold)
             explained = not options.out and picture.stamp is None and picture.file in options.input
             if explained or options.plot:
-                [embedding] = classifier.embed([picture.frame])
-                why = reasons(embedding, words, prediction.labels)
+                why = reasons(prediction.vector(), words, prediction.labels)
             progress.clear()
             if explained:
                 print_reasons(picture, prediction, why)

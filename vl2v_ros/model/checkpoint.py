@@ -7,6 +7,8 @@ training passes to the robot.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+import hashlib
 import json
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -57,6 +59,13 @@ class StoredStudent:
     spec: StudentSpec
     has_int8: bool
     graphs: Path
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the weights; what else is in the header does not change it."""
+        with self.path.open('rb') as file:
+            file.seek(int.from_bytes(file.read(8), 'little'), 1)  # the header, by its length
+            return f'sha256:{hashlib.sha256(file.read()).hexdigest()}'
 
     def load(self) -> 'Student':
         """Read the whole student; raises ValueError as `load` does."""

@@ -71,7 +71,8 @@ class Classifier:
         unknown_scores = (1 + np.tanh(lacking / (2 * temperature))) / 2
         return [
             Prediction(tuple(vocabulary.labels[index] for index in indices), tuple(similarities),
-                       tuple(row), unknown, unknown_score, vocabulary.version)
-            for indices, similarities, row, unknown, unknown_score in zip(
+                       tuple(row), unknown, unknown_score, vocabulary.version, embedding)
+            for indices, similarities, row, unknown, unknown_score, embedding in zip(
                 matches.indices.tolist(), matches.similarities.tolist(), scores.tolist(),
-                (lacking > 0).tolist(), unknown_scores.tolist(), strict=True)]
+                (lacking > 0).tolist(), unknown_scores.tolist(), matches.embeddings,
+                strict=True)]

@@ -1,6 +1,10 @@
 """Prediction: what one frame shows; this module imports neither torch nor numpy."""
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,7 @@ class Prediction:
     background prompt.
     unknown_score: in [0, 1]; at least 0.5 if unknown, at most 0.5 if not.
     vocabulary_version: version of the vocabulary that was used.
+    embedding: (D,) float32 unit vector of this frame alone, also where labels are smoothed.
     """
 
     labels: tuple[str, ...]
@@ -23,6 +28,12 @@ class Prediction:
     unknown: bool
     unknown_score: float
     vocabulary_version: int
+    embedding: 'np.ndarray | None' = field(default=None, compare=False, repr=False)
+
+    def vector(self) -> 'np.ndarray':
+        """Return the embedding of a prediction that a `Classifier` made."""
+        assert self.embedding is not None, 'only a Classifier gives it'
+        return self.embedding
 
     def reported(self, unknown_threshold: float, score_threshold: float
                  ) -> Iterator[tuple[str, float]]:

@@ -1,6 +1,6 @@
 """Smoothing: labels that change only when what is seen does."""
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 from typing import NamedTuple
 
@@ -101,12 +101,14 @@ class Smoother:
               top_k: int, unknown_threshold: float, smoothing: float, hysteresis: float
               ) -> list[Prediction]:
         """Label (B, D) unit embeddings as `classify` does; their averages take their place."""
+        alone = rows.copy()
         states = [None if track is None else self._average(track, row, smoothing)
                   for track, row in zip(tracks, rows, strict=True)]
         self._forget(_horizon(smoothing))
         temperature = self._classifier.spec.temperature
-        matches = match_embeddings(rows, vocabulary.prototypes, vocabulary.background_rows, top_k,
-                                   temperature)
+        matches = replace(match_embeddings(
+            rows, vocabulary.prototypes, vocabulary.background_rows, top_k, temperature),
+            embeddings=alone)
         margin = temperature * math.log((0.5 + hysteresis) / (0.5 - hysteresis))
         needed = np.maximum(matches.background.astype(np.float64), unknown_threshold)
         for number, state in enumerate(states):

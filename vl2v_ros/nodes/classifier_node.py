@@ -26,10 +26,11 @@ from vl2v_ros import frame_profile
 from vl2v_ros.model.runtime.choose import free_memory
 from vl2v_ros.nodes.diagnostics import Bond, Rates, statuses
 from vl2v_ros.nodes.image_executor import ImageExecutor
-from vl2v_ros.nodes.image_request import ImageRequest
 from vl2v_ros.nodes.loaded import load, Loaded, open_student, Running
 from vl2v_ros.nodes.parameters import changed, ClassifierParameters, declare
 from vl2v_ros.nodes.program import begin, profile_path, refusing, save_profile, until_stopped
+from vl2v_ros.nodes.services.classify_image import classify
+from vl2v_ros.nodes.services.encode import EncodeServices, NOT_ACTIVE
 from vl2v_ros.nodes.topics.camera_topics import CameraTopics
 from vl2v_ros.nodes.topics.region_topics import RegionTopics
 from vl2v_ros.nodes.topics.vocabulary_topics import VocabularyTopics
@@ -38,8 +39,9 @@ from vl2v_ros.nodes.vocabulary_keeper import check_parameters
 from vl2v_ros.nodes.worker import Current, Worker
 from vl2v_ros.words.vocabulary import Vocabulary
 
-# One thread for changes of the vocabulary, one for ~/classify, and one for everything else.
-THREADS = 3
+# One thread for each service that takes long, and one for everything else; all but that one start
+# with the first request.
+THREADS = 5
 REFUSALS = ParameterException, ValueError  # raised by ClassifierNode()
 
 
@@ -100,6 +102,7 @@ class ClassifierNode(LifecycleNode):
                             callback_group=MutuallyExclusiveCallbackGroup())
         self.create_service(ClassifyImage, '~/classify', self._on_classify,
                             callback_group=MutuallyExclusiveCallbackGroup())
+        EncodeServices(self, lambda: (self._loaded, self._running))
         # By the steady clock, as simulated time may stand still, and in a group of its own: once a
         # second the executor looks at all callbacks, even if it has missed a wake-up.
         self.create_timer(1.0, self._on_diagnostics, MutuallyExclusiveCallbackGroup(),
@@ -128,6 +131,8 @@ class ClassifierNode(LifecycleNode):
                                            value=labeller.spec.unknown_threshold)])
         self._loaded = load(labeller, lambda: self._settings, self._versions, self._announce,
                             self.get_logger())
+        for camera in self._cameras:
+            camera.embeddings.origin = self._loaded.origin
 
     def release(self) -> None:
         """Free the model and the vocabulary, and cancel a request for descriptions."""
@@ -195,13 +200,11 @@ class ClassifierNode(LifecycleNode):
 
     def _on_classify(self, request: ClassifyImage.Request, response: ClassifyImage.Response
                      ) -> ClassifyImage.Response:
-        loaded, running = self._loaded, self._running
-        if loaded is None or running is None:
-            response.message = 'the node is not active; activate it first'
+        running = self._running
+        if running is None:
+            response.message = NOT_ACTIVE
             return response
-        asker = ImageRequest(loaded.classifier, request)
-        running.worker.submit(asker, asker.asked)
-        return asker.done.result()
+        return classify(running.worker, request)
 
     def _on_set_vocabulary(self, request: SetVocabulary.Request, response: SetVocabulary.Response
                            ) -> SetVocabulary.Response:

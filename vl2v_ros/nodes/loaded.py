@@ -14,6 +14,8 @@ from vl2v_ros.nodes.image_executor import ImageExecutor
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.vocabulary_keeper import cache_dir, VocabularyKeeper
 from vl2v_ros.nodes.worker import Worker
+from vl2v_ros.words.cached_text import CachedText
+from vl2v_ros.words.vectors.origin import Origin
 from vl2v_ros.words.vocabulary import Vocabulary
 
 WARM_UP_SIZES = ((480, 640), (1080, 1920))  # (H, W) [px]
@@ -21,9 +23,15 @@ WARM_UP_SIZES = ((480, 640), (1080, 1920))  # (H, W) [px]
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A student that is ready to run, and its vocabulary."""
+    """
+    A student that is ready to run, and its vocabulary.
+
+    encoder, origin: as of `Labeller`.
+    """
 
     classifier: Classifier
+    encoder: CachedText
+    origin: Origin
     keeper: VocabularyKeeper
     cells: CellsOnDemand
 
@@ -74,4 +82,5 @@ def load(labeller: Labeller, parameters: Callable[[], ClassifierParameters],
         for batch in range(1, len(parameters().cameras) + 1):
             classifier.classify([frame] * batch, keeper.current)
     logger.info(f'warmed up in {time.monotonic() - start:.2f} s')
-    return Loaded(classifier, keeper, CellsOnDemand(classifier, logger))
+    return Loaded(classifier, labeller.encoder, labeller.origin, keeper,
+                  CellsOnDemand(classifier, logger))

@@ -54,6 +54,11 @@ def byte_array(pixels: np.ndarray) -> array.array:
     return data
 
 
+def float_array(rows: Sequence[np.ndarray] | np.ndarray) -> array.array:
+    """Copy (N, D) values, row by row, into an array for a list of float32, as `byte_array`."""
+    return array.array('f', np.asarray(rows, np.float32).tobytes())
+
+
 def to_image(pixels: np.ndarray, encoding: str, header: Header) -> Image:
     """Wrap contiguous (H, W) or (H, W, C) uint8 pixels of a given encoding."""
     data = byte_array(pixels)

@@ -4,6 +4,7 @@ from functools import cached_property
 import logging
 import os
 from pathlib import Path
+import threading
 
 import numpy as np
 from vl2v_ros.files import brief, one_line, read_json
@@ -36,7 +37,7 @@ class CachedText:
 
     Embeddings come from the recording first, then from the cache: one SQLite file, keyed by the
     identity of the text tower and the prompt. If one of the two cannot be used, a warning says so
-    and the other is used.
+    and the other is used. Several threads may encode: the text tower does so for one at a time.
     """
 
     def __init__(self, identity: str, width: int, load: Callable[[], TextEncoder],
@@ -57,6 +58,7 @@ class CachedText:
             ('tower TEXT', 'prompt TEXT'), ('embedding BLOB', 'truncated INTEGER'))
         self._recording_path = recording
         self._encoder: TextEncoder | None = None
+        self._encoding = threading.Lock()
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
         """
@@ -70,7 +72,8 @@ class CachedText:
         try:
             for start in range(0, len(missing), BATCH):
                 part = missing[start:start + BATCH]
-                fresh = self._tower().encode(part)
+                with self._encoding:
+                    fresh = self._tower().encode(part)
                 encoded = {prompt: (row, cut) for prompt, row, cut in zip(
                     part, fresh.rows, fresh.truncated.tolist(), strict=True)}
                 self._write(encoded)

@@ -64,7 +64,7 @@ def check_entries(entries: Sequence[tuple[str, Entry]],
     checked: dict[str, Entry] = {}
     seen: dict[str, str] = {}
     for number, (label, entry) in enumerate(entries, 1):
-        label = _check_text(label, where(number), 'a name')
+        label = check_text(label, where(number), 'a name')
         if folded(label) in seen:
             raise ValueError(f'{where(number)}: {label!r} repeats {seen[folded(label)]!r}; '
                              'labels must differ by more than case and spaces')
@@ -114,14 +114,15 @@ def check_texts(texts: Sequence[str], what: str, kind: str) -> tuple[str, ...]:
         raise ValueError(f'{what} {MAX_TEXTS + 1}: expected at most {MAX_TEXTS}, got {len(texts)}')
     checked: dict[str, str] = {}
     for number, text in enumerate(texts, 1):
-        text = _check_text(text, f'{what} {number}', kind)
+        text = check_text(text, f'{what} {number}', kind)
         if folded(text) in checked:
             raise ValueError(f'{what} {number}: expected different texts, got {text!r:.80} twice')
         checked[folded(text)] = text
     return tuple(checked.values())
 
 
-def _check_text(text: str, what: str, kind: str) -> str:
+def check_text(text: str, what: str, kind: str) -> str:
+    """Validate one text, as `check_texts` does; return it with runs of spaces replaced by one."""
     if _CONTROL.search(text):
         raise ValueError(f'{what}: expected one line without control characters, got {text!r:.80}')
     if len(text) > _LONGEST[kind]:

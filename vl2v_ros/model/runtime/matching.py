@@ -23,12 +23,14 @@ class Matches:
     background: (B,) float32 cosine of the nearest background prompt; -1 where there is none.
     log_partition: (B,) float32 log of the sum over all labels and background prompts of
     exp(similarity / temperature), so that score = exp(similarity / temperature - log_partition).
+    embeddings: (B, D) float32 unit rows of the frames.
     """
 
     indices: np.ndarray
     similarities: np.ndarray
     background: np.ndarray
     log_partition: np.ndarray
+    embeddings: np.ndarray
 
 
 class Runtime(Protocol):
@@ -84,7 +86,7 @@ def match_embeddings(embeddings: np.ndarray, prototypes: np.ndarray, background:
     parts = _sum_of_exponentials(similarities, highest, temperature)
     if len(background):
         parts += _sum_of_exponentials(elsewhere, highest, temperature)
-    return Matches(best, top, nearest, np.log(parts) + highest / temperature)
+    return Matches(best, top, nearest, np.log(parts) + highest / temperature, embeddings)
 
 
 def _sum_of_exponentials(cosines: np.ndarray, highest: np.ndarray, temperature: float

@@ -172,7 +172,7 @@ def match_on_device(embeddings: torch.Tensor, rows: torch.Tensor, labels: int, k
     # The column of -1 in front is for a vocabulary without background.
     nearest = functional.pad(similarities[:, labels:], (1, 0), value=-1).amax(1, keepdim=True)
     # One copy back, the only wait for the GPU; float32 holds indices up to 2 ** 24.
-    packed = torch.cat([indices.float(), top, nearest, log_partition], 1).cpu().numpy()
+    packed = torch.cat([indices.float(), top, nearest, log_partition, embeddings], 1).cpu().numpy()
     k = indices.shape[1]
-    return Matches(packed[:, :k].astype(np.int64), packed[:, k:2 * k], packed[:, -2],
-                   packed[:, -1])
+    return Matches(packed[:, :k].astype(np.int64), packed[:, k:2 * k], packed[:, 2 * k],
+                   packed[:, 2 * k + 1], packed[:, 2 * k + 2:])

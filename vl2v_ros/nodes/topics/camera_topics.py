@@ -24,6 +24,7 @@ from vl2v_ros.drawing.overlay import draw
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.image_executor import ImageExecutor, ImageGroup
+from vl2v_ros.nodes.topics.embedding_topics import EmbeddingTopics
 from vl2v_ros.nodes.topics.marks import Marks
 from vl2v_ros.nodes.topics.region_pairs import Pair
 from vl2v_ros.nodes.transport import shortage
@@ -87,6 +88,7 @@ class CameraTopics:
         self.classification = node.create_publisher(Classification, f'~/{inside}classification',
                                                     10)
         self.overlay = node.create_publisher(Image, f'~/{inside}overlay', 1) if overlay else None
+        self.embeddings = EmbeddingTopics(node, name)
         self.marks = Marks()
         self._reliabilities = {transport: _declare_reliability(node, topic)
                                for transport, topic in self.topics.items()}
@@ -99,7 +101,7 @@ class CameraTopics:
         # The image thread may drop a transport, the diagnostics thread may add it again.
         self._listening = threading.RLock()
         self._on_message: Callable[[Any], None] = _ignore
-        self.look: Callable[[Header, Frame, Current], None] = _look_at_nothing
+        self.look: Callable[[Header, Frame, Current], None] = lambda *_: None
         self.counts = Counts()
 
     def open(self, on_message: Callable[[Any], None], executor: ImageExecutor) -> None:
@@ -202,6 +204,7 @@ class CameraTopics:
         self.labels.publish(labels)
         self.classification.publish(classification)
         frame_profile.mark('publish')
+        self.embeddings.publish(header, prediction)
         if self.overlay and self.watched():
             drawn = draw(frame, prediction, parameters.font)
             draw_boxes(drawn, self.marks.near(header.stamp, parameters.region_slack),
@@ -280,10 +283,6 @@ def _seconds(stamp: Time) -> float:
 
 
 def _ignore(message: Image | CompressedImage) -> None:
-    pass
-
-
-def _look_at_nothing(header: Header, frame: Frame, used: Current) -> None:
     pass
 
 

@@ -45,7 +45,7 @@ class RegionTopics:
     The topics `regions` and `~/detections` of one camera, with its name in front as for images.
 
     Images are kept for their boxes only while somebody publishes boxes and somebody wants
-    detections, in the image or in space, or watches the overlay.
+    detections, in the image or in space, or their embeddings, or watches the overlay.
     """
 
     def __init__(self, node: Node, camera: CameraTopics) -> None:
@@ -111,27 +111,34 @@ class RegionTopics:
         return (counts if any(counts.values()) else {}) | self.depth.facts()
 
     def _wanted(self) -> bool:
-        return bool(self.detections.get_subscription_count()) or self.depth.wanted()
+        return (bool(self.detections.get_subscription_count()) or self.depth.wanted()
+                or self._camera.embeddings.wants_regions())
 
     def _shown(self) -> bool:
         return self._wanted() or self._camera.watched()
 
     def are_missing(self) -> bool:
-        """Return whether somebody wants detections, and nobody publishes boxes, nor did lately."""
+        """Return whether somebody wants boxes, and nobody publishes any, nor did lately."""
         return (self._wanted() and not self._node.count_publishers(self._resolved())
                 and time.monotonic() - self._came > AWAY)
 
     def publish_own(self, header: Header, frame: Frame, found: Sequence[Found],
                     parameters: ClassifierParameters) -> None:
         """Publish boxes that were found without a detector; they have no ids."""
+        self._publish(header, messages.to_regions(header, [one.box for one in found]),
+                      [one.prediction for one in found], frame, parameters)
+
+    def _publish(self, header: Header, regions: Detection2DArray, predictions: Predictions,
+                 frame: Frame, parameters: ClassifierParameters) -> Detection2DArray:
+        """Publish boxes with their labels, and return them; header: of their image."""
         assert parameters.unknown_threshold is not None  # the checkpoint's, if not the user's
-        detections = messages.to_detections(
-            messages.to_regions(header, [one.box for one in found]),
-            [one.prediction for one in found], parameters.unknown_threshold,
-            parameters.score_threshold)
-        self.detections.publish(detections)
-        self._camera.marks.answered(detections)
-        self.depth.add(detections, frame)
+        found = messages.to_detections(regions, predictions, parameters.unknown_threshold,
+                                       parameters.score_threshold)
+        self.detections.publish(found)
+        self._camera.embeddings.publish_regions(header, regions, predictions)
+        self._camera.marks.answered(found)
+        self.depth.add(found, frame)
+        return found
 
     def _resolved(self) -> str:
         return self._subscription.topic_name if self._subscription else self._topic
@@ -153,13 +160,8 @@ class RegionTopics:
     def answer(self, asked: Asked, frame: Frame, predictions: Predictions, used: Current) -> None:
         """Publish the labels of the boxes of one image."""
         assert isinstance(asked, Pair)
-        parameters = used.parameters
-        assert parameters.unknown_threshold is not None  # the checkpoint's, if not the user's
-        found = messages.to_detections(asked.regions, predictions, parameters.unknown_threshold,
-                                       parameters.score_threshold)
-        self.detections.publish(found)
-        self._camera.marks.answered(found)
-        self.depth.add(found, frame)
+        found = self._publish(asked.image.header, asked.regions, predictions, frame,
+                              used.parameters)
         self.counts.answered += 1
         self.counts.unlabelled += sum(not detection.results for detection in found.detections)
 

@@ -1,15 +1,21 @@
-"""What ~/classify asks of the worker: one image, or boxes in it, on demand."""
+"""~/classify: what one image shows, or boxes in it, on demand."""
 from concurrent.futures import Future
 
 from vision_msgs.msg import Detection2DArray
 from vl2v_msgs.msg import LabelArray
 from vl2v_msgs.srv import ClassifyImage
 from vl2v_ros.images.frame import Frame
-from vl2v_ros.model.classifier import Classifier
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.topics.region_pairs import Pair
-from vl2v_ros.nodes.worker import Asked, Current, Predictions, whole
+from vl2v_ros.nodes.worker import Asked, Current, Predictions, whole, Worker
 from vl2v_ros.words import explain
+
+
+def classify(worker: Worker, request: ClassifyImage.Request) -> ClassifyImage.Response:
+    """Wait for the worker's answer."""
+    asker = ImageRequest(request)
+    worker.submit(asker, asker.asked)
+    return asker.done.result()
 
 
 class ImageRequest:
@@ -20,15 +26,15 @@ class ImageRequest:
     done: the response, once there is one.
     """
 
-    def __init__(self, classifier: Classifier, request: ClassifyImage.Request) -> None:
-        """Store the classifier that the worker runs, and what is asked for."""
-        self._classifier, image = classifier, request.image
+    def __init__(self, request: ClassifyImage.Request) -> None:
+        """Store what is asked for."""
+        image = request.image
         self.asked: Asked = Pair(image, Detection2DArray(
             header=image.header, detections=request.regions)) if request.regions else image
         self.done: Future[ClassifyImage.Response] = Future()
 
     def answer(self, asked: Asked, frame: Frame, predictions: Predictions, used: Current) -> None:
-        """Respond; only the worker's thread, which calls this, may run the model for sentences."""
+        """Respond."""
         response = ClassifyImage.Response(success=True)
         if isinstance(asked, Pair):
             parameters = used.parameters
@@ -40,10 +46,9 @@ class ImageRequest:
                 parameters.score_threshold).detections
         else:
             prediction = whole(predictions)
-            embedding, = self._classifier.embed([frame])
             response.result = messages.to_label_array(prediction, asked.header)
-            response.matches = messages.to_description_matches(
-                explain.reasons(embedding, used.vocabulary, prediction.labels))
+            response.matches = messages.to_description_matches(explain.reasons(
+                prediction.vector(), used.vocabulary, prediction.labels))
         self.done.set_result(response)
 
     def refuse(self, reason: str) -> None:
