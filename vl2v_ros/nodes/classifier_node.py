@@ -74,7 +74,7 @@ class ClassifierNode(LifecycleNode):
             raise ValueError('parameter cameras: ' + ' '.join(str(error).split())) from error
         self._regions = [RegionTopics(self, camera) for camera in self._cameras]
         self._looks = [WhereTopics(self, camera.name, regions, lambda: self._loaded,
-                                   self._is_waited)
+                                   lambda: bool(self._running and self._running.worker.waiting()))
                        for camera, regions in zip(self._cameras, self._regions, strict=True)]
         for camera, look in zip(self._cameras, self._looks, strict=True):
             camera.look = look.look
@@ -89,10 +89,6 @@ class ClassifierNode(LifecycleNode):
         self._offer()
         # Without autostart a lifecycle manager is expected.
         self._bond = None if self._settings.autostart else Bond(self)
-
-    def _is_waited(self) -> bool:
-        running = self._running
-        return bool(running and running.worker.waiting())
 
     def _offer(self) -> None:
         self._topics = VocabularyTopics(self)
