@@ -14,8 +14,8 @@ ROS = {'ament_index_python', 'bond', 'cv_bridge', 'launch', 'launch_ros', 'rclpy
 # Room -> the rooms it may import from, beside itself. A room is a folder; the modules that lie
 # right in vl2v_ros/ and in training/ are rooms of their own, those not listed are `commands`.
 LEAVES = {'vl2v_ros.files', 'vl2v_ros.checks', 'vl2v_ros.frame_profile', 'vl2v_ros.sqlite_table'}
-CORE = LEAVES | {'vl2v_ros.images', 'vl2v_ros.words', 'vl2v_ros.model', 'vl2v_ros.drawing',
-                 'vl2v_ros.labeller'}
+CORE = LEAVES | {'vl2v_ros.images', 'vl2v_ros.words', 'vl2v_ros.model', 'vl2v_ros.memory',
+                 'vl2v_ros.drawing', 'vl2v_ros.labeller'}
 RECIPE = CORE | {'training.recipe', 'training.recipe_file'}
 ROOMS = {
     'vl2v_ros.files': set(),
@@ -25,6 +25,7 @@ ROOMS = {
     'vl2v_ros.images': LEAVES,
     'vl2v_ros.words': LEAVES,
     'vl2v_ros.model': LEAVES | {'vl2v_ros.images', 'vl2v_ros.words'},
+    'vl2v_ros.memory': LEAVES | {'vl2v_ros.images'},
     'vl2v_ros.drawing': LEAVES | {'vl2v_ros.images', 'vl2v_ros.words', 'vl2v_ros.model'},
     'vl2v_ros.labeller': LEAVES | {'vl2v_ros.images', 'vl2v_ros.words', 'vl2v_ros.model'},
     'vl2v_ros': {'vl2v_ros.labeller'},  # its front door

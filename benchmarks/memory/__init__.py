@@ -1,0 +1,1 @@
+"""How fast a memory is searched, and whether it finds what a camera saw."""
