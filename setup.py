@@ -66,6 +66,7 @@ setup(
             f'classifier_node = {NAME}.nodes.classifier_node:main',
             f'vl2v_classify = {NAME}.command.classify:main',
             f'vl2v_demo = {NAME}.nodes.demo:main',
+            f'vl2v_find = {NAME}.command.find:main',
         ],
     },
 )

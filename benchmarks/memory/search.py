@@ -28,7 +28,8 @@ import numpy as np
 import tyro
 from vl2v_ros.files import replacing
 from vl2v_ros.memory.memory import Memory
-from vl2v_ros.memory.sighting import Origin, Seen, Where
+from vl2v_ros.memory.sighting import Seen, Where
+from vl2v_ros.words.vectors.origin import Origin
 
 ROOT = Path(__file__).resolve().parents[2]
 ORIGIN = Origin('a text tower', 'a student')

@@ -9,7 +9,8 @@ import pytest
 from vl2v_ros.images.regions import Box
 from vl2v_ros.memory import memory as memories
 from vl2v_ros.memory.memory import Memory
-from vl2v_ros.memory.sighting import Origin, Position, Seen, Where
+from vl2v_ros.memory.sighting import Position, Seen, Where
+from vl2v_ros.words.vectors.origin import Origin
 
 ORIGIN = Origin('a tower', 'a student')
 SECOND = 10 ** 9  # [ns]
@@ -23,7 +24,8 @@ def row(seed: int) -> np.ndarray:
 
 
 def near(seed: int, part: float = 0.02) -> np.ndarray:
-    return row(seed) + part * row(seed + 1000)
+    vector = row(seed) + part * row(seed + 1000)
+    return vector / np.linalg.norm(vector)
 
 
 def see(memory: Memory, *seen: Seen) -> list[int]:
@@ -81,7 +83,7 @@ def test_the_search_keeps_to_camera_time_and_number(path: Path) -> None:
     assert memory.find(row(7), 5, Where(after=10 ** 18)).sightings == []
     with pytest.raises(ValueError, match="expected a camera that has seen something .*'rear'"):
         memory.find(row(7), 3, Where('rear'))
-    with pytest.raises(ValueError, match='expected a vector of 16 numbers, got 15'):
+    with pytest.raises(ValueError, match='expected rows of 16 numbers'):
         memory.find(row(7)[1:], 3)
     assert Memory().find(row(7), 3).compared == 0
 
@@ -134,18 +136,19 @@ def test_vectors_of_another_origin_are_refused(path: Path) -> None:
     memory = Memory(path)
     see(memory, at(0, 1))
     for origin, vector, said in (
-            (Origin('another', 'a student'), row(1), 'text tower a tower.*those of another'),
-            (Origin('a tower', 'another'), row(1), 'student a student.*those of another'),
-            (ORIGIN, row(1)[1:], 'width 16.*those of 15')):
+            (Origin('another', 'a student'), row(1), 'space .a tower.*another'),
+            (Origin('a tower', 'another'), row(1), 'student .a student.*another.*give the memory'),
+            (ORIGIN, row(1)[1:], 'memory: expected rows of 16 numbers')):
         with pytest.raises(ValueError, match=said):
             memory.see(origin, [Seen(vector, 1)])
     for vector in (np.zeros(D), np.full(D, np.nan), np.full(D, np.inf), np.zeros(0)):
-        with pytest.raises(ValueError, match='expected a vector with a direction'):
+        with pytest.raises(ValueError, match='expected unit vectors|expected one vector of 16 numbers, got 0'):
             memory.see(ORIGIN, [Seen(vector.astype(np.float32), 1)])
     memory.close()
     again = Memory(path)
-    with pytest.raises(ValueError, match='use another file'):
-        again.check('another')
+    with pytest.raises(ValueError, match='give the memory another file'):
+        again.check(row(1), Origin('another'))
+    assert again.check(row(1), Origin('a tower')).tolist() == row(1).tolist()
     assert len(again) == 1
 
 

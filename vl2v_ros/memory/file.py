@@ -8,7 +8,8 @@ import sqlite3
 import numpy as np
 from vl2v_ros.files import one_line
 from vl2v_ros.images.regions import Box
-from vl2v_ros.memory.sighting import Origin, Position, Sighting
+from vl2v_ros.memory.sighting import Position, Sighting
+from vl2v_ros.words.vectors.origin import Origin
 
 APPLICATION, VERSION = 0x766C3276, 1  # 'vl2v', and the version of these tables
 PATIENCE = 1.0  # longest wait for another process that holds the file [s]

@@ -8,7 +8,8 @@ import time
 import numpy as np
 from vl2v_ros.memory.file import MemoryFile
 from vl2v_ros.memory.index import Index
-from vl2v_ros.memory.sighting import Found, Origin, Seen, Sighting, unit, Where
+from vl2v_ros.memory.sighting import Found, Seen, Sighting, Where
+from vl2v_ros.words.vectors.origin import Origin, unit_rows
 
 LIMIT = 100_000  # sightings
 ALIKE = 0.95  # cosine from which two views in a row are one sighting
@@ -63,7 +64,7 @@ class Memory:
         self.origin, width = known
         self._index = Index(self.limit, width)
         for sighting, row in self._file.rows(width, self.limit):
-            self._index.put(sighting, self._camera(sighting.camera), unit(row))
+            self._index.put(sighting, self._camera(sighting.camera), _unit(row))
             self._next = sighting.number + 1
 
     def __len__(self) -> int:
@@ -80,22 +81,24 @@ class Memory:
         """Names of the cameras that have seen something."""
         return tuple(self._cameras)
 
-    def check(self, space: str, student: str = '', width: int = 0) -> None:
+    def check(self, vector: Sequence[float] | np.ndarray, origin: Origin) -> np.ndarray:
         """
-        Refuse vectors that cannot be compared with those of this memory.
+        Return a vector that can be compared with those of this memory, as (D,) float32.
 
-        :param student: '' for a text.
-        :param width: their D; 0: not known.
-        :raises ValueError: what is remembered, and what came.
+        :param origin: where it comes from; without a student, as that of a text, only its space
+            counts.
+        :raises ValueError: for a vector of another origin or D, or that is no unit vector.
         """
-        if self.origin is None:
-            return
-        for what, ours, theirs in (('text tower', self.origin.space, space),
-                                   ('student', self.origin.student, student or None),
-                                   ('width', self._index.width, width or None)):
-            if theirs is not None and ours != theirs:
-                raise ValueError(f'expected vectors of the {what} {ours}, as the memory holds '
-                                 f'them, got those of {theirs}; use another file for these')
+        width = self._index.width if self.origin else 0
+        try:
+            rows = unit_rows(vector, origin, self.origin or origin, 'memory', width)
+        except ValueError as error:
+            known = self.origin is None or origin in (self.origin, Origin(self.origin.space))
+            advice = '' if known else '; give the memory another file for these'
+            raise ValueError(f'{error}{advice}') from error
+        if len(rows) != 1:
+            raise ValueError(f'expected one vector of {width} numbers, got {rows.size} numbers')
+        return rows[0]
 
     def see(self, origin: Origin, seen: Sequence[Seen],
             thumbnail: Callable[[Seen], bytes] = lambda seen: b'') -> list[Sighting]:
@@ -106,12 +109,9 @@ class Memory:
             sightings.
         :param thumbnail: draws a new sighting as JPEG.
         :return: their sightings, in order.
-        :raises ValueError: for vectors of another origin or width, or without a direction; then
-            nothing of it is remembered.
+        :raises ValueError: as `check` does; then nothing of it is remembered.
         """
-        rows = [unit(one.vector) for one in seen]
-        for row in rows:
-            self.check(*origin, len(row))
+        rows = [self.check(one.vector, origin) for one in seen]
         if len({len(row) for row in rows}) > 1:
             raise ValueError('expected vectors of one width')
         if self.origin is None and rows:
@@ -148,7 +148,7 @@ class Memory:
         self._next += 1
         self._recent.setdefault((one.camera, one.box is not None), []).append(sighting)
         # As the file holds it: a search gives the same after the next start.
-        self._keep(sighting, unit(row.astype(np.float16)))
+        self._keep(sighting, _unit(row.astype(np.float16)))
         return sighting
 
     def _keep(self, sighting: Sighting, row: np.ndarray) -> None:
@@ -169,15 +169,13 @@ class Memory:
         """
         Find the k sightings that are the most similar to a vector.
 
-        :param vector: (D,), of a text or an image in the space of this memory.
-        :raises ValueError: for a vector of another width or without a direction, a camera that
-            has seen nothing, or a damaged file.
+        :param vector: (D,) float32 unit row of a text or an image, see `check`.
+        :raises ValueError: for a vector of another D or length, a camera that has seen nothing,
+            or a damaged file.
         """
-        query = unit(vector)
         if self.origin is None:
             return Found((), 0)
-        if len(query) != self._index.width:
-            raise ValueError(f'expected a vector of {self._index.width} numbers, got {len(query)}')
+        query = self.check(vector, self.origin)
         if where.camera is not None and where.camera not in self._cameras:
             known = ', '.join(map(repr, self._cameras))
             raise ValueError(f'expected a camera that has seen something ({known}), got '
@@ -218,3 +216,9 @@ class Memory:
         with suppress(OSError):
             self.save()
         self._file.close()
+
+
+def _unit(row: np.ndarray) -> np.ndarray:
+    """Return a row that was stored in half precision as a float32 unit row."""
+    row = row.astype(np.float32)
+    return row / np.linalg.norm(row)

@@ -7,18 +7,6 @@ import numpy as np
 from vl2v_ros.images.regions import Box
 
 
-class Origin(NamedTuple):
-    """
-    Where vectors come from: only those of one origin are kept together.
-
-    space: identity of the text tower in whose space they are.
-    student: digest of the student that made them.
-    """
-
-    space: str
-    student: str
-
-
 class Position(NamedTuple):
     """A point [m] in the frame `frame_id`."""
 
@@ -101,18 +89,3 @@ class Found:
 
     sightings: Sequence[Sighting]
     compared: int
-
-
-def unit(vector: np.ndarray) -> np.ndarray:
-    """
-    Return a vector as (D,) float32 of length 1.
-
-    :raises ValueError: for what has no direction: no numbers, or zeros.
-    """
-    row = np.asarray(vector, np.float32).reshape(-1)
-    with np.errstate(all='ignore'):
-        length = float(np.linalg.norm(row))
-    if not row.size or not 1e-6 < length < 1e6:  # also false for what is no number
-        raise ValueError(f'expected a vector with a direction, got {row.size} numbers of length '
-                         f'{length:g}')
-    return row / np.float32(length)

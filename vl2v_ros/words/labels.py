@@ -150,6 +150,11 @@ def folded(text: str) -> str:
     return re.sub(f'[{_JOINERS}]', '', text.casefold())
 
 
+def without_article(name: str) -> str:
+    """Return the name of a thing without its article: 'a red mug' is read as 'red mug' is."""
+    return re.sub(r'^(?:an?|the) (?=.)', '', name.strip())
+
+
 def add(entries: Entries, more: Entries) -> dict[str, Entry]:
     """
     Add entries to others; both as `check_entries` returns them.
