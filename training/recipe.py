@@ -34,6 +34,9 @@ class Augmentation:
     """Largest change of brightness, contrast and saturation, as a fraction."""
     hue: float = 0.3  # Largest change of hue, as a fraction of the colour circle, at most 0.5.
     grey: float = 0.1  # Probability of turning an image grey.
+    blur: float = 0.0
+    """Largest blur of an image, the length of a motion or the diameter of a disk out of focus, as
+    a fraction of its side; half of the images are blurred. 0: none."""
     rand_augment: tuple[int, int] | None = None
     """Number of operations and magnitude (0 to 30) of RandAugment; (2, 9) in the experiments of
     Li, Fang et al. (ICCV 2023); None: no RandAugment."""
@@ -47,6 +50,7 @@ class Augmentation:
             ('jitter', 0 <= self.jitter <= 1, 'a fraction in [0, 1]'),
             ('hue', 0 <= self.hue <= 0.5, 'a fraction of the colour circle in [0, 0.5]'),
             ('grey', 0 <= self.grey <= 1, 'a probability in [0, 1]'),
+            ('blur', 0 <= self.blur <= 0.5, 'a fraction in [0, 0.5]'),
             ('rand_augment', operations >= 1 and 0 <= magnitude <= 30,
              'a number of operations and a magnitude of 0 to 30'),
         ))
@@ -70,11 +74,17 @@ class Source:
     """Share of this source in each batch, relative to the other sources."""
     without: tuple[str, ...] = ()
     """Folders below `images` to leave out."""
+    boxes: bool = False
+    """Learn from the objects of COCO annotations in `images`, each cut out as the node cuts the
+    boxes of a detector; the classes are those of the annotations."""
 
     def __post_init__(self) -> None:
         """Check ranges; raises ValueError that names the field."""
         if self.named and self.names:
             raise ValueError('named: expected no file of names beside it, got both; leave one out')
+        if self.boxes and self.without:
+            raise ValueError(f'without: expected no folders beside boxes, got {self.without}; '
+                             'name the folder of some annotations as images')
         if self.teacher not in ('', 'known', 'all', 'start'):
             raise ValueError(f"teacher: expected '', known, all or start, got {self.teacher!r}")
         if not 0 < self.part < math.inf:

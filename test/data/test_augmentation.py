@@ -12,7 +12,7 @@ from vl2v_ros.images.preprocess import preprocess
 
 @pytest.mark.parametrize('augmentation', [
     images.Augmentation(), images.Augmentation(rand_augment=(2, 9)),
-    images.Augmentation(scale=(0.05, 0.1), jitter=1, hue=0.5, grey=0.5)])
+    images.Augmentation(scale=(0.05, 0.1), jitter=1, hue=0.5, grey=0.5, blur=0.5)])
 def test_augmented_images_stay_in_range(tmp_path: Path, augmentation: images.Augmentation) -> None:
     index = image_index.read_folders(write_folders(tmp_path, ['a'], ['x', 'y'], 5))
     for sample in images.Images(index, 24, augmentation):
@@ -58,7 +58,8 @@ def test_evaluation_is_the_robots_resize(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize('field', [{'scale': (0.0, 1.0)}, {'scale': (0.9, 0.5)}, {'flip': 1.5},
-                                   {'jitter': -1.0}, {'hue': 0.6}, {'rand_augment': (2, 31)}])
+                                   {'jitter': -1.0}, {'hue': 0.6}, {'blur': 0.6},
+                                   {'rand_augment': (2, 31)}])
 def test_augmentation_out_of_range_is_refused(field: dict) -> None:
     with pytest.raises(ValueError, match=f'{next(iter(field))}: expected'):
         images.Augmentation(**field)

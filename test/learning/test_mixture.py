@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.coloured_data import make_teacher, Place, read
+from support.image_folders import write_coco
 from support.tiny_data import CLASSES, write_images
 import torch
 from training.data.class_names import read_classes
@@ -15,6 +16,8 @@ from training.learning.rows import rows_between, shares
 from training.recipe import Augmentation, Data, Loss, Recipe, Source, Stage, StudentSource
 from training.teachers.embedding_cache import CachedTeacher, embeddings
 from training.teachers.teacher import CallableTeacher
+from vl2v_ros.images.frame import Frame
+from vl2v_ros.images.regions import Box, cut
 import yaml
 
 NAMES = {CLASSES[0]: 'sea', CLASSES[1]: 'leaf'}
@@ -111,6 +114,29 @@ def test_folders_can_be_left_out(tmp_path: Path) -> None:
         mixture.read_images(Source(tmp_path, without=('day', 'night')))
     with pytest.raises(ValueError, match='none, found none; there is no such folder'):
         mixture.read_images(Source(tmp_path / 'none'))
+
+
+def test_boxes_are_cut_as_the_node_cuts_them(recipe: Recipe, tmp_path: Path) -> None:
+    write_coco(tmp_path / 'boxes/dim', {
+        '0.png': [('cup', [4, 2, 6, 25], {}), ('tea_pot', [2, 2, 30, 26], {'visible': 0.5}),
+                  ('tea_pot', [1, 1, 30, 26], {'visible': 0.2}), ('cup', [1, 1, 23, 26], {}),
+                  ('cup', [90, 90, 30, 30], {})]}, ['cup', 'tea_pot'])
+    source = Source(tmp_path / 'boxes', named=True, boxes=True)
+    index = mixture.read_images(source)  # neither what is small nor what is hidden
+    assert [index.class_names[label] for label in index.labels] == ['tea_pot']
+    whole = Frame(replace(index, boxes=None).read(0))
+    assert (index.read(0) == cut(whole, Box(17, 15, 30, 26), 0.1, 0).pixels).all()
+    assert mixture.names_of(source) == {'cup': 'cup', 'tea_pot': 'tea pot'}
+    (tmp_path / 'called.yaml').write_text('tea_pot: kettle')
+    named = replace(source, named=False, names=tmp_path / 'called.yaml', teacher='all')
+    [known] = mixture.read_sources(
+        replace(recipe, data=replace(recipe.data, sources=(named,))), ['leaf', 'kettle'],
+        CachedTeacher(make_teacher(), tmp_path / 'cache'))
+    assert known.labels.tolist() == [1] and known.targets is not None
+    with pytest.raises(ValueError, match='data.sources: expected .*/annotations.json'):
+        mixture.read_images(replace(source, images=tmp_path / 'none'))
+    with pytest.raises(ValueError, match='without: expected no folders beside boxes'):
+        replace(source, without=('dim',))
 
 
 def test_corrupt_images_are_left_out_and_named(tmp_path: Path,

@@ -13,7 +13,7 @@ from training.recipe import Augmentation
 
 SIDE = 24
 STILL = Augmentation(scale=(1.0, 1.0), flip=0, jitter=0, hue=0, grey=0)
-MANY = Augmentation(scale=(0.3, 1.0), flip=0.5, jitter=0.4, hue=0.2, grey=0.2)
+MANY = Augmentation(scale=(0.3, 1.0), flip=0.5, jitter=0.4, hue=0.2, grey=0.2, blur=0.2)
 
 
 @pytest.fixture
@@ -64,6 +64,13 @@ def test_images_are_mirrored(pixels: torch.Tensor) -> None:
     half = resident.augment(pixels, replace(STILL, flip=0.5), [0])
     mirrored = torch.isclose(half, found, atol=1e-4).flatten(1).all(1)
     assert 0 < mirrored.sum() < 8
+
+
+@pytest.mark.usefixtures('square')
+def test_half_of_the_images_are_blurred(pixels: torch.Tensor) -> None:
+    found = resident.augment(pixels.repeat(8, 1, 1, 1), replace(STILL, blur=0.4), [0])
+    change = (found - pixels.repeat(8, 1, 1, 1) / 255).abs().flatten(1).amax(1)
+    assert 16 < (change > 1e-3).sum() < 48
 
 
 @pytest.mark.usefixtures('square')

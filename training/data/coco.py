@@ -12,6 +12,7 @@ import numpy as np
 from training.data.image_index import ANNOTATIONS, Index, make_index, without_corrupt
 from vl2v_ros.files import one_line, read_json
 from vl2v_ros.images.coco import numbers, size, upright
+from vl2v_ros.images.regions import Box, square
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def _read_coco(root: Path) -> tuple[list[CocoImage], list[str]]:
 
 
 def read_crops(root: Path, margin: float = 0.1, least_visible: float = 0.3, smallest: int = 8,
-               check: bool = True) -> Index:
+               check: bool = True, squares: bool = False) -> Index:
     """
     Read COCO annotations (root/ or root/<domain>/annotations.json), every object one image.
 
@@ -78,11 +79,14 @@ def read_crops(root: Path, margin: float = 0.1, least_visible: float = 0.3, smal
     :param least_visible: smallest `visible`, the part of an object that nothing covers, in [0, 1];
         an annotation without it counts as 1.
     :param smallest: smallest length of the shorter side of the box [px].
+    :param squares: cut each box as the node cuts those of a detector (regions.py), with `margin`
+        as a fraction of its longer side.
     :raises ValueError: if there are no annotations, or none is left.
     """
     pictures, class_names = _read_coco(root)
     pictures = [_upright(picture, root / picture.file) for picture in pictures]
-    chosen = [(picture, name, _grow(box, margin, picture.size)) for picture in pictures
+    grow = _square if squares else _grow
+    chosen = [(picture, name, grow(box, margin, picture.size)) for picture in pictures
               for name, box, visible in picture.objects
               if visible >= least_visible and min(box[2:]) >= smallest]
     chosen = [entry for entry in chosen if min(entry[2][2:]) > 0]  # some lie beside their picture
@@ -113,6 +117,16 @@ def _grow(box: Sequence[float], margin: float, size: tuple[int, int]) -> list[in
         starts.append(first)
         lengths.append(stop - first)
     return [*starts, *lengths]
+
+
+def _square(box: Sequence[float], margin: float, size: tuple[int, int]) -> list[int]:
+    left, top, width, height = box
+    try:
+        rows, columns = square(Box(left + width / 2, top + height / 2, width, height), margin, 0,
+                               *size)
+    except ValueError:  # beside its picture
+        return [0, 0, 0, 0]
+    return [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
 
 
 def read_scenes(root: Path, least_visible: float = 0.1, check: bool = True) -> Index:

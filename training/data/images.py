@@ -6,6 +6,7 @@ normalised here: each model has its own mean and std. The augmentation of an ima
 the seed, the epoch and the image's name, so it is the same for any number of workers and in any
 order. `image_index.py` and `shards.py` say how corrupt images are handled.
 """
+from functools import partial
 import os
 from typing import NamedTuple
 import zlib
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
+from training.data.blurring import blur_some
 from training.data.image_index import Index
 from training.recipe import Augmentation
 from vl2v_ros.images.frame import Frame
@@ -83,10 +85,16 @@ def transform(augmentation: Augmentation, size: int) -> v2.Transform:
              v2.RandomHorizontalFlip(augmentation.flip)]
     if augmentation.rand_augment:
         steps.append(v2.RandAugment(*augmentation.rand_augment))
-    steps += [v2.ToDtype(torch.float32, scale=True),
-              v2.ColorJitter(jitter, jitter, jitter, augmentation.hue),
+    steps.append(v2.ToDtype(torch.float32, scale=True))
+    if augmentation.blur:
+        steps.append(partial(_blurred, most=augmentation.blur))
+    steps += [v2.ColorJitter(jitter, jitter, jitter, augmentation.hue),
               v2.RandomGrayscale(augmentation.grey)]
     return v2.Compose(steps)
+
+
+def _blurred(image: torch.Tensor, most: float) -> torch.Tensor:
+    return blur_some(image[None], most, lambda low, high: torch.empty(1).uniform_(low, high))[0]
 
 
 class Images(Dataset):

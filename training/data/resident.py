@@ -4,7 +4,7 @@ Resident images: decoded once, and kept on the device at the student's size.
 Batches are cropped, mirrored and coloured on the device, all images at once. If a GPU waits for
 files, this is many times faster than reading them in every epoch. An image needs 3 S^2 bytes.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 import math
 import os
@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 from tqdm import tqdm
+from training.data.blurring import blur_some, Draw
 from training.data.image_index import Index
 from training.recipe import Augmentation
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.preprocess import resize_on_cpu
 
 GREY = 0.299, 0.587, 0.114  # of RGB, as in torchvision
-Draw = Callable[[float, float], torch.Tensor]
-"""(low, high) -> (B,) numbers drawn between them."""
 RATIO = 3 / 4, 4 / 3  # of a crop's sides, as in torchvision's RandomResizedCrop
 
 
@@ -58,6 +57,8 @@ def augment(pixels: torch.Tensor, how: Augmentation, seed: Sequence[int]) -> tor
         pixels.float() / 255, functional.affine_grid(
             _crops(how, count, draw), list(pixels.shape), align_corners=False),
         padding_mode='reflection', align_corners=False)
+    if how.blur:
+        images = blur_some(images, how.blur, draw)
     return colour(images, how, draw).contiguous(memory_format=torch.channels_last)
 
 

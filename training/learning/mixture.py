@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.utils.data import ConcatDataset, DataLoader
 from training.data import resident
 from training.data.class_names import read_names
+from training.data.coco import read_crops
 from training.data.image_index import Index, label_of, make_index, without_corrupt
 from training.data.images import Images, Sample
 from training.data.task import report_corrupt
@@ -29,6 +30,8 @@ from training.teachers.embedding_cache import CachedTeacher, embeddings, known_e
 from vl2v_ros.images.folders import image_files
 
 NO_NAME = -1
+# Boxes that are learned from: as the node cuts them (region_margin), if they can be told at all.
+MARGIN, LEAST_VISIBLE, SMALLEST = 0.1, 0.3, 24  # the last two: part in [0, 1], shorter side [px]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +52,16 @@ class Known:
 
 def read_images(source: Source) -> Index:
     """
-    Read the images of a source, at any depth; their class is their folder.
+    Read the images of a source, at any depth; their class is their folder. Or read its boxes.
 
     :raises ValueError: if there is no image, or a folder to leave out does not exist.
     """
-    files, classes = _files(source)
-    index = make_index(source.images, files, classes, [''] * len(files))
-    index = without_corrupt(index, check=True)
+    if source.boxes:
+        index = _boxes(source, check=True)
+    else:
+        files, classes = _files(source)
+        index = make_index(source.images, files, classes, [''] * len(files))
+        index = without_corrupt(index, check=True)
     report_corrupt(index)
     return index
 
@@ -73,6 +79,13 @@ def _files(source: Source) -> tuple[list[str], list[str]]:
     return files, [unicodedata.normalize('NFC', Path(file).parent.name) for file in files]
 
 
+def _boxes(source: Source, check: bool) -> Index:
+    try:
+        return read_crops(source.images, MARGIN, LEAST_VISIBLE, SMALLEST, check, squares=True)
+    except ValueError as error:
+        raise ValueError(f'data.sources: {error}') from error
+
+
 def labels_of(sources: Sequence[Source]) -> tuple[str, ...]:
     """Return the names of the sources' class folders, each once, in order."""
     return tuple(dict.fromkeys(name for source in sources
@@ -82,7 +95,9 @@ def labels_of(sources: Sequence[Source]) -> tuple[str, ...]:
 def names_of(source: Source) -> dict[str, str]:
     """Return class folder -> name of a source; raises ValueError for a file of no names."""
     if source.named:
-        return {name: label_of(name) for name in dict.fromkeys(_files(source)[1])}
+        classes = (_boxes(source, check=False).class_names if source.boxes
+                   else dict.fromkeys(_files(source)[1]))
+        return {name: label_of(name) for name in classes}
     return read_names(source.names) if source.names else {}
 
 

@@ -63,11 +63,20 @@ def cut(frame: Frame, box: Box, margin: float, least: float) -> Frame:
     :raises ValueError: as `inside` does.
     """
     height, width = frame.pixels.shape[:2]
+    return Frame(frame.pixels[square(box, margin, least, width, height)], frame.order)
+
+
+def square(box: Box, margin: float, least: float, width: int, height: int
+           ) -> tuple[slice, slice]:
+    """
+    Return the rows and columns of the square that `cut` returns, in an image of a size [px].
+
+    :raises ValueError: as `inside` does.
+    """
     left, top, right, bottom = inside(box, width, height, least)
     side = max(right - left, bottom - top) * (1 + 2 * margin)
-    columns = _interval((left + right) / 2, side, width)
-    rows = _interval((top + bottom) / 2, side, height)
-    return Frame(frame.pixels[rows, columns], frame.order)
+    return (_interval((top + bottom) / 2, side, height),
+            _interval((left + right) / 2, side, width))
 
 
 def _interval(middle: float, side: float, length: int) -> slice:
