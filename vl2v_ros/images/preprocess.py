@@ -7,6 +7,8 @@ is less than twice S; the last step to S is bilinear, as between the levels of a
 frame that was not halved is reduced by the mean over the area of each target pixel, or enlarged
 bilinearly. (The mean over areas would suit all frames, but takes OpenCV several times as long.)
 
+For models of open_clip there are the resizes of open_clip_resize.py, with modes of their own.
+
 This module works on the CPU, on uint8; runtime/device_resize.py does the same on a GPU.
 """
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from vl2v_ros.images import open_clip_resize
 from vl2v_ros.images.frame import Frame
 
 if TYPE_CHECKING:  # a robot without a GPU starts without torch, see model/runtime/choose.py
@@ -29,8 +32,8 @@ _TO_RGB = {'bgr': cv2.COLOR_BGR2RGB, 'rgba': cv2.COLOR_RGBA2RGB, 'bgra': cv2.COL
 
 def crop(pixels: np.ndarray, resize_mode: str) -> np.ndarray:
     """Return the part of (H, W, C) pixels that the model sees, as a view."""
-    if resize_mode == 'squash':
-        return pixels
+    if resize_mode == 'squash' or resize_mode in open_clip_resize.MODES:
+        return pixels  # of which the latter see a part, and a little beyond
     assert resize_mode == 'shortest', resize_mode
     height, width = pixels.shape[:2]
     side = min(height, width)
@@ -57,6 +60,9 @@ def resize_on_cpu(frames: Sequence[Frame], size: int, resize_mode: str,
     if batch is None:
         batch = np.empty((len(frames), size, size, 3), np.uint8)
     for frame, target in zip(frames, batch, strict=True):
+        if resize_mode in open_clip_resize.MODES:
+            _to_rgb(open_clip_resize.resize(frame.pixels, size, resize_mode), frame.order, target)
+            continue
         pixels = crop(frame.pixels, resize_mode)
         count, by_areas = plan(pixels.shape[0], pixels.shape[1], size)
         for _ in range(count):
@@ -71,6 +77,11 @@ def resize_on_cpu(frames: Sequence[Frame], size: int, resize_mode: str,
     return batch
 
 
+def _to_rgb(small: np.ndarray, order: str, target: np.ndarray) -> None:
+    """Write (S, S, C) pixels without alpha into (S, S, 3) RGB."""
+    target[:] = small[..., ::-1] if order.startswith('bgr') else small
+
+
 def resize_whole(frame: Frame, size: int, step: int, resize_mode: str) -> np.ndarray:
     """
     Resize a whole frame, without a crop, for a student that looks at each of its cells.
@@ -82,7 +93,7 @@ def resize_whole(frame: Frame, size: int, step: int, resize_mode: str) -> np.nda
     """
     height, width = frame.pixels.shape[:2]
     short = min(height, width)
-    sides = [min(side / short, MOST_ASPECT) if resize_mode == 'shortest' else 1.0
+    sides = [min(side / short, MOST_ASPECT) if resize_mode.startswith('shortest') else 1.0
              for side in (width, height)]
     wide, high = (max(1, round(side * size / step)) * step for side in sides)
     by_areas = wide <= width and high <= height

@@ -1,7 +1,7 @@
 """
 The resize of preprocess.py on a GPU, as two matrix products with the same weights.
 
-The results differ only by the rounding to uint8.
+The results differ only by the rounding to uint8; Pillow also rounds between its two steps.
 """
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -10,6 +10,7 @@ from itertools import groupby
 import numpy as np
 import torch
 from vl2v_ros import frame_profile
+from vl2v_ros.images import open_clip_resize
 from vl2v_ros.images.frame import CHANNELS, Frame, RGB_CHANNELS
 from vl2v_ros.images.preprocess import crop, plan
 
@@ -32,7 +33,7 @@ class DeviceResize:
         self._size, self._mode, self._device, self._dtype = size, resize_mode, device, dtype
         self._staging = torch.empty(0, dtype=torch.uint8)  # of all frames of one call
         self._weights = lru_cache(maxsize=16)(  # one entry per kind of camera
-            partial(_device_weights, size, device, dtype))
+            partial(_device_weights, size, resize_mode, device, dtype))
 
     def __call__(self, frames: Sequence[Frame], images: torch.Tensor | None = None
                  ) -> torch.Tensor:
@@ -70,6 +71,8 @@ class DeviceResize:
             small = torch.bmm(rows.expand(last - first, -1, -1),
                               pixels.to(self._dtype).flatten(2))  # (B, S, W * C)
             torch.mm(small.flatten(0, 1), columns, out=results[first * size:last * size])
+            if self._mode.endswith('bicubic'):  # which overshoots at edges
+                results[first * size:last * size].clamp_(0, 1)
             mark('resize', self._device)
             first = last
         return images
@@ -83,12 +86,16 @@ def mark(stage: str, device: torch.device) -> None:
         frame_profile.mark(stage)
 
 
-def _device_weights(size: int, device: torch.device, dtype: torch.dtype, height: int, width: int,
-                    order: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _device_weights(size: int, mode: str, device: torch.device, dtype: torch.dtype, height: int,
+                    width: int, order: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (S, H), and (W * C, S * 3), which also orders the colours and divides by 255."""
-    count, by_areas = plan(height, width, size)
-    rows, columns = (torch.from_numpy(_resize_weights(side, size, by_areas, count)).to(
-        device, torch.float32) for side in (height, width))
+    if mode in open_clip_resize.MODES:
+        matrices = [open_clip_resize.weights(side, other, size, mode)
+                    for side, other in ((height, width), (width, height))]
+    else:
+        count, by_areas = plan(height, width, size)
+        matrices = [_resize_weights(side, size, by_areas, count) for side in (height, width)]
+    rows, columns = (torch.from_numpy(matrix).to(device, torch.float32) for matrix in matrices)
     colours = torch.zeros(CHANNELS[order], 3)
     colours[RGB_CHANNELS[order], range(3)] = 1 / 255
     columns = torch.kron(columns.T.contiguous(), colours.to(device))
