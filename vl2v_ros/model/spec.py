@@ -1,15 +1,18 @@
 """StudentSpec: the specification of a student in its checkpoint; read without torch."""
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vl2v_ros.checks import check_ranges
-from vl2v_ros.images.preprocess import RESIZE_MODES
+from vl2v_ros.images import open_clip_resize, preprocess
 from vl2v_ros.words.encoder import TextTower
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PROJECTORS = ('linear', 'mlp')
+RESIZE_MODES = preprocess.RESIZE_MODES + open_clip_resize.MODES
+TOWER = {'vision_cfg': dict, 'quick_gelu': bool}  # the entries of an image tower
 
 
 @dataclass(frozen=True)
@@ -17,12 +20,13 @@ class StudentSpec:
     """
     All that is needed to build and use a student, except its weights.
 
-    backbone: timm model name.
+    backbone: timm model name; of an open_clip model, its name there, for people.
     width: D of the embeddings, equal to that of the text tower.
     image_size: side S of the input [px].
     mean, std: per RGB channel, of pixels in [0, 1].
     projector: 'linear', or 'mlp' with one hidden layer.
-    resize_mode: 'shortest' crops the centred square, 'squash' keeps the whole frame.
+    resize_mode: 'shortest' crops the centred square, 'squash' keeps the whole frame; with
+    ' bicubic' or ' bilinear' behind it as open_clip resizes, see open_clip_resize.py.
     temperature: score = softmax(similarity / temperature) over the labels.
     unknown_threshold: cosine similarity of the best label below which a frame is unknown.
     text_tower: the text tower in whose embedding space the student was trained.
@@ -32,7 +36,9 @@ class StudentSpec:
     of many things. Empty: it was not.
     presence_line: (a, b, c), how the maps of this student tell presence, see model/presence.py; it
     is calibrated by naming.py. The default takes the highest value of a map as it is.
-    teacher, trained_on: information for people.
+    image_tower: of an open_clip model, what open_clip builds its image tower from: `vision_cfg`
+    and `quick_gelu`; it has no projector. Empty: backbone and projector.
+    teacher, trained_on, licence (of the weights): information for people.
     """
 
     backbone: str
@@ -50,6 +56,8 @@ class StudentSpec:
     presence_line: tuple[float, float, float] = (1.0, 0.0, 0.0)
     teacher: str = ''
     trained_on: str = ''
+    licence: str = ''
+    image_tower: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Check ranges; raises ValueError that names the field."""
@@ -76,6 +84,10 @@ class StudentSpec:
             ('presence', len(self.presence) in (0, 2)
              and all('{label}' in one for one in self.presence),
              'no text, or two with the place {label}'),
+            ('image_tower', isinstance(self.image_tower, Mapping) and all(
+                isinstance(value, TOWER.get(name, ()))
+                for name, value in self.image_tower.items()),
+             f'only the entries {", ".join(TOWER)} of an open_clip config'),
             ('unknown_threshold', -1 <= self.unknown_threshold <= 1, 'a cosine in [-1, 1]'),
         ))
 

@@ -1,4 +1,4 @@
-"""Student: timm backbone and projector into the teacher's image-text space."""
+"""Student: timm backbone and projector into the teacher's image-text space, or an image tower."""
 import difflib
 from typing import Any
 
@@ -6,25 +6,31 @@ import timm
 import torch
 from torch import nn
 from torch.nn import functional
+from vl2v_ros.model import image_tower
 from vl2v_ros.model.spec import Graph, StudentSpec
 
 
 class Student(nn.Module):
     """Images in [0, 1] -> unit embeddings; owns its mean and std."""
 
-    backbone: Any  # timm's model; torch's types do not know its fields
+    backbone: Any  # timm's model or open_clip's; torch's types do not know its fields
+    projector: nn.Module
     mean: torch.Tensor
     std: torch.Tensor
 
     def __init__(self, spec: StudentSpec) -> None:
-        """Build with random weights; raises ValueError for a backbone that timm lacks."""
+        """Build with random weights; raises ValueError for a backbone that cannot be built."""
         super().__init__()
         self.spec = spec
         self.int8: Graph | None = None  # the student in 8 bits, which a CPU runs instead
-        self.backbone = _backbone(spec)
-        width = self.backbone.num_features
-        self.num_features: int = getattr(self.backbone, 'head_hidden_size', width) or width
-        self.projector = _projector(spec, self.num_features)
+        self.num_features: int = spec.width
+        if spec.image_tower:
+            self.backbone, self.projector = image_tower.build(spec), nn.Identity()
+        else:
+            self.backbone = _backbone(spec)
+            width = self.backbone.num_features
+            self.num_features = getattr(self.backbone, 'head_hidden_size', width) or width
+            self.projector = _projector(spec, self.num_features)
         self.register_buffer('mean', torch.tensor(spec.mean).view(3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(spec.std).view(3, 1, 1), persistent=False)
 
