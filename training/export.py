@@ -1,6 +1,8 @@
 """
 Export a student to ONNX, to a TensorRT engine where TensorRT is installed, to int8 and to a graph.
 
+Or take an open_clip model as it is, without distillation, see docs/any_clip.md.
+
 The ONNX file holds the whole student: input `images` (B, 3, S, S) float32 RGB in [0, 1], for any
 B; output `embeddings` (B, D) float32 unit rows; the student's spec as metadata, as in the
 checkpoint. The file is written only if onnxruntime computes the same with it as torch does. Beside
@@ -20,6 +22,8 @@ python training/export.py --checkpoint STUDENT.safetensors --out STUDENT.onnx
 python training/export.py --checkpoint STUDENT.safetensors --int8 OUT.safetensors \
     --calibration IMAGES
 python training/export.py --checkpoint STUDENT.safetensors --graph
+python training/export.py --from-clip ViT-B-32 --pretrained datacomp_xl_s13b_b90k \
+    --out STUDENT.safetensors
 """
 import argparse
 from collections.abc import Sequence
@@ -28,7 +32,7 @@ import json
 from pathlib import Path
 import sys
 
-from training.exporting import quantise
+from training.exporting import from_clip, quantise
 from training.exporting.onnx import BATCHES, export, LARGEST_DIFFERENCE, LOWEST_COSINE
 from training.exporting.tensorrt import build_engine
 from vl2v_ros.files import replacing
@@ -73,9 +77,16 @@ def export_graph(path: Path) -> None:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--checkpoint', type=Path, required=True,
-                        help='student to export, *.safetensors')
-    parser.add_argument('--out', type=Path, help='ONNX file to write, *.onnx')
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--checkpoint', type=Path, help='student to export, *.safetensors')
+    source.add_argument('--from-clip', metavar='MODEL',
+                        help='open_clip model to write as a checkpoint, to --out')
+    parser.add_argument('--pretrained', default='',
+                        help='its pretrained tag, or a file of weights, for --from-clip')
+    parser.add_argument('--like', default='', metavar='TAG',
+                        help='pretrained tag whose settings a file of weights needs')
+    parser.add_argument('--out', type=Path, help='ONNX file to write, *.onnx; with --from-clip '
+                        'the checkpoint, *.safetensors')
     parser.add_argument('--engine', type=Path, help='TensorRT engine to write; needs --out')
     parser.add_argument('--max-batch', type=int, default=16,
                         help='largest batch of the engine [images]')
@@ -93,6 +104,23 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--report', type=Path,
                         help='JSON file to write the error of --int8 into, *.json')
     options = parser.parse_args(arguments)
+    _check(parser, options)
+    return options
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with a line if options do not fit together."""
+    if options.from_clip:
+        if not options.out or options.out.suffix.lower() != '.safetensors':
+            parser.error(f'--from-clip: expected --out STUDENT.safetensors with it, got '
+                         f'{options.out}')
+        if more := [name for name in ('engine', 'int8', 'report', 'graph')
+                    if getattr(options, name)]:
+            parser.error(f'--from-clip: expected no --{more[0]} with it; export the checkpoint '
+                         'afterwards')
+        return
+    if options.pretrained or options.like:
+        parser.error('--pretrained, --like: expected --from-clip with them')
     if not (options.out or options.int8 or options.graph):
         parser.error('expected --out STUDENT.onnx, --int8 STUDENT.safetensors or --graph')
     if options.engine and not options.out:
@@ -110,7 +138,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.engine and options.engine.resolve() in {options.out.resolve(),
                                                        options.checkpoint.resolve()}:
         parser.error(f'--engine: expected a file of its own, got {options.engine}')
-    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -118,6 +145,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
     writing = options.out or options.int8 or options.checkpoint.with_suffix(SUFFIX)
     try:
+        if options.from_clip:
+            print(*from_clip.export(options.from_clip, options.pretrained, options.out,
+                                    options.like), sep='\n')
+            return
         if options.graph:
             export_graph(options.checkpoint)
         student = checkpoint.load(options.checkpoint)

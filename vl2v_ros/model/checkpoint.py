@@ -46,6 +46,25 @@ def save(student: 'Student', path: Path, int8: Graph | None = None) -> None:
         temporary.write_bytes(to_bytes(weights, {FORMAT: json.dumps(spec)}))
 
 
+def write_spec(source: Path, spec: StudentSpec, path: Path) -> None:
+    """
+    Write a checkpoint with the weights of another one, atomically; needs no torch.
+
+    :raises ValueError: as `load` does, except for errors in the weights.
+    """
+    with _opened(source, 'np') as (file, _):
+        metadata = file.metadata()
+    content = source.read_bytes()  # length of the header in 8 bytes, the header, the weights
+    start = 8 + int.from_bytes(content[:8], 'little')
+    header = json.loads(content[8:start])
+    header['__metadata__'] = metadata | {
+        FORMAT: json.dumps({'version': VERSION, **asdict(spec)})}
+    written = json.dumps(header).encode()
+    written += b' ' * (-len(written) % 8)
+    with replacing(path) as temporary:
+        temporary.write_bytes(len(written).to_bytes(8, 'little') + written + content[start:])
+
+
 @dataclass(frozen=True)
 class StoredStudent:
     """

@@ -1,12 +1,13 @@
 """Text towers: prompts -> unit embeddings."""
 from collections.abc import Sequence
+from dataclasses import replace
 import json
 import logging
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from vl2v_ros.files import one_line
+from vl2v_ros.files import one_line, replacing
 from vl2v_ros.words import hub, open_clip_models
 from vl2v_ros.words.encoder import _local_file, HUB_CONFIG, identify, TextEmbeddings, TextTower
 
@@ -15,6 +16,9 @@ from vl2v_ros.words.encoder import _local_file, HUB_CONFIG, identify, TextEmbedd
 
 BATCH = 64  # prompts per pass; each pass is cached at once
 PREPROCESSING = ('mean', 'std', 'interpolation', 'resize_mode')  # image settings of a tag
+# Entries of a config that say what a text tower is; and an image tower that costs nothing.
+TEXT = ('embed_dim', 'text_cfg', 'quick_gelu', 'custom_text', 'init_logit_bias')
+NO_IMAGES = {'image_size': 32, 'layers': 1, 'width': 64, 'patch_size': 32}
 
 
 class ClipText:
@@ -124,3 +128,33 @@ def _load_local(tower: TextTower, folder: Path, images: bool) -> object:
         raise ValueError(f'text tower: {weights} does not fit {config}: missing or unexpected '
                          f'weights {wrong[:4]}')
     return model.eval()
+
+
+def write_text(model: Any, config: dict[str, Any], folder: Path, stem: str) -> TextTower:
+    """
+    Write the text tower of an open_clip model as local files, without its image tower.
+
+    :param config: what open_clip builds the model from.
+    :return: the text tower of the files STEM.json and STEM.safetensors.
+    :raises OSError: if they cannot be written.
+    """
+    import open_clip
+    from safetensors.torch import save
+    kept = {name: config[name] for name in TEXT if name in config} | {'vision_cfg': NO_IMAGES}
+    if not isinstance(model, open_clip.CLIP):  # nor is one with a decoder of captions, after this
+        kept |= {'custom_text': True, 'text_cfg': {**config['text_cfg'], 'output_tokens': False}}
+    state = {name: weight.contiguous() for name, weight in model.state_dict().items()
+             if not name.startswith(('visual.', 'text_decoder.'))}
+    tower = TextTower(f'{stem}.json', f'{stem}.safetensors')
+    for name, content in ((tower.pretrained, save(state)),
+                          (tower.model, json.dumps(kept, indent=1).encode())):
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(content)
+    return replace(tower, identity=identify(tower, folder))
+
+
+def open_clip_config(tower: TextTower) -> dict[str, Any]:
+    """Return what open_clip builds a model of its list from, with the activation of its tag."""
+    import open_clip
+    model = open_clip_models.find(tower.model, tower.pretrained)
+    return {**open_clip.get_model_config(model.name), 'quick_gelu': model.quick_gelu}
