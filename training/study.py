@@ -3,9 +3,10 @@ Run a study: train several recipes with several seeds each, and write the table 
 
 python training/study.py config/studies/ood_ablation.yaml --jobs 2
 
-Each run is a process of distill.py. The same command resumes a study that was stopped: it does
-only the runs that are missing. The table goes into docs/results.md, below the heading with the
-study's name; the numbers behind it go into docs/results/<study>.json.
+Each run is a process of distill.py that writes log.txt into its folder. The same command resumes a
+study that was stopped: it does only the runs that are missing. The table goes into
+docs/results.md, below the heading with the study's name; the numbers behind it go into
+docs/results/<study>.json.
 """
 from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed, ThreadPoolExecutor
@@ -16,11 +17,11 @@ import os
 from pathlib import Path
 import re
 import statistics
-import subprocess
 import sys
 from typing import Any
 
 from tqdm import tqdm
+from training.learning import programs
 from training.measuring.pages import charts
 from training.measuring.pages.report import around, insert, markdown_table
 from training.recipe import ROOT
@@ -167,24 +168,18 @@ def write_recipes(study: Study, options: StudyOptions) -> list[Run]:
 
 def execute(study: Study, options: StudyOptions, run: Run) -> None:
     """Do the missing parts of a run; raises RuntimeError with its last line if it fails."""
-    threads = max(1, (os.cpu_count() or 1) // options.jobs)
-    program(run, 'distill.py', ['--config', run.folder / 'recipe.yaml'], threads)
+    program(run, 'distill.py', ['--config', run.folder / 'recipe.yaml'])
     if study.photos and not (run.folder / PHOTOS).is_file():
         program(run, 'naming.py', [
             'photos', '--checkpoint', run.folder / 'student.safetensors', '--sets', options.sets,
             '--data', options.data, '--out', (run.folder / PHOTOS).parent, '--only',
-            *study.photos], threads)
+            *study.photos])
 
 
-def program(run: Run, name: str, arguments: Sequence[object], threads: int) -> None:
+def program(run: Run, name: str, arguments: Sequence[object]) -> None:
     """Run one of training's programs; raises RuntimeError as `execute` does."""
     log = run.folder / 'log.txt'
-    with log.open('a') as output:
-        code = subprocess.run(
-            [sys.executable, str(ROOT / 'training' / name), *map(str, arguments)], stdout=output,
-            stderr=subprocess.STDOUT, env={**os.environ, 'OMP_NUM_THREADS': str(threads)}
-        ).returncode
-    if code:
+    if programs.run(ROOT / 'training' / name, arguments, log):
         last = log.read_text(errors='replace').strip().splitlines()[-1:]
         raise RuntimeError(f'{run.folder.name}: {"".join(last)} (all of it: {log})')
 
@@ -283,12 +278,17 @@ def main() -> None:
         around(options.results, study.name)  # before the work
         runs = write_recipes(study, options)
         missing = [run for run in runs if not done(study, run)]
+        os.environ['OMP_NUM_THREADS'] = str(max(1, (os.cpu_count() or 1) // options.jobs))
         with ThreadPoolExecutor(options.jobs) as pool, tqdm(
                 total=len(runs), initial=len(runs) - len(missing), unit='run') as bar:
-            for finished in as_completed([
-                    pool.submit(execute, study, options, run) for run in missing]):
-                finished.result()
-                bar.update()
+            try:
+                for finished in as_completed([
+                        pool.submit(execute, study, options, run) for run in missing]):
+                    finished.result()
+                    bar.update()
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)  # after the runs that were begun
+                raise
         print(write(study, options, runs))
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f'study: {error}; the same command resumes the study')

@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import pytest
+from support import warm  # noqa: F401 (so that the runs, too, find the libraries loaded)
 from support.tiny_data import ROOT, write_images, write_recipe, write_split
 from training.study import (
     main,
@@ -45,6 +46,7 @@ def words(path: Path, *more: str) -> list[str]:
 
 def run(path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
     """Run a study in this process; its runs are processes of their own all the same."""
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')  # which the study sets
     monkeypatch.setattr(sys, 'argv', words(path, *more))
     main()
 

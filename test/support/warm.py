@@ -1,47 +1,101 @@
-"""Processes that have the libraries loaded already: 4 s of a core less for each."""
-from collections.abc import Mapping
-import multiprocessing
+"""Processes that have the libraries loaded already: seconds of a core less for each."""
+import atexit
+from collections.abc import Mapping, Sequence
+import ctypes
+import gc
+import importlib
 import os
 from pathlib import Path
-import runpy
+import resource
 import subprocess
-import sys
 from tempfile import TemporaryDirectory
 
+from huggingface_hub import constants
+from training.learning import programs
+from training.learning.programs import PROCESSES
+
 ROOT = Path(__file__).parents[2]
-PROCESSES = multiprocessing.get_context('forkserver')
-PROCESSES.set_forkserver_preload(['torch', 'timm', 'lightning_fabric', 'open_clip', 'matplotlib',
-                                  'torch.utils.tensorboard'])
+# The node first: it says which parts of OpenVINO are not to be imported.
+PROCESSES.set_forkserver_preload(['vl2v_ros.nodes.classifier_node', 'openvino', *programs.LOADED])
 LIMIT = 300  # [s]
+# What the C library reads before a program begins -> what mallopt(3) calls it.
+MALLOPT = {'MALLOC_TRIM_THRESHOLD_': -1, 'MALLOC_TOP_PAD_': -2, 'MALLOC_MMAP_THRESHOLD_': -3}
 
 
-def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+class Program:
     """
-    Run a program of the project, such as training/distill.py, in a process of its own.
+    A program of the project in a process of its own; it has what is used of subprocess.Popen.
 
     Variables that a library reads once, while it is imported, count as they were at first. Where
     these or the start itself matter, start a new Python instead, as a user does.
     """
-    words = [str(ROOT / program), *map(str, arguments)]
+
+    def __init__(self, words: Sequence[object], stdout: Path, stderr: Path | None = None,
+                 environment: Mapping[str, str] = os.environ, file_size: int | None = None
+                 ) -> None:
+        """
+        Start it.
+
+        :param words: a script, named from the repository's root on, and its arguments.
+        :param stderr: another file for errors than for the rest.
+        :param file_size: size that files may have [bytes], as on a full disk.
+        """
+        self._words = [str(word) for word in words]
+        self._process = PROCESSES.Process(target=_be, args=(
+            self._words, dict(environment), stdout, stderr or stdout, file_size))
+        self._process.start()
+        assert self._process.pid
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        code = self.poll()
+        if code is None:
+            raise subprocess.TimeoutExpired(self._words, timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def run(program: str, *arguments: object, file_size: int | None = None
+        ) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, such as training/distill.py."""
     with TemporaryDirectory() as name:
         said = [Path(name, stream) for stream in ('stdout', 'stderr')]
-        process = PROCESSES.Process(target=_program, args=(words, dict(os.environ), *said))
-        process.start()
-        process.join(LIMIT)
-        process.kill()  # if it hangs
-        process.join()
+        process = Program([program, *arguments], *said, file_size=file_size)
+        try:
+            code = process.wait(LIMIT)
+        finally:
+            process.kill()
         return subprocess.CompletedProcess(
-            words, process.exitcode, *(path.read_text(errors='replace') for path in said))
+            [program, *arguments], code, *(path.read_text(errors='replace') for path in said))
 
 
-def _program(words: list[str], environment: Mapping[str, str], *said: Path) -> None:
-    """Be the program: its words, variables, folder and streams."""
+def _be(words: Sequence[str], environment: Mapping[str, str], stdout: Path, stderr: Path,
+        file_size: int | None) -> None:
+    """Be the program: its variables, folder, limit and streams."""
+    gc.freeze()  # what is loaded stays
     os.environ.clear()
     os.environ.update(environment)
+    for name, number in MALLOPT.items():
+        if name in environment:
+            ctypes.CDLL(None).mallopt(number, ctypes.c_int(int(environment[name])))
+    importlib.reload(constants)  # of the hub: whether and where it may be asked
     os.chdir(ROOT)
-    for number, path in enumerate(said, 1):
-        with path.open('wb') as stream:
-            os.dup2(stream.fileno(), number)
-    sys.argv[:] = words
-    sys.path[0] = str(Path(words[0]).parent)
-    runpy.run_path(words[0], run_name='__main__')
+    if file_size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    try:
+        programs.be([str(ROOT / words[0]), *words[1:]], stdout, stderr)
+    finally:
+        atexit._run_exitfuncs()  # which multiprocessing would leave out
