@@ -1,15 +1,14 @@
 """What stops a distillation, what it says then, and how it is resumed."""
 from collections.abc import Sequence
-import os
 from pathlib import Path
 import shutil
 import signal
-import subprocess
 import time
 
 import pytest
-from support.distilling import again, command, here, named, RUN
-from support.tiny_data import ROOT, write_images, write_recipe, write_timm_teacher
+from support import warm
+from support.distilling import again, here, named, PROGRAM
+from support.tiny_data import write_images, write_recipe, write_timm_teacher
 from support.tiny_models import TEXT_CONFIG
 import torch
 from training.distill import make_fabric, parse
@@ -57,7 +56,7 @@ def test_a_hub_out_of_reach_is_said_before_the_teacher_is_asked(
 def test_empty_class_and_missing_words_are_named_by_the_command(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     (tmp_path / 'images/day/yellow_moon').mkdir()
-    done = command('--config', recipe)
+    done = warm.run(PROGRAM, '--config', recipe)
     assert done.returncode == 1 and 'Traceback' not in done.stderr
     assert done.stderr.startswith('distill: ') and 'of the class yellow_moon; add' in done.stderr
     write_images(tmp_path / 'images', ['yellow_circle'])
@@ -68,9 +67,9 @@ def test_empty_class_and_missing_words_are_named_by_the_command(tmp_path: Path) 
     assert named(here(tmp_path, '--data.no-enrich'))['day']['count'] == 5
 
 
-def wait_for(path: Path, process: subprocess.Popen) -> None:
+def wait_for(path: Path, process: warm.Program) -> None:
     while not path.exists():
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None
         time.sleep(0.02)
 
 
@@ -79,12 +78,11 @@ def test_interrupted_run_goes_on_with_the_same_teacher_only(
     recipe = write_recipe(tmp_path, stages=[{'train': 'all', 'epochs': 30, 'rate': 1e-3}],
                           save_every=2)
     folder = tmp_path / 'runs/tiny_seed0'
-    process = subprocess.Popen([*RUN, '--config', str(recipe)], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process = warm.Program([PROGRAM, '--config', recipe], tmp_path / 'said')
     wait_for(folder / 'state.pt', process)
-    os.kill(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode not in (0, -signal.SIGINT) and 'Traceback' not in said, said
+    process.send_signal(signal.SIGINT)
+    code, said = process.wait(120), (tmp_path / 'said').read_text()
+    assert code not in (0, -signal.SIGINT) and 'Traceback' not in said, said
     assert 'distill: ' in said and 'the same command resumes' in said
     assert not (folder / 'result.json').exists() and not list(folder.glob('.*'))
     saved = torch.load(folder / 'state.pt', weights_only=True)['progress']['step']
@@ -109,7 +107,7 @@ def test_interrupted_run_goes_on_with_the_same_teacher_only(
 
 def test_full_disk_stops_with_what_was_saved(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
-    done = command('--config', recipe, limit=300_000)  # smaller than the weights
+    done = warm.run(PROGRAM, '--config', recipe, file_size=300_000)  # smaller than the weights
     assert done.returncode == 1 and 'Traceback' not in done.stderr, done.stderr
     assert 'distill: stopped: ' in done.stderr and 'the same command resumes' in done.stderr
     folder = tmp_path / 'runs/tiny_seed0'

@@ -97,8 +97,7 @@ def test_a_stopped_run_resumes_to_the_same_model(folder: Path, trained: Path, tm
                                                  stage: str, number: int) -> None:
     out = tmp_path / trained.name
     state = tmp_path / 'tiny.state.pt'
-    process = subprocess.Popen([sys.executable, str(SCRIPT), *options(folder, out)],
-                               stderr=subprocess.PIPE, text=True)
+    process = warm.Program([PROGRAM, *options(folder, out)], tmp_path / 'said')
     while process.poll() is None:
         if state.is_file():
             progress = torch.load(state, weights_only=True)['progress']
@@ -106,9 +105,9 @@ def test_a_stopped_run_resumes_to_the_same_model(folder: Path, trained: Path, tm
                 process.send_signal(number)
                 break
         time.sleep(0.005)
-    _, said = process.communicate()
+    code, said = process.wait(), (tmp_path / 'said').read_text()
     if number == signal.SIGINT:
-        assert process.returncode == 1 and 'Traceback' not in said
+        assert code == 1 and 'Traceback' not in said
         assert 'interrupted in image tower at step' in said and 'resumes it' in said
         saved = torch.load(state, weights_only=True)['progress']['step']
         assert f'at step {saved} of 160' in said
@@ -116,7 +115,7 @@ def test_a_stopped_run_resumes_to_the_same_model(folder: Path, trained: Path, tm
         assert refused.returncode == 1
         assert "this one changes: seed '1' instead of '0'; choose another" in refused.stderr
     else:
-        assert process.returncode == -number
+        assert code == -number
     assert not out.exists()
     done = warm.run(PROGRAM, *options(folder, out))
     assert done.returncode == 0, done.stderr

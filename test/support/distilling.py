@@ -7,18 +7,13 @@ from typing import Any
 from support.tiny_data import ROOT, write_recipe
 from training.distill import distill, make_fabric, parse
 
-RUN = [sys.executable, str(ROOT / 'training/distill.py')]
+PROGRAM = 'training/distill.py'
 
 
-def command(*arguments: object, limit: int | None = None) -> subprocess.CompletedProcess:
-    """Run distill.py; limit: size that files may have [bytes], as on a full disk."""
-    run = [*RUN, *map(str, arguments)]
-    if limit is not None:
-        run = [sys.executable, '-c', 'import resource, runpy, sys; '
-               f'resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); '
-               'sys.argv = sys.argv[1:]; '
-               'runpy.run_path(sys.argv[0], run_name="__main__")', *run[1:]]
-    return subprocess.run(run, capture_output=True, text=True, timeout=300, cwd=ROOT)
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run distill.py, as a user does."""
+    return subprocess.run([sys.executable, PROGRAM, *map(str, arguments)], capture_output=True,
+                          text=True, timeout=300, cwd=ROOT)
 
 
 def here(folder: Path, *arguments: object, **fields: Any) -> dict[str, Any]:
