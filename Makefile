@@ -24,7 +24,8 @@ build:  ## build the message packages again and link this package again
 	@$(PYTHON3) tools/setup_env.py build
 
 test: lint  ## lint, then run the tests (PYTEST_ARGS='-k name')
-	@$(IN_VENV) .venv/bin/python -m pytest -n 3 --dist loadfile --durations 10 $(PYTEST_ARGS)
+	@$(IN_VENV) .venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
+		--durations 10 $(PYTEST_ARGS)
 
 lint: setup  ## check the style and the types
 	@.venv/bin/python -m ruff check

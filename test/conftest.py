@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, ExitStack
 import fcntl
 from functools import cache
 from importlib.util import find_spec
@@ -37,6 +38,12 @@ def needs_ros(path: Path) -> bool:
 
 
 @cache
+def names_ros(function: Callable[..., object]) -> bool:
+    """Tell whether a function imports what is there only with ROS; many tests share one."""
+    return NEEDS_ROS.search(inspect.getsource(function)) is not None
+
+
+@cache
 def has_ros() -> bool:
     return bool(find_spec('rclpy'))
 
@@ -53,11 +60,20 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs ROS, so that `-m "not ros"` runs the rest."""
+    """
+    Mark what needs ROS, so that `-m "not ros"` runs the rest; bring files into an order.
+
+    Several processes take files in turn. Those of few tests have the longest, so they come first.
+    At the end come those with tests that run alone, for which the others wait.
+    """
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        tests = Counter(item.path for item in items)
+        alone = {item.path for item in items if is_alone(item)}
+        items.sort(key=lambda item: (item.path in alone, tests[item.path], item.path))
     for item in items:
         function = getattr(item, 'function', None)
         if (needs_ros(item.path) or 'ros' in getattr(item, 'fixturenames', ())
-                or function and NEEDS_ROS.search(inspect.getsource(function))):
+                or function and names_ros(function)):
             item.add_marker('ros')
 
 
@@ -65,6 +81,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none."""
     if item.get_closest_marker('cuda') and not torch.cuda.is_available():
         pytest.skip('no CUDA device')
+
+
+def is_alone(item: pytest.Item | None) -> bool:
+    return item is not None and item.get_closest_marker('alone') is not None
 
 
 @contextmanager
@@ -80,16 +100,24 @@ def machine(name: str, alone: bool) -> Iterator[None]:
             fcntl.flock(room, fcntl.LOCK_UN)
 
 
+_MACHINE, _kept = ExitStack(), False
+
+
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Run what is marked `alone` while no other test runs."""
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Run what is marked `alone` while no other test runs; several in a row wait only once."""
     if 'PYTEST_XDIST_WORKER' not in os.environ:
         yield
         return
-    name = os.path.join(tempfile.gettempdir(),
-                        f"vl2v_tests_{os.environ['PYTEST_XDIST_TESTRUNUID']}")
-    with machine(name, item.get_closest_marker('alone') is not None):
-        yield
+    global _kept
+    if not _kept:
+        name = os.path.join(tempfile.gettempdir(),
+                            f"vl2v_tests_{os.environ['PYTEST_XDIST_TESTRUNUID']}")
+        _MACHINE.enter_context(machine(name, is_alone(item)))
+    yield
+    _kept = is_alone(item) and is_alone(nextitem)
+    if not _kept:
+        _MACHINE.close()
 
 
 @pytest.fixture(scope='session')

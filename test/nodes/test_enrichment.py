@@ -115,48 +115,6 @@ def hanging(ros: Ros, request: pytest.FixtureRequest) -> Iterator[None]:
     assert not set_parameter(ros, 'llm_timeout', 30.0)
 
 
-@pytest.mark.alone
-@pytest.mark.usefixtures('hanging', 'node')
-@pytest.mark.parametrize('case', [*FAILURES, *SUCCESSES])
-def test_frames_are_labelled_at_full_rate_while_a_request_is_open(
-        ros: Ros, server: ChatServer, labels: Received[LabelArray], case: str,
-        vocabularies: Received[Vocabulary], diagnostics: Received[DiagnosticArray]) -> None:
-    for _ in range(3):
-        server.reset()
-        server.open.clear()
-        if case in SUCCESSES:
-            server.queue = list(SUCCESSES[case][0])
-        elif FAILURES[case][0]:
-            server.always = FAILURES[case][0]
-        asked = new_labels()
-        first = len(labels.messages)
-        reply = change(ros, asked, enrich=True)
-        assert reply.success, reply.message
-        assert reply.labels == asked
-        assert '2 label(s); the language model is asked for descriptions of 2' in reply.message
-        wait_until(lambda: server.seen, 'a request')
-        begun = len(labels.messages)
-        labels.wait_for(lambda _: len(labels.messages) > begun + RATE)
-        if case != 'hang':
-            server.open.set()
-        if case in SUCCESSES:
-            check_success(reply, vocabularies, diagnostics, SUCCESSES[case][1])
-        else:
-            check_failure(reply, vocabularies, diagnostics, FAILURES[case][1])
-        share = answered(labels, first)
-        print(f'\n{case}: {share:.1%} of the frames were answered')
-        if share >= 0.99:
-            return
-        # Where something else keeps the cores busy, frames are dropped without a request too.
-        first = len(labels.messages)
-        labels.wait_for(lambda _: len(labels.messages) > first + 2 * RATE)
-        usual = answered(labels, first)
-        print(f'without a request: {usual:.1%}')
-        if usual < 0.99 and share >= 0.9 * usual:
-            return
-    pytest.fail('fewer frames were answered than without a request, three times')
-
-
 def answered(labels: Received[LabelArray], first: int) -> float:
     """Return the share of the frames sent that were answered, from answer number `first` on."""
     numbers = [int(answer.header.frame_id.split('#')[1]) for answer in labels.messages[first:]]
@@ -269,3 +227,45 @@ def test_no_parameter_holds_the_key(ros: Ros) -> None:
     names = ros.call(ListParameters, 'classifier/list_parameters').result.names
     assert 'llm_key_variable' in names
     assert KEY not in str(ros.call(GetParameters, 'classifier/get_parameters', names=names))
+
+
+@pytest.mark.alone
+@pytest.mark.usefixtures('hanging', 'node')
+@pytest.mark.parametrize('case', [*FAILURES, *SUCCESSES])
+def test_frames_are_labelled_at_full_rate_while_a_request_is_open(
+        ros: Ros, server: ChatServer, labels: Received[LabelArray], case: str,
+        vocabularies: Received[Vocabulary], diagnostics: Received[DiagnosticArray]) -> None:
+    for _ in range(3):
+        server.reset()
+        server.open.clear()
+        if case in SUCCESSES:
+            server.queue = list(SUCCESSES[case][0])
+        elif FAILURES[case][0]:
+            server.always = FAILURES[case][0]
+        asked = new_labels()
+        first = len(labels.messages)
+        reply = change(ros, asked, enrich=True)
+        assert reply.success, reply.message
+        assert reply.labels == asked
+        assert '2 label(s); the language model is asked for descriptions of 2' in reply.message
+        wait_until(lambda: server.seen, 'a request')
+        begun = len(labels.messages)
+        labels.wait_for(lambda _: len(labels.messages) > begun + RATE)
+        if case != 'hang':
+            server.open.set()
+        if case in SUCCESSES:
+            check_success(reply, vocabularies, diagnostics, SUCCESSES[case][1])
+        else:
+            check_failure(reply, vocabularies, diagnostics, FAILURES[case][1])
+        share = answered(labels, first)
+        print(f'\n{case}: {share:.1%} of the frames were answered')
+        if share >= 0.99:
+            return
+        # Where something else keeps the cores busy, frames are dropped without a request too.
+        first = len(labels.messages)
+        labels.wait_for(lambda _: len(labels.messages) > first + 2 * RATE)
+        usual = answered(labels, first)
+        print(f'without a request: {usual:.1%}')
+        if usual < 0.99 and share >= 0.9 * usual:
+            return
+    pytest.fail('fewer frames were answered than without a request, three times')
