@@ -48,38 +48,49 @@ def test_auto_says_why_it_took_the_cpu(shapes_student: Path) -> None:
     assert description.endswith(f', OpenVINO ({why})')
 
 
-def test_openvino_cannot_report_its_use(shapes_student: Path) -> None:
-    code = f"""
-import sys
+ELSEWHERE = """
+import os, signal, sys, threading
 from pathlib import Path
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.runtime.choose import create
-runtime = create(checkpoint.load(Path({str(shapes_student)!r})), 'cpu')
-assert 'OpenVINO (' in runtime.description
-assert sys.modules['openvino_telemetry'] is None
-"""
-    subprocess.run([sys.executable, '-c', code], check=True)
-
-
-def test_signals_are_survived_after_another_thread_let_go_of_the_model(
-        shapes_student: Path) -> None:
-    code = f"""
-import os, signal, threading
-from pathlib import Path
-from vl2v_ros.model import checkpoint
-from vl2v_ros.model.runtime.choose import create
+path = Path(sys.argv[1])
 came = []
 signal.signal(signal.SIGUSR1, lambda *_: came.append(True))
-runtimes = [create(checkpoint.load(Path({str(shapes_student)!r})), 'cpu')]
-assert 'OpenVINO (' in runtimes[0].description
+runtimes = [create(checkpoint.load(path), 'cpu')]
+print(runtimes[0].description)
+print(sys.modules['openvino_telemetry'])
 thread = threading.Thread(target=runtimes.clear)
 thread.start()
 thread.join()
 kept = [bytearray(60_000) for _ in range(200)]  # takes the place of what was freed
 os.kill(os.getpid(), signal.SIGUSR1)
-assert came
+print(came)
+from vl2v_ros.model.runtime import graphs, precision
+core = graphs.openvino.Core(sys.argv[2])
+graphs.core = precision.core = lambda: core
+print(create(checkpoint.load(path), 'cpu').description)
 """
-    subprocess.run([sys.executable, '-X', 'faulthandler', '-c', code], check=True)
+
+
+@pytest.fixture(scope='module')
+def elsewhere(shapes_student: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return what a new process says of its runtime, of signals, and without a plug-in."""
+    plugins = tmp_path_factory.mktemp('elsewhere') / 'plugins.xml'
+    plugins.write_text(
+        '<ie><plugins><plugin name="CPU" location="nowhere.so"></plugin></plugins></ie>')
+    done = subprocess.run([sys.executable, '-X', 'faulthandler', '-c', ELSEWHERE, shapes_student,
+                           plugins], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_openvino_cannot_report_its_use(elsewhere: list[str]) -> None:
+    assert 'OpenVINO (' in elsewhere[0] and elsewhere[1] == 'None'
+
+
+def test_signals_are_survived_after_another_thread_let_go_of_the_model(elsewhere: list[str]
+                                                                       ) -> None:
+    assert 'OpenVINO (' in elsewhere[0] and elsewhere[2] == '[True]'
 
 
 @pytest.mark.parametrize('device', ['gpu', 'CPU', '', 'cuda:', 'cuda:x', 'cuda:-1', 'cuda:1:2',
@@ -144,23 +155,8 @@ def test_torch_takes_over_where_openvino_cannot_be_imported(
     assert cosine_distances(np.load(tmp_path / 'embeddings.npy'), expected).max() < 1e-3
 
 
-def test_torch_takes_over_where_openvino_lacks_its_plug_in(
-        shapes_student: Path, tmp_path: Path) -> None:
-    (tmp_path / 'plugins.xml').write_text(
-        '<ie><plugins><plugin name="CPU" location="nowhere.so"></plugin></plugins></ie>')
-    code = f"""
-from pathlib import Path
-from vl2v_ros.model import checkpoint
-from vl2v_ros.model.runtime import choose as runtime
-student = checkpoint.load(Path({str(shapes_student)!r}))
-runtime.create(student, 'cpu')
-from vl2v_ros.model.runtime import graphs, precision
-core = graphs.openvino.Core({str(tmp_path / 'plugins.xml')!r})
-graphs.core = precision.core = lambda: core
-print(runtime.create(student, 'cpu').description)
-"""
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    start = 'CPU, float32, torch (asked for; OpenVINO, which is faster, cannot be used: '
-    assert done.stdout.startswith(start) and done.stdout.count('\n') == 1
-    assert 'nowhere.so' in done.stdout
+def test_torch_takes_over_where_openvino_lacks_its_plug_in(elsewhere: list[str]) -> None:
+    said, = elsewhere[3:]
+    assert said.startswith('CPU, float32, torch (asked for; OpenVINO, which is faster, cannot be '
+                           'used: ')
+    assert 'nowhere.so' in said
