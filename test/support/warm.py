@@ -95,7 +95,10 @@ def _be(words: Sequence[str], environment: Mapping[str, str], stdout: Path, stde
     os.chdir(ROOT)
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    script = ROOT / words[0]
+    # A module of vl2v_ros is run as such: beside it lie others of names that libraries have, too.
+    folder = ROOT if ROOT / 'vl2v_ros' in script.parents else None
     try:
-        programs.be([str(ROOT / words[0]), *words[1:]], stdout, stderr)
+        programs.be([str(script), *words[1:]], stdout, stderr, folder)
     finally:
         atexit._run_exitfuncs()  # which multiprocessing would leave out

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import open_clip
 import pytest
+from support import warm
 from support.recorded_answers import (
     CLIP,
     command,
@@ -34,10 +35,9 @@ from vl2v_ros.words import recording
 pytestmark = pytest.mark.usefixtures('cache_dir', 'no_network')
 
 
-def process(script: str, *arguments: object) -> str:
-    """Run a script of training in a process of its own; return all that it says."""
-    done = subprocess.run([sys.executable, str(ROOT / f'training/{script}'),
-                           *map(str, arguments)], capture_output=True, text=True, timeout=300)
+def distil(*arguments: object) -> str:
+    """Run distill.py in a process of its own; return all that it says."""
+    done = warm.run('training/distill.py', *arguments)
     assert 'Traceback' not in done.stderr, done.stderr
     return done.stdout + done.stderr
 
@@ -58,7 +58,8 @@ def test_what_a_teacher_says_is_recorded_imported_and_not_asked_again(
     arguments = ['record', '--images', photos, '--prompts', tmp_path / 'prompts.txt', '--licence',
                  'CC0', '--out', tmp_path / 'it.safetensors', '--teacher.model', source.model,
                  '--teacher.pretrained', source.pretrained, '--device', 'cpu', '--workers', '0']
-    said = process('recordings.py', *arguments)
+    said = subprocess.run([sys.executable, ROOT / 'training/recordings.py', *map(str, arguments)],
+                          check=True, capture_output=True, text=True, timeout=300).stdout
     assert '1 corrupt files left out: broken.png: expected a BMP' in said
     assert 'images 40 asked, 0 from cache, 40 missing; prompts 3 asked, 0 from cache' in said
     assert '40 asked, 40 from cache, 0 missing; prompts 3 asked, 3 from' in command(*arguments)
@@ -112,13 +113,13 @@ def test_student_is_distilled_from_recorded_answers_alone(tmp_path: Path) -> Non
                           teacher=vars(CLIP))
     found = made_up(tmp_path / 'images')
     command('import', write(tmp_path / 'it.safetensors', found))
-    said = process('distill.py', '--config', recipe)
+    said = distil('--config', recipe)
     assert ('queries to the teacher: images 40 asked, 40 from cache, 0 missing; '
             'prompts 4 asked, 4 from cache, 0 missing') in said
     result = json.loads((tmp_path / 'runs/tiny_seed0/result.json').read_text())
     assert result['queries']['images'] == {'asked': 40, 'from cache': 40, 'missing': 0}
-    said = process('distill.py', '--config', recipe, '--name', 'other', '--data.templates',
-                   'a {label}', 'no {label}')
+    said = distil('--config', recipe, '--name', 'other', '--data.templates',
+                  'a {label}', 'no {label}')
     assert (f"distill: 8 prompts have no recorded answer of {IDENTITY} ('a blue square', "
             "'no blue square', 'a green star', 'no green star', 'a red circle', ...), and it "
             'cannot be asked; connect once to a network, import a recording') in said
@@ -147,7 +148,7 @@ def test_weights_of_the_teacher_are_loaded_where_the_student_begins_with_them(
     recipe = write_recipe(tmp_path, {'enrich': False, 'templates': ['a photo of a {label}.']},
                           {'weights': 'teacher'}, teacher=vars(CLIP))
     command('import', write(tmp_path / 'it.safetensors', made_up(tmp_path / 'images')))
-    said = process('distill.py', '--config', recipe)
+    said = distil('--config', recipe)
     assert 'distill: teacher: the text tower' in said and 'is not cached, and' in said
 
 
@@ -177,7 +178,7 @@ def test_answers_of_the_real_clip_train_here(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, {
         'images': str(tmp_path / 'photos'), 'enrich': False, 'templates': ['a {label}']},
         teacher=vars(CLIP))
-    said = process('distill.py', '--config', recipe)
+    said = distil('--config', recipe)
     assert 'images 166 asked, 166 from cache, 0 missing; prompts 3 asked, 3 from' in said
     result = json.loads((tmp_path / 'runs/tiny_seed0/result.json').read_text())
     assert result['teacher'][0]['X_id'] > 0.4  # of the teacher, on what it was said to show

@@ -35,12 +35,16 @@ def run(script: Path, arguments: Sequence[object], log: Path) -> int:
     return code
 
 
-def be(words: Sequence[str], stdout: Path, stderr: Path) -> None:
-    """Be a program in this process, as a new Python would: its words, streams and defaults."""
+def be(words: Sequence[str], stdout: Path, stderr: Path, folder: Path | None = None) -> None:
+    """
+    Be a program in this process, as a new Python would: its words, streams and defaults.
+
+    :param folder: the first in which modules are searched for; None: where the script lies.
+    """
     for number, path in enumerate((stdout, stderr), 1):
         with path.open('ab') as stream:
             os.dup2(stream.fileno(), number)
     multiprocessing.set_start_method(None, force=True)  # for the workers that it may start
     sys.argv[:] = words
-    sys.path[0] = str(Path(words[0]).parent)
+    sys.path[0] = str(folder or Path(words[0]).parent)
     runpy.run_path(words[0], run_name='__main__')
