@@ -15,8 +15,8 @@ import cv2
 from PIL import Image
 import pytest
 from rosbags.rosbag2 import Reader
-from support import image_bags
-from support.classify_command import COMMAND, draw, LABELS, rows, run
+from support import image_bags, warm
+from support.classify_command import COMMAND, draw, LABELS, PROGRAM, rows, run
 from support.image_bags import DELAY, SECOND, START
 from vl2v_ros.drawing import overlay
 from vl2v_ros.images.frame import Frame
@@ -181,7 +181,7 @@ def test_a_run_that_is_ended_leaves_what_was_there(
     out.parent.mkdir()
     if name == 'x.mp4':
         out.write_text('before')
-    process = subprocess.Popen([str(COMMAND), str(many), *options, '--out', str(out)])
+    process = warm.Program([PROGRAM, many, *options, '--out', out], tmp_path / 'said')
     end = time.monotonic() + 300
     while not list(out.parent.glob(f'.{name}.*/{name}*')):  # it writes now
         assert process.poll() is None

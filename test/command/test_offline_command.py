@@ -1,16 +1,15 @@
-"""vl2v_classify on a machine without a network, as a user starts it."""
+"""vl2v_classify on a machine without a network, in processes of its own."""
 from collections.abc import Sequence
 from pathlib import Path
 import subprocess
-import sys
 
 import pytest
-from support import offline_student
+from support import offline_student, warm
+from support.classify_command import PROGRAM
 from support.offline_student import IDENTITY, NAMES, no_hub, ONLY_SHORT
 from support.tiny_models import python, student, write_tower
 from vl2v_ros.model import checkpoint
 
-COMMAND = Path(sys.executable).parent / 'vl2v_classify'
 BANANA = Path(__file__).resolve().parents[2] / (
     'data/ycb_sample/single/studio/011_banana/00000.jpg')
 
@@ -23,15 +22,13 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return offline_student.write(tmp_path)
+@pytest.fixture(scope='module')
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return offline_student.write(tmp_path_factory.mktemp('offline'), graph=True)
 
 
 def run(path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(COMMAND), '--checkpoint', str(path), '--device', 'cpu', *map(str, arguments)],
-        capture_output=True, text=True, timeout=600)
+    return warm.run(PROGRAM, '--checkpoint', path, '--device', 'cpu', *arguments)
 
 
 def refused(path: Path, *arguments: object) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 import pytest
 from support import tiny_models
 from support.chat_server import chat_server, ChatServer, MODEL
-from vl2v_ros.model import checkpoint
 
 
 @pytest.fixture(scope='module')
@@ -19,8 +18,9 @@ def asking(tmp_path_factory: pytest.TempPathFactory, server: ChatServer) -> dict
     from support.ros_processes import LABELS  # there only with ROS
     folder = tmp_path_factory.mktemp('tiny')
     tower = tiny_models.write_tower(folder)
-    checkpoint.save(tiny_models.student(text_tower=tower), folder / 'student.safetensors')
-    return {'checkpoint': folder / 'student.safetensors', 'vocabulary': ', '.join(LABELS),
+    path = tiny_models.write_student(folder / 'student.safetensors',
+                                     tiny_models.student(text_tower=tower))
+    return {'checkpoint': path, 'vocabulary': ', '.join(LABELS),
             'cache_dir': folder / 'cache', 'device': 'cpu', 'llm_endpoint': server.url,
             'llm_model': MODEL}
 

@@ -10,7 +10,6 @@ from support import shapes, tiny_models
 from support.ros_processes import Camera, LABELS, Process, Received, Ros, wait_until
 from vision_msgs.msg import Detection2DArray
 from vl2v_msgs.msg import PresenceArray
-from vl2v_ros.model import checkpoint
 
 T = TypeVar('T', Image, Detection2DArray, PresenceArray)
 SIDE = 240
@@ -97,10 +96,11 @@ def test_a_student_without_cells_says_so_and_tells_presence_by_prompts(
         ros: Ros, tmp_path: Path) -> None:
     tower = tiny_models.write_tower(tmp_path)
     prompts = 'there is a {label}.', 'there is no {label}.'
-    checkpoint.save(tiny_models.student(text_tower=tower, backbone='test_vit', image_size=160,
-                                        presence=prompts), tmp_path / 'student.safetensors')
-    with ros.classifier({'checkpoint': tmp_path / 'student.safetensors', 'device': 'cpu',
-                         'vocabulary': ', '.join(LABELS), 'cache_dir': tmp_path / 'cache'},
+    path = tiny_models.write_student(
+        tmp_path / 'student.safetensors', tiny_models.student(
+            text_tower=tower, backbone='test_vit', image_size=160, presence=prompts))
+    with ros.classifier({'checkpoint': path, 'device': 'cpu', 'vocabulary': ', '.join(LABELS),
+                         'cache_dir': tmp_path / 'cache'},
                         '-r', '__node:=other', '-r', 'image:=others') as process:
         camera = Camera(ros, 'others', 'other/labels')
         ros.subscribe(Image, 'other/heatmap')

@@ -14,7 +14,6 @@ from support.ros_processes import LABELS, Ros
 from test_lifecycle import in_this_process
 from vl2v_msgs.msg import Vocabulary
 from vl2v_msgs.srv import SetVocabulary
-from vl2v_ros.model import checkpoint
 from vl2v_ros.nodes.diagnostics import vocabulary_status
 from vl2v_ros.words.labels import Entry
 from vl2v_ros.words.vocabulary_file import dump, parse, VocabularyFile
@@ -28,9 +27,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Return parameters of a small classifier."""
     folder = tmp_path_factory.mktemp('tiny')
     tower = tiny_models.write_tower(folder)
-    checkpoint.save(tiny_models.student(text_tower=tower), folder / 'student.safetensors')
-    return {'checkpoint': folder / 'student.safetensors', 'vocabulary': ', '.join(LABELS),
-            'cache_dir': folder / 'cache', 'device': 'cpu'}
+    path = tiny_models.write_student(folder / 'student.safetensors',
+                                     tiny_models.student(text_tower=tower))
+    return {'checkpoint': path, 'vocabulary': ', '.join(LABELS), 'cache_dir': folder / 'cache',
+            'device': 'cpu'}
 
 
 def change(ros: Ros, labels: Sequence[str] = (), **fields: Any) -> SetVocabulary.Response:

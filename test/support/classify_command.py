@@ -1,4 +1,4 @@
-"""vl2v_classify, as a user starts it, and pictures for it."""
+"""vl2v_classify, in a process of its own, and pictures for it."""
 import csv
 from pathlib import Path
 import subprocess
@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-from support import shapes
+from support import shapes, warm
 from vl2v_ros.command.classify import main
 
-COMMAND = Path(sys.executable).parent / 'vl2v_classify'
+COMMAND = Path(sys.executable).parent / 'vl2v_classify'  # as a user starts it
+PROGRAM = 'vl2v_ros/command/classify.py'
 LABELS = ('red circle', 'blue square', 'green triangle', 'yellow star')
 
 
@@ -20,8 +21,7 @@ def draw(label: str, seed: int = 0, width: int = 160, height: int = 120) -> np.n
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, which must be a success."""
-    done = subprocess.run([str(COMMAND), *map(str, arguments)], capture_output=True, text=True,
-                          timeout=600)
+    done = warm.run(PROGRAM, *arguments)
     assert done.returncode == 0, done.stderr
     return done
 

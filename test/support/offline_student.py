@@ -5,7 +5,7 @@ from pathlib import Path
 import socket
 
 import numpy as np
-from support.tiny_models import student, WIDTH
+from support.tiny_models import student, WIDTH, write_student
 from vl2v_ros.model import checkpoint
 from vl2v_ros.words import recording
 from vl2v_ros.words.encoder import TextTower
@@ -38,12 +38,16 @@ def record_names(path: Path, identity: str = IDENTITY, width: int = WIDTH) -> Pa
     return record(*zip(*asked, strict=True), rows, path, identity)
 
 
-def write(folder: Path, templates: Sequence[str] = (TEMPLATE,), width: int = WIDTH) -> Path:
-    """Write a student and the recording beside it."""
+def write(folder: Path, templates: Sequence[str] = (TEMPLATE,), width: int = WIDTH,
+          graph: bool = False) -> Path:
+    """Write a student and the recording beside it; and its graph, if it shall start at once."""
     record_names(folder / 'prompts.safetensors', width=width)
     tower = TextTower(*IDENTITY.split('/'), IDENTITY, 'prompts.safetensors')
     path = folder / 'student.safetensors'
-    checkpoint.save(student(text_tower=tower, templates=tuple(templates), width=width), path)
+    model = student(text_tower=tower, templates=tuple(templates), width=width)
+    if graph:
+        return write_student(path, model)
+    checkpoint.save(model, path)
     return path
 
 

@@ -1,5 +1,6 @@
 """A text tower and a student with random weights, small enough for a test, and real."""
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike
 import open_clip
 from safetensors.torch import save_file
 import torch
+from vl2v_ros.model import checkpoint
 from vl2v_ros.model.spec import StudentSpec
 from vl2v_ros.model.student import Student
 from vl2v_ros.words import vocabulary
@@ -50,6 +52,15 @@ def student(seed: int = 0, **fields: Any) -> Student:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Student(spec(**fields)).eval()
+
+
+def write_student(path: Path, model: Student) -> Path:
+    """Write a checkpoint, and beside it its graph, so that other processes start at once."""
+    checkpoint.save(model, path)
+    with suppress(ImportError):  # of OpenVINO
+        from vl2v_ros.model.runtime.openvino_graph import write_outline
+        write_outline(path, path.with_suffix('.graph'))
+    return path
 
 
 class GivenText:

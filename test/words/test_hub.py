@@ -170,7 +170,7 @@ def test_any_words_at_all_once_the_real_tower_was_fetched(hub: HubServer, tmp_pa
     """The weights are random, but of the size, the names and the model of the real ones."""
     model = open_clip.create_model('ViT-B-32-quickgelu')
     hub.files[SAFE] = save({name: weight.half() for name, weight in model.state_dict().items()})
-    path = offline_student.write(tmp_path, width=512)
+    path = offline_student.write(tmp_path, width=512, graph=True)
     (tmp_path / 'words.yaml').write_text(json.dumps({'labels': {
         'mug': 'It has a handle.', 'red mug': '', 'alarm clock': ''}}))
     home = tmp_path / 'home'
