@@ -74,7 +74,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     for axes, name in (above, 'memory [MiB]'), (below, 'rate [Hz]'):
         axes.plot(result['frames'], result[name])
         axes.set_ylabel(name)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(result[name]))  # a flat line is not the frame
     below.set_xlabel('frames')
     figure.savefig(path, format='png', dpi=120, bbox_inches='tight')
     pyplot.close(figure)
