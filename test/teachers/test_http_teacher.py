@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from training.teachers.http_teacher import HttpTeacher
+from training.teachers.http_teacher import HttpTeacher, PART
 
 ABOUT = {'identity': 'colours 1', 'width': 3, 'image_size': 4}
 KEY = 'top-secret-key'
@@ -23,12 +23,14 @@ class Service(ThreadingHTTPServer):
 
     queue: what to answer first instead, as (status, headers, body); no status: hang up.
     seen: path, headers and body of each request.
+    together: requests for images that wait for each other before they are answered.
     """
 
     def __init__(self) -> None:
         super().__init__(('127.0.0.1', 0), Handler)
         self.queue: list[tuple[int, dict[str, str], str]] = []
         self.seen: list[tuple[str, dict[str, str], dict]] = []
+        self.together = threading.Barrier(1)
         self.url = f'http://127.0.0.1:{self.server_port}/v1'
 
     def handle_error(self, *_: object) -> None:
@@ -57,6 +59,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, asked: dict) -> str:
         if self.path == '/v1/images':
+            self.server.together.wait(60)
             pngs = [np.frombuffer(base64.b64decode(image), np.uint8) for image in asked['images']]
             pixels = [cv2.imdecode(png, cv2.IMREAD_COLOR) for png in pngs]
             return json.dumps({'embeddings': [image[0, 0, ::-1].tolist() for image in pixels]})
@@ -107,6 +110,25 @@ def test_images_and_prompts_are_embedded_counted_and_prompts_cached(service: Ser
     assert again.queries == 0
     assert [path for path, _, _ in service.seen] == [
         '/v1/teacher', '/v1/images', '/v1/texts', '/v1/teacher']
+
+
+def test_many_images_are_asked_in_parts_at_once_and_stay_in_order(service: Service) -> None:
+    teacher = connect(service)
+    colours = np.random.default_rng(0).integers(1, 256, (2 * PART + 3, 3), np.uint8)
+    service.together = threading.Barrier(3)  # no request is answered before all three have come
+    service.queue = [(503, {}, '')]  # one of them once more
+    rows = teacher.embed_images(torch.tensor(colours).view(-1, 3, 1, 1).expand(-1, 3, 4, 4) / 255)
+    np.testing.assert_allclose(
+        rows, colours / np.linalg.norm(colours.astype(float), axis=1, keepdims=True), atol=1e-6)
+    assert teacher.queries == len(colours)
+    asked = [len(body['images']) for path, _, body in service.seen if path == '/v1/images']
+    assert len(asked) == 4 and set(asked) == {PART, 3}
+
+    service.together, service.queue = threading.Barrier(1), [
+        (503, {'Retry-After': '30'}, ''), (403, {}, 'no more'), (503, {'Retry-After': '30'}, '')]
+    with pytest.raises(ValueError, match='refused: 403 no more'):
+        teacher.embed_images(torch.full((3 * PART, 3, 4, 4), 0.5))
+    assert len(service.seen) <= 1 + 4 + 3  # none was sent again
 
 
 @pytest.mark.parametrize('failure', [
