@@ -23,7 +23,7 @@ Asked: TypeAlias = Image | CompressedImage | Pair
 Predictions: TypeAlias = Sequence[Prediction | None]
 """What an image shows, alone; or what its boxes show, in their order, None for too little."""
 
-HEED = 0.02  # a changed max_rate takes effect within this time [s]
+HEED = 0.1  # a changed max_rate takes effect within this time [s]
 DEACTIVATED = 'the node was deactivated'  # reason of a refusal
 
 
