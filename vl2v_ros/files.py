@@ -2,6 +2,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 import glob
+import hashlib
 import json
 import os
 from pathlib import Path, PurePath
@@ -37,6 +38,15 @@ def replacing(path: Path) -> Iterator[Path]:
             with open(file, 'rb') as written:
                 os.fsync(written.fileno())
         os.replace(temporary, path)
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    found = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()
 
 
 def shown(path: Path | PurePath | str) -> str:

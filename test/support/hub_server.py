@@ -17,6 +17,7 @@ class HubServer:
     cut: byte at which every download breaks off; None: never.
     piece: bytes after which each download breaks off; None: never.
     status: what a download is answered with instead of the file; None: the file.
+    other: whether a download is other bytes than the hub names.
     asked: what was asked for, as 'METHOD name'.
     """
 
@@ -25,6 +26,7 @@ class HubServer:
         self.cut: int | None = None
         self.piece: int | None = None
         self.status: int | None = None
+        self.other = False
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -57,6 +59,7 @@ class HubServer:
                                      f'bytes {start}-{len(content) - 1}/{len(content)}')
                 self.end_headers()
                 if body:
+                    content = bytes(len(content)) if hub.other else content
                     self.wfile.write(content[start:hub.cut][:hub.piece])
                     self.close_connection = True
 

@@ -96,6 +96,14 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(hub: HubServer, tmp_pat
     assert hub.asked.count(f'GET {SAFE}') == 3
 
 
+def test_other_bytes_than_the_hub_names_are_not_kept(hub: HubServer, tmp_path: Path) -> None:
+    hub.other = True
+    assert 'expected the file with SHA-256' in find(hub, tmp_path)
+    assert files(tmp_path) == []
+    hub.other = False
+    assert Path(find(hub, tmp_path)).read_bytes() == WEIGHTS
+
+
 def test_a_refusal_is_one_line(hub: HubServer, tmp_path: Path) -> None:
     hub.status = 403
     said = find(hub, tmp_path)

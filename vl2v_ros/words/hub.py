@@ -1,8 +1,9 @@
 """
 Weights of open_clip's models: found on this machine, or downloaded once.
 
-huggingface_hub downloads them: a file gets its name only when it is complete. This module makes
-sure that a robot without a network gets an error at once, and that each error is one line.
+huggingface_hub downloads them: a file gets its name only when it is complete, and a download that
+broke off is resumed. This module makes sure that the file is what the hub names, that a robot
+without a network gets an error at once, and that each error is one line.
 """
 import errno
 import logging
@@ -12,6 +13,7 @@ import socket
 import threading
 from urllib.parse import urlsplit
 
+from vl2v_ros.files import digest
 from vl2v_ros.words.network import doubts
 from vl2v_ros.words.open_clip_models import OpenClipModel
 
@@ -19,6 +21,7 @@ logger = logging.getLogger(__name__)
 # Names of weights in open_clip's repositories, the preferred one first.
 USUAL = 'open_clip_model.safetensors', 'open_clip_pytorch_model.bin'
 PATIENCE = 2.0  # time limit to reach a host [s]
+DIGEST = 64  # letters of a SHA-256
 PORTS = {'http': 80, 'https': 443}
 
 
@@ -46,7 +49,8 @@ def find(model: OpenClipModel) -> Path:
     """
     Return the file of a model's weights; download it if it is not cached.
 
-    :raises NotAtHand: if it cannot be downloaded; without a network, at once.
+    :raises NotAtHand: if it cannot be downloaded, or is not what the hub names; without a network,
+        at once.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -62,15 +66,31 @@ def find(model: OpenClipModel) -> Path:
     try:
         for file in files[:-1]:
             try:
-                return Path(hf_hub_download(repository, file))
+                return _verified(Path(hf_hub_download(repository, file)))
             except LocalEntryNotFoundError:  # the hub was not reached
                 raise
             except EntryNotFoundError:
                 pass
-        return Path(hf_hub_download(repository, files[-1]))
+        return _verified(Path(hf_hub_download(repository, files[-1])))
     except Exception as error:  # whatever the hub's client raises: there is no common base class
         reason, advice = _why(error, repository)
         raise NotAtHand(model.identity, f'could not be fetched ({reason})', advice) from error
+
+
+def _verified(path: Path) -> Path:
+    """
+    Return a file that was just downloaded; huggingface_hub compares its size alone.
+
+    The hub names large files by their SHA-256, and the cache keeps them by that name.
+
+    :raises ValueError: if it is another file; it is deleted.
+    """
+    kept = path.resolve()
+    if len(kept.name) == DIGEST and digest(kept) != kept.name:
+        kept.unlink()
+        path.unlink(missing_ok=True)
+        raise ValueError(f'expected the file with SHA-256 {kept.name}, got another one')
+    return path
 
 
 def _alternatives(file: str) -> tuple[str, ...]:
