@@ -12,6 +12,7 @@ from sensor_msgs.msg import Image
 from support import shapes
 from support.ros_processes import Ros
 from vl2v_msgs.msg import LabelArray
+from vl2v_ros.model import bundle
 from vl2v_ros.nodes.parameters import CameraParameters, ClassifierParameters
 from vl2v_ros.nodes.transport import environment, MALLOC, OLDER_PROFILE, PROFILE
 import yaml
@@ -108,7 +109,8 @@ def test_the_arguments_people_change_have_defaults_and_descriptions(name: str) -
         'image': 'image', 'depth': 'depth', 'camera_info': 'camera_info', 'namespace': '',
         'name': 'classifier', 'profile': '',
         'fast_transport': 'true', 'respawn': 'false',
-        **dict.fromkeys(('checkpoint', 'vocabulary', 'device', 'overlay', 'autostart'), '')}
+        **dict.fromkeys(('checkpoint', 'vocabulary', 'bundle', 'device', 'overlay', 'autostart'),
+                        '')}
     assert all(launched.descriptions.values())
 
 
@@ -141,6 +143,28 @@ def test_what_is_not_given_is_left_to_the_parameter_file(tmp_path: Path) -> None
     assert node['parameters'] == mine
     node = Launched(CLASSIFY, params_file=str(path), vocabulary='cup').nodes['classifier_node']
     assert node['parameters'] == {**mine, 'vocabulary': 'cup'}
+
+
+@pytest.mark.usefixtures('own_environment')
+def test_a_bundle_is_between_the_parameter_file_and_the_arguments(tmp_path: Path) -> None:
+    robot, mine = tmp_path / 'robot', tmp_path / 'mine.yaml'
+    robot.mkdir()
+    for path, parameters in ((mine, {'top_k': 3, 'max_rate': 2.0, 'checkpoint': 'b.safetensors'}),
+                             (robot / bundle.PARAMETERS, {'top_k': 7})):
+        path.write_text(yaml.safe_dump({'/**': {'ros__parameters': parameters}}))
+    for name in (bundle.STUDENT, bundle.VOCABULARY):
+        (robot / name).write_text('of this test')
+    bundle.write_manifest(robot, {})
+    arguments = {'bundle': str(robot), 'params_file': str(mine)}
+    node = Launched(CLASSIFY, **arguments, device='cpu').nodes['classifier_node']
+    assert node['parameters'] == {
+        'top_k': 7, 'max_rate': 2.0, 'device': 'cpu', 'checkpoint': str(robot / bundle.STUDENT),
+        'vocabulary': str(robot / bundle.VOCABULARY)}
+    node = Launched(CLASSIFY, **arguments, vocabulary='cup').nodes['classifier_node']
+    assert node['parameters']['vocabulary'] == 'cup'
+    (robot / bundle.VOCABULARY).write_text('of another')
+    with pytest.raises(ValueError, match='vocabulary.yaml is not as it was written'):
+        Launched(CLASSIFY, **arguments)
 
 
 @pytest.mark.usefixtures('own_environment')
