@@ -116,6 +116,9 @@ class Data:
     sources: tuple[Source, ...] = ()
     """Learn from these sources instead of `images`. Nothing is tested then (see naming.py), and
     labels have no descriptions."""
+    among: Path | None = None
+    """YAML list of more names that kd compares, so that names that no source shows are kept;
+    only with sources."""
     presence: tuple[str, ...] = ()
     """Templates of two prompts per label: that it is in the image, and that it is not. The images
     are then scenes with annotations, see scenes.py."""
@@ -241,6 +244,9 @@ class Recipe:
     weight_decay: float = 0.01  # Weight decay of the optimizer.
     average: float = 0.0
     """Average the weights over this last fraction of each stage (after SWAD); 0: no average."""
+    blend: float = 0.0
+    """Share of the weights at the start in those that are written, so that less is forgotten
+    (WiSE-FT; Wortsman et al., CVPR 2022). 0: only what was learned."""
     batch: int = 64
     """Images per step, over all processes."""
     seed: int = 0  # Seed of all random numbers.
@@ -271,6 +277,7 @@ class Recipe:
             ('views', self.views >= 0, '0 or more'),
             ('weight_decay', 0 <= self.weight_decay < math.inf, '0 or more'),
             ('average', 0 <= self.average <= 1, 'a fraction in [0, 1]'),
+            ('blend', 0 <= self.blend < 1, 'a fraction in [0, 1)'),
             ('batch', self.batch >= 2, 'at least 2'),
             ('seed', self.seed >= 0, '0 or more'),
             ('precision', self.precision in PRECISIONS, f'one of {", ".join(PRECISIONS)}'),
@@ -319,7 +326,7 @@ class Recipe:
         if self.loss.caption and (self.data.shards or not self.data.captions):
             raise ValueError('loss.caption: expected a file as data.captions, and folders of '
                              'images, got none or shards; add them, or leave the term out')
-        for name in ('student.classes', 'resident', 'loss.keep', 'loss.stand_in'):
+        for name in ('student.classes', 'data.among', 'resident', 'loss.keep', 'loss.stand_in'):
             if attrgetter(name)(self):
                 raise ValueError(f'{name}: expected data.sources beside it, got none; list the '
                                  f'images there, or leave {name} out')

@@ -170,17 +170,22 @@ def test_a_student_goes_on_with_ones_own_photos(tmp_path: Path) -> None:
     path = tmp_path / 'runs/tiny_seed0/student.safetensors'
     before = checkpoint.load(path)
     write_images(tmp_path / 'mine', CLASSES[:2], [''])
-    result = here(
-        tmp_path, name='mine', student={'weights': str(path)},
-        data={'vocabulary': str(tmp_path / 'words.yaml'), 'sources': [
+    more = {
+        'student': {'weights': str(path)}, 'loss': {'cls': 1, 'img_cos': 1},
+        'data': {'vocabulary': str(tmp_path / 'words.yaml'), 'sources': [
             {'images': str(tmp_path / 'mine'), 'named': True, 'teacher': 'start'}]},
-        stages=[{'train': 'projector', 'epochs': 20, 'rate': 0.01}],
-        loss={'cls': 1, 'img_cos': 1})
+        'stages': [{'train': 'projector', 'epochs': 20, 'rate': 0.01}]}
+    result = here(tmp_path, name='mine', **more)
     assert result['queries']['images']['asked'] == 0  # the teacher sees no photo
     folder = tmp_path / 'runs/mine_seed0'
     after = checkpoint.load(folder / 'student.safetensors')
     for name, weight in before.state_dict().items():
         assert torch.equal(weight, after.state_dict()[name]) != name.startswith('projector'), name
+    here(tmp_path, name='half', blend=0.5, **more)
+    half = checkpoint.load(tmp_path / 'runs/half_seed0/student.safetensors').state_dict()
+    torch.testing.assert_close(half['projector.weight'], (
+        before.state_dict()['projector.weight'] + after.state_dict()['projector.weight']) / 2,
+        atol=1e-3, rtol=0)
     words = vocabulary.build(check_labels(LABELS[:2]), open_text_tower(
         after.spec.text_tower, WIDTH, folder, tmp_path / 'prompts'), 1, after.spec.templates)
     frames = [Frame(draw(name, '', 100 * number + image))

@@ -10,7 +10,7 @@ formulas, s and t are the student's and the teacher's (D,) embedding of an image
 prototypes, y the true label and tau the temperature.
 """
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 
 import torch
@@ -254,10 +254,13 @@ def txt_cos(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) 
 def kd(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Tensor:
     """T^2 KL(teacher's || student's scores), both softened by T (Hinton et al., 2015)."""
     teacher, prototypes = _needed(batch, 'kd', 'teacher', 'prototypes')
-    softness = settings.kd_temperature
+    softness, logits = settings.kd_temperature, _label_logits(batch, 'kd', settings)
+    if batch.others is not None and len(batch.others):
+        prototypes = torch.cat([prototypes, batch.others.float()])
+        logits = _label_logits(replace(batch, prototypes=prototypes), 'kd', settings)
     target = functional.softmax(
         _similarities(teacher, prototypes) / (settings.temperature * softness), dim=1)  # (B, C)
-    student = functional.log_softmax(_label_logits(batch, 'kd', settings) / softness, dim=1)
+    student = functional.log_softmax(logits / softness, dim=1)
     return softness ** 2 * functional.kl_div(student, target, reduction='batchmean')
 
 
