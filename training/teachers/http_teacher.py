@@ -101,7 +101,8 @@ class HttpTeacher(CallableTeacher):
             return np.concatenate([part.result() for part in asked])
 
     def _part(self, pixels: np.ndarray) -> np.ndarray:
-        pngs = [cv2.imencode('.png', image[..., ::-1], self._png)[1] for image in pixels]
+        pngs = [cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), self._png)[1]
+                for image in pixels]
         # Written by hand: `json` would look for quotes in it, which takes longer than base64.
         body = b'{"images": ["%s"]}' % b'", "'.join(map(base64.b64encode, pngs))
         return unit_rows(self._ask('images', body, ['embeddings'])['embeddings'], len(pixels),
