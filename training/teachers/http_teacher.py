@@ -104,7 +104,7 @@ class HttpTeacher(CallableTeacher):
         pngs = [cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), self._png)[1]
                 for image in pixels]
         # Written by hand: `json` would look for quotes in it, which takes longer than base64.
-        body = b'{"images": ["%s"]}' % b'", "'.join(map(base64.b64encode, pngs))
+        body = b'{"images": ["%s"]}' % b'", "'.join(base64.b64encode(png.data) for png in pngs)
         return unit_rows(self._ask('images', body, ['embeddings'])['embeddings'], len(pixels),
                          self.width, f'teacher {self.identity}: images')
 
