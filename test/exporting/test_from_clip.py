@@ -153,7 +153,8 @@ def test_a_checkpoint_with_a_tower_that_cannot_be_built_is_refused(tmp_path: Pat
     export.main(['--from-clip', 'small_vit', '--pretrained', str(weights), '--out', str(path)])
     spec = checkpoint.open_stored(path, tmp_path).spec
     for vision in ({}, {'layers': 'two'}, {'layers': 10**9}, {'nonsense': 1},
-                   {'timm_model_name': 'no_such'}):
+                   {'timm_model_name': 'no_such'}, {'timm_model_name': 'hf-hub:a/b'},
+                   {'timm_model_name': 3}):
         object.__setattr__(spec, 'image_tower', {'vision_cfg': vision})
         checkpoint.write_spec(path, spec, tmp_path / 'bad.safetensors')
         with pytest.raises(ValueError, match='^checkpoint [^\n]*$'):

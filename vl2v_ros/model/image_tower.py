@@ -1,8 +1,10 @@
 """The image towers of open_clip's models, built from their configs, without the text towers."""
 from typing import Any
 
+import timm
+from timm.utils.model import reparameterize_model
 from torch import nn
-from vl2v_ros.files import one_line
+from vl2v_ros.files import brief, one_line
 from vl2v_ros.model.spec import StudentSpec
 
 # open_clip builds models with both towers alone; this text tower is thrown away.
@@ -21,10 +23,12 @@ def build(spec: StudentSpec) -> nn.Module:
     :raises ValueError: for a config that open_clip cannot build.
     """
     import open_clip  # here: it costs seconds
-    from timm.utils.model import reparameterize_model
     config = dict(spec.image_tower['vision_cfg']) if 'vision_cfg' in spec.image_tower else {}
     if bad := [name for name, value in config.items() if _largest(value) > LARGEST]:
         raise ValueError(f'image_tower: expected numbers of at most {LARGEST}, got more in {bad}')
+    name = config.get('timm_model_name') or 'test_vit'
+    if not isinstance(name, str) or not timm.is_model(name):  # such as one on the hub, to download
+        raise ValueError(f'image_tower: expected the name of a timm model, got {brief(name)}')
     try:
         model = open_clip.CustomTextCLIP(
             spec.width, {**config, **AS_USED}, NO_TEXT,
