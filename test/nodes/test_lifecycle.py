@@ -146,7 +146,7 @@ def test_it_ends_at_once_on_a_signal_while_frames_flow(
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_on_a_signal_while_it_starts(ros: Ros, settings: dict[str, object], number: int
                                              ) -> None:
-    process = ros.start('classifier_node', settings).wait_for_output('student ')
+    process = ros.start('classifier_node', settings, fresh=True).wait_for_output('student ')
     assert process.stop(number, patience=20) == 0
     assert 'Traceback' not in process.output
 
@@ -272,7 +272,7 @@ def test_it_starts_without_text_tower_and_network_once_its_list_is_cached(
 def test_memory_after_2000_frames_is_what_it_was_after_200(
         ros: Ros, settings: dict[str, object], tmp_path: Path) -> None:
     frames = draw_frames(tmp_path / 'small.npz', 320, 240)
-    with ros.classifier(settings) as process:
+    with ros.classifier(settings, fresh=True) as process:
         answers = ros.subscribe(LabelArray, 'classifier/labels')
         with ros.publish_frames(frames, count=20000, rate=200.0):
             answers.wait_for(lambda _: len(answers.messages) >= 200)

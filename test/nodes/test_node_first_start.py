@@ -28,7 +28,7 @@ def configure(ros: Ros) -> bool:
 
 
 def test_the_node_never_holds_torch(ros: Ros, settings: dict[str, object]) -> None:
-    with ros.classifier(settings) as process:
+    with ros.classifier(settings, fresh=True) as process:
         camera = Camera(ros)
         assert len(camera.show().labels) == 2
         status = Path(f'/proc/{process.pid}/status').read_text()
@@ -40,7 +40,7 @@ def test_the_node_never_holds_torch(ros: Ros, settings: dict[str, object]) -> No
 
 def test_a_killed_conversion_leaves_the_node_unconfigured(
         ros: Ros, settings: dict[str, object]) -> None:
-    with ros.start('classifier_node', settings | {'autostart': False}) as process:
+    with ros.start('classifier_node', settings | {'autostart': False}, fresh=True) as process:
         process.wait_for_output('waits to be configured')
 
         def kill() -> None:

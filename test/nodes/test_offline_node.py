@@ -20,14 +20,15 @@ REASON = f'the text tower {IDENTITY} is not cached, and there is no network (127
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('offline')
-    offline_student.write(folder)
+    offline_student.write(folder, graph=True)
     return folder
 
 
 def start(ros: Ros, folder: Path, vocabulary: object, **parameters: object) -> Process:
     return ros.start('classifier_node', {
         'checkpoint': folder / 'student.safetensors', 'vocabulary': vocabulary, 'device': 'cpu',
-        'cache_dir': folder / 'cache', **parameters}, env=no_hub(folder / 'hub'))
+        'cache_dir': folder / 'cache', **parameters},
+        env=no_hub(folder / 'hub'), fresh=True)
 
 
 @pytest.fixture(scope='module')

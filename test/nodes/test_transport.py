@@ -68,10 +68,11 @@ def test_fast_dds_uses_the_segment_of_the_profile(ros: Ros, folder: Path,
                                                   without_settings: Mapping[str, str]) -> None:
     parameters = {'source': folder, 'width': 64, 'height': 48}
     before = set(SHARED.iterdir())
-    with ros.start('camera_node', parameters).wait_for_output('64 x 48 px') as camera:
+    with ros.start('camera_node', parameters, fresh=True
+                   ).wait_for_output('64 x 48 px') as camera:
         assert own_segment(camera, before) >= SEGMENT
     before = set(SHARED.iterdir())
-    with ros.start('camera_node', parameters, env=without_settings
+    with ros.start('camera_node', parameters, env=without_settings, fresh=True
                    ).wait_for_output('64 x 48 px') as camera:
         assert own_segment(camera, before) < SEGMENT
 

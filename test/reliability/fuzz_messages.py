@@ -230,7 +230,7 @@ def victim(ros: Ros, cache: Path, counts: Counter[str]) -> Iterator[Victim]:
     names = [f'{kind}{number}' for kind in ('raw', 'jpeg') for number in range(CAMERAS)]
     parameters = {'checkpoint': ROOT / 'data/mini/student.safetensors', 'cache_dir': cache,
                   'vocabulary': 'mug, banana, red apple', 'cameras': [*names, 'good']}
-    with ros.start('classifier_node', parameters) as process:
+    with ros.start('classifier_node', parameters, fresh=True) as process:
         process.wait_for_output('labels images of', START)
         yield Victim(ros, process, counts)
 

@@ -257,7 +257,7 @@ class RosProcess:
     """A node, as Running."""
 
     def __init__(self, ros: Ros, module: str, parameters: dict[str, object], folder: Path) -> None:
-        self._process = ros.start(module, parameters)
+        self._process = ros.start(module, parameters, fresh=True)
         (folder / 'log').unlink(missing_ok=True)
         (folder / 'log').symlink_to(self._process._log)
 

@@ -80,8 +80,8 @@ def soak(minutes: float, seed: int) -> dict[str, Any]:
         parameters = {'checkpoint': STUDENT, 'vocabulary': 'mug, banana',
                       'cache_dir': Path(name) / 'cache', 'cameras': ['front', 'rear'],
                       'where_size': 640}
-        ros.classifier(parameters).stop()  # from the second start on torch is not loaded
-        node = ros.classifier(parameters)
+        ros.classifier(parameters, fresh=True).stop()  # later ones load no torch
+        node = ros.classifier(parameters, fresh=True)
         answers = Answers(ros)
         camera = ros.publish_frames(frames, 'front/image', count, RATE, reliability='reliable',
                                     settle=2.0)

@@ -50,7 +50,7 @@ def main(path: str, topic: str, count: str, rate: str, encoding: str, reliabilit
         message.header = Header(stamp=stamp, frame_id=f'{label}#{number}')
         publisher.publish(message)
         sent[message.header.frame_id] = stamp.sec, stamp.nanosec
-    time.sleep(1)  # what is under way would be lost with the process
+    time.sleep(0.5)  # what is under way would be lost with the process
     print(json.dumps({'sent': sent, 'lateness': lateness}))
 
 

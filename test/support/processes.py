@@ -7,6 +7,8 @@ import subprocess
 import time
 from typing import TypeVar
 
+from support import warm
+
 T = TypeVar('T')
 PATIENCE = 60.0  # for what takes a second or two on a quiet machine [s]
 
@@ -22,13 +24,23 @@ def wait_until(condition: Callable[[], T], what: str, patience: float = PATIENCE
 
 
 class Process:
-    """A process whose output goes to a file; variables of `env` that are empty are not set."""
+    """
+    A process whose output goes to a file; variables of `env` that are empty are not set.
+
+    A command that is a script of ours, as support.warm takes it, starts with its libraries loaded.
+    """
 
     def __init__(self, command: list[str], log: Path, env: Mapping[str, str]) -> None:
         self._log, self._command, self._shown = log, command, 0
-        with log.open('wb') as output:
-            self._popen = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={
-                name: value for name, value in {**os.environ, **env}.items() if value})
+        environment = {name: value for name, value in {**os.environ, **env}.items() if value}
+        self._popen: warm.Program | subprocess.Popen[bytes]
+        log.touch()
+        if command[0].endswith('.py'):
+            self._popen = warm.Program(command, log, environment=environment)
+        else:
+            with log.open('wb') as output:
+                self._popen = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT,
+                                               env=environment)
         self.pid = self._popen.pid
 
     @property

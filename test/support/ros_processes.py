@@ -127,7 +127,7 @@ class Ros:
         return ''.join(process.news() for process in self._processes)
 
     def run(self, *command: object, env: Mapping[str, str] = {}) -> Process:
-        """Start a program in this domain."""
+        """Start a program in this domain: a command, or a script as support.warm takes it."""
         self._answering.clear()
         log = self._folder / f'process_{next(self._numbers)}.log'
         process = Process([str(word) for word in command], log, {**self._env, **env})
@@ -135,16 +135,23 @@ class Ros:
         return process
 
     def start(self, module: str, parameters: Mapping[str, object], *arguments: str,
-              env: Mapping[str, str] = {}) -> Process:
-        """Start a node of vl2v_ros; `arguments` as after --ros-args, such as '-r', 'a:=b'."""
+              env: Mapping[str, str] = {}, fresh: bool = False) -> Process:
+        """
+        Start a node of vl2v_ros.
+
+        :param arguments: as after --ros-args, such as '-r', 'a:=b'.
+        :param fresh: start a new Python, as a user does; else see support.warm.
+        """
         given = [word for name, value in parameters.items()
                  for word in ('-p', f'{name}:={json.dumps(value, default=str)}')]
-        return self.run(sys.executable, '-m', f'vl2v_ros.nodes.{module}', '--ros-args', *given,
-                        *arguments, env=env)
+        program = ([sys.executable, '-m', f'vl2v_ros.nodes.{module}'] if fresh else
+                   [f'vl2v_ros/nodes/{module}.py'])
+        return self.run(*program, '--ros-args', *given, *arguments, env=env)
 
-    def classifier(self, parameters: Mapping[str, object], *arguments: str) -> Process:
+    def classifier(self, parameters: Mapping[str, object], *arguments: str,
+                   fresh: bool = False) -> Process:
         """Start a classifier and wait until it is active."""
-        process = self.start('classifier_node', parameters, *arguments)
+        process = self.start('classifier_node', parameters, *arguments, fresh=fresh)
         return process.wait_for_output('labels images of')
 
     def publish_frames(self, frames: Path, topic: str = 'image', count: int = 300,
@@ -152,8 +159,10 @@ class Ros:
                        reliability: str = 'best_effort', settle: float = 0.5,
                        env: Mapping[str, str] = {}) -> Process:
         """Send drawn frames, see `draw_frames`, from a process of its own."""
-        return self.run(sys.executable, Path(__file__).parent / 'frame_publisher.py', frames,
-                        topic, count, rate, encoding, reliability, settle, env=env)
+        program = Path(__file__).parent / 'frame_publisher.py'
+        # Variables of their own are read at the start of a process.
+        return self.run(*[sys.executable] * bool(env), program, frames, topic, count, rate,
+                        encoding, reliability, settle, env=env)
 
     def subscribe(self, kind: type[T], topic: str, qos: QoSProfile | int = 1000) -> Received[T]:
         """Collect what comes on a topic; returns once a publisher is matched."""
