@@ -23,9 +23,11 @@ setup:  ## make .venv: on the sourced ROS 2 distribution, else with ROS 2 from w
 build:  ## build the message packages again and link this package again
 	@$(PYTHON3) tools/setup_env.py build
 
+# Hundreds of processes import the same files: each is compiled once, even where a container's
+# environment wants nothing kept.
 test: lint  ## lint, then run the tests (PYTEST_ARGS='-k name')
-	@$(IN_VENV) .venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
-		--durations 10 $(PYTEST_ARGS)
+	@$(IN_VENV) PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n 3 --dist loadfile \
+		--no-loadscope-reorder --durations 10 $(PYTEST_ARGS)
 
 lint: setup  ## check the style and the types
 	@.venv/bin/python -m ruff check

@@ -243,7 +243,8 @@ STEPS = {'packages': make_packages, 'interfaces': make_interfaces, 'package': ma
 def fingerprints(distro: str) -> dict[str, str]:
     """Return a hash of each step's inputs."""
     def files(*folders: str) -> list[Path]:
-        return sorted(p for f in folders for p in (ROOT / f).rglob('*') if p.is_file())
+        return sorted(p for f in folders for p in (ROOT / f).rglob('*')
+                      if p.is_file() and p.suffix != '.pyc')
 
     rclpy = str(find_package('rclpy')) if distro else ''
     packages = [platform.python_version(), distro, rclpy, str(VENV), PINS.read_text(), *LIBRARIES,

@@ -73,6 +73,7 @@ def test_second_run_does_nothing(tool: ModuleType, monkeypatch: pytest.MonkeyPat
     ('launch/new.launch.py', ['package']),
     ('config/vocabularies/x.yaml', []),  # linked, not copied
     ('vl2v_ros/images/frame.py', []),
+    ('launch/__pycache__/x.pyc', []),  # of a launch file that was run
 ])
 def test_changed_file(
     checkout: Path, tool: ModuleType, monkeypatch: pytest.MonkeyPatch, name: str,
