@@ -7,6 +7,7 @@ import sys
 from benchmarks import component
 import numpy as np
 import pytest
+from support import warm
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,10 +16,9 @@ def test_component_beside_others(tmp_path: Path) -> None:
     out, names = tmp_path / 'new/component.json', ['student', 'ViT-B/32', 'ViT-B/32, our runtime']
     assert list(component.contenders(component.Options(), 'cpu')) == [
         'student', 'ViT-B/32', 'ViT-B/16', 'ViT-B/32, our runtime', 'ViT-B/16, our runtime']
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'benchmarks/component.py'), '--rounds', '2', '--seconds', '0',
-         '--batches', '1', '3', '--width', '320', '--height', '240', '--device', 'cuda:99',
-         '--only', *names, '--out', str(out)], capture_output=True, text=True, timeout=300)
+    done = warm.run(
+        'benchmarks/component.py', '--rounds', 2, '--seconds', 0, '--batches', 1, 3, '--width',
+        320, '--height', 240, '--device', 'cuda:99', '--only', *names, '--out', out)
     assert done.returncode == 0, done.stderr
     missing, = (line for line in done.stdout.splitlines() if 'cuda:99' in line)
     assert missing.startswith('component: no GPU') and missing.endswith('measures on the CPU')
@@ -71,11 +71,10 @@ def test_component_refuses_in_one_line(
 
 def test_boxes_as_one_batch_and_one_by_one(tmp_path: Path) -> None:
     out = tmp_path / 'boxes.json'
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'benchmarks/boxes.py'), '--rounds', '2', '--seconds', '0',
-         '--counts', '1', '3', '--width', '160', '--height', '120', '--largest', '60',
-         '--checkpoint', str(ROOT / 'data/mini/student.safetensors'), '--vocabulary',
-         'mug, banana', '--out', str(out)], capture_output=True, text=True, timeout=300)
+    done = warm.run(
+        'benchmarks/boxes.py', '--rounds', 2, '--seconds', 0, '--counts', 1, 3, '--width', 160,
+        '--height', 120, '--largest', 60, '--checkpoint', 'data/mini/student.safetensors',
+        '--vocabulary', 'mug, banana', '--out', out)
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
     for times in result['milliseconds per frame'].values():
@@ -86,10 +85,9 @@ def test_boxes_as_one_batch_and_one_by_one(tmp_path: Path) -> None:
 
 def test_speed_of_training_is_compared(tmp_path: Path) -> None:
     out = tmp_path / 'step.json'
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'benchmarks/learning/training_step.py'), '--rounds', '2',
-         '--steps', '1', '--backbone', 'test_resnet', '--image-size', '32', '--batch', '4',
-         '--device', 'cpu', '--out', str(out)], capture_output=True, text=True, timeout=300)
+    done = warm.run(
+        'benchmarks/learning/training_step.py', '--rounds', 2, '--steps', 1, '--backbone',
+        'test_resnet', '--image-size', 32, '--batch', 4, '--device', 'cpu', '--out', out)
     assert done.returncode == 0, done.stderr
     rates = json.loads(out.read_text())['images/s']
     assert list(rates) == ['batch norms plain', 'batch norms folded',
