@@ -18,6 +18,8 @@ python training/naming.py where --checkpoint STUDENT.safetensors --out FOLDER \
 python training/naming.py presence --checkpoint STUDENT.safetensors --out FOLDER \
     --images photos/grocery/val --boxes config/where/grocery_boxes.yaml \
     --names config/names/grocery.yaml
+python training/naming.py teach --checkpoint STUDENT.safetensors --out FOLDER \
+    --images photos/grocery/train --classes Leek Red-Beet
 
 `photos` measures the accuracy on labelled photos: among the names of their own list, and among all
 names in the recording beside the student. `teacher` compares the student with a teacher's recorded
@@ -30,8 +32,9 @@ annotations as the node names those of a detector. `steadiness` measures how oft
 moving camera change, and how long the right one takes, for values of the parameters smoothing and
 hysteresis. `distances` measures the places that the node finds by depth, on heaps that it renders.
 `where` finds boxes without a detector, as the node does for ~/detections, and compares them with
-known ones. `presence` measures the probabilities of ~/presence that the maps give. Each prints a
-table, and writes result.json into --out.
+known ones. `presence` measures the probabilities of ~/presence that the maps give. `teach` names
+photos of things that were taught by a few others, as ~/teach does. Each prints a table, and writes
+result.json into --out.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,6 +60,7 @@ from training.measuring.robot import facts, Robot
 from training.measuring.scenes.told import Presence, presence
 from training.measuring.scenes.where import where, WhereIs
 from training.measuring.steadiness import Steadiness, steadiness
+from training.measuring.teaching import Teaching, teaching
 from training.measuring.unknown import Unknown, unknown
 import tyro
 from vl2v_ros.files import replacing
@@ -112,12 +116,12 @@ def main() -> None:
     try:
         command = tyro.cli(
             Photos | Teacher | Unknown | Precisions | Boxes | Steadiness | Distances
-            | Presence | Annotated[WhereIs, tyro.conf.subcommand('where')],
-            description=__doc__)
+            | Presence | Annotated[Teaching, tyro.conf.subcommand('teach')]
+            | Annotated[WhereIs, tyro.conf.subcommand('where')], description=__doc__)
         measures: dict[type, Callable[[Any], dict[str, Any]]] = {
             Photos: photos, Teacher: teacher, Unknown: unknown, Precisions: precisions,
-            Boxes: boxes, Steadiness: steadiness, Distances: distances,
-            Presence: presence, WhereIs: where}
+            Boxes: boxes, Steadiness: steadiness, Distances: distances, Presence: presence,
+            WhereIs: where, Teaching: teaching}
         result = measures[type(command)](command)
         print(markdown_table([{name: shortly(value) for name, value in row.items()}
                               for row in result['table']]))

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 from vl2v_ros.files import share
-from vl2v_ros.images.frame import Frame
+from vl2v_ros.images.frame import BLANK, Frame
 from vl2v_ros.images.sources import read_image
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.classifier import Classifier
 from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.words.cached_text import CachedText, default_cache_dir, open_text_tower
 from vl2v_ros.words.labels import check_labels
+from vl2v_ros.words.vectors.examples import scale_of, TEXT_WEIGHT
 from vl2v_ros.words.vectors.origin import Origin
+from vl2v_ros.words.vectors.teaching import taught
 from vl2v_ros.words.vocabulary import build, Vocabulary
 from vl2v_ros.words.vocabulary_file import parse, VocabularyFile
 
@@ -74,11 +76,41 @@ class Labeller:
         :param words: labels; or the path of a vocabulary file (*.yaml), or its parsed content.
         :raises ValueError: for invalid labels, or labels that cannot be encoded here.
         """
+        file = self._file(words)
+        return build(file.all_entries, self.encoder, 1, file.templates or self.spec.templates,
+                     file.background, self.spec.presence, file.examples, self.example_scale)
+
+    @property
+    def example_scale(self) -> float:
+        """How much examples count against texts, see `scale_of`."""
+        return scale_of(self.spec.unknown_threshold)
+
+    def teach(self, words: Sequence[str] | VocabularyFile | Path | str, label: str,
+              images: Sequence[Image], text_weight: float = TEXT_WEIGHT) -> VocabularyFile:
+        """
+        Teach a label by showing it.
+
+        :param words: labels, a vocabulary file (*.yaml) or its content, such as this returned
+            before; a label that it lacks is added.
+        :param images: what shows it, one or more.
+        :param text_weight: how much its text counts against the examples, in [0, 1].
+        :return: for `vocabulary`, and for vocabulary_file.save to keep it.
+        :raises ValueError: for an image that cannot be read or shows nothing, and as `vocabulary`
+            does for invalid words.
+        """
+        frames = [_frame(image) for image in images]
+        for number, frame in enumerate(frames, 1):
+            if frame.is_blank():
+                raise ValueError(f'picture {number}: {BLANK}')
+        rows = self.classifier.embed(frames) if frames else np.empty((0, self.spec.width))
+        return taught(self._file(words), label, rows, text_weight)[0]
+
+    def _file(self, words: Sequence[str] | VocabularyFile | Path | str) -> VocabularyFile:
+        """Return the content of words, with its examples."""
         if isinstance(words, (str, Path)):
             words = parse(str(words))
         file = words if isinstance(words, VocabularyFile) else VocabularyFile(check_labels(words))
-        return build(file.entries, self.encoder, 1, file.templates or self.spec.templates,
-                     file.background, self.spec.presence)
+        return file if file.examples else file.read_examples(self.origin)
 
     def label(self, image: Image, words: Vocabulary | Sequence[str] | Path | str, top_k: int = 5
               ) -> Prediction:

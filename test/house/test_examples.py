@@ -9,6 +9,7 @@ import pytest
 from support import image_bags, photos_sample
 from support.ros_processes import Camera, LABELS, Ros, wait_until
 from vl2v_ros.images.frame import to_rgb
+from vl2v_ros.words.vocabulary_file import parse
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / 'examples').glob('*.py'))
@@ -66,6 +67,19 @@ def test_the_most_similar_image_is_the_image_itself(photos: dict[str, Path]) -> 
     lines = example('use_embedding.py', path, path.parent).splitlines()
     assert len(lines) == 6 and lines[0] == f'1.00 {path.name}'
     assert lines[-1].endswith(' a photo of a banana')
+
+
+@pytest.mark.usefixtures('warm_cache')
+def test_a_label_is_taught_by_photos_and_kept(photos: dict[str, Path], tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = [*photos.values()][1]
+    (tmp_path / 'shown').mkdir()
+    (tmp_path / 'shown' / path.name).symlink_to(path)
+    for _ in range(2):  # the second time with what was kept
+        assert example('teach_by_photos.py', 'my thing', 'shown', path) == 'my thing 0.30\n'
+    kept = parse('taught.yaml')
+    assert 'my thing' not in kept.entries and kept.examples_path is not None
 
 
 def test_a_running_classifier_is_changed_and_listened_to(

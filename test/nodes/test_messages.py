@@ -237,6 +237,7 @@ def test_the_vocabulary_messages_name_the_same_labels_and_version() -> None:
     message = messages.to_vocabulary(vocabulary)
     assert (message.version, message.labels, message.descriptions) == (
         3, ['mug', 'cup', 'bowl'], ['with a handle\nopen above', '', 'round'])
+    assert list(message.examples) == [0, 0, 0]
     # A client may send them back as they are.
     entries = check_labels(message.labels, message.descriptions)
     assert [entry.descriptions for entry in entries.values()] == [sentences, (), ('round',)]

@@ -105,7 +105,7 @@ def test_a_student_without_cells_says_so_and_tells_presence_by_prompts(
         camera = Camera(ros, 'others', 'other/labels')
         ros.subscribe(Image, 'other/heatmap')
         told = ros.subscribe(PresenceArray, 'other/presence')
-        answer = camera.show()
+        camera.show()
         process.wait_for_output('there are no maps and no boxes of its own: test_vit: expected')
         assert camera.show().labels
         # Its two prompts tell what is present, though not where.
@@ -113,5 +113,4 @@ def test_a_student_without_cells_says_so_and_tells_presence_by_prompts(
         presence = told.messages[0]
         assert {one.label for one in presence.labels} == {*LABELS}
         assert all(0 < one.probability < 1 and not one.placed for one in presence.labels)
-        assert presence.header.frame_id >= answer.header.frame_id
         camera.close()

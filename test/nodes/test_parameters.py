@@ -21,10 +21,10 @@ from vl2v_ros.model import checkpoint
 from vl2v_ros.nodes.parameters import CameraParameters, ClassifierParameters
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-LIVE = {'top_k', 'max_rate', 'unknown_threshold', 'score_threshold', 'llm_model', 'llm_timeout',
-        'llm_question', 'region_slack', 'region_margin', 'region_min_size', 'region_limit',
-        'smoothing', 'hysteresis', 'depth_min', 'depth_max', 'own_boxes', 'where_size',
-        'heatmap_labels'}
+LIVE = {'top_k', 'max_rate', 'text_weight', 'unknown_threshold', 'score_threshold', 'llm_model',
+        'llm_timeout', 'llm_question', 'region_slack', 'region_margin', 'region_min_size',
+        'region_limit', 'smoothing', 'hysteresis', 'depth_min', 'depth_max', 'own_boxes',
+        'where_size', 'heatmap_labels'}
 
 
 @pytest.fixture(scope='module')

@@ -121,19 +121,21 @@ KILLED = """
 import itertools, os, random, shutil, signal, sys, time
 from pathlib import Path
 from rclpy.logging import get_logger
-from support.tiny_models import write_tower
+from support.tiny_models import spec, write_tower
 from vl2v_msgs.srv import SetVocabulary
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.vocabulary_keeper import VocabularyKeeper
 from vl2v_ros.words.cached_text import open_text_tower
+from vl2v_ros.words.vectors.origin import Origin
 from vl2v_ros.words.vocabulary_file import parse
 
 folder, path = Path(sys.argv[1]), Path(sys.argv[1]) / 'kept.yaml'
 encoder = open_text_tower(write_tower(folder), 8, folder, folder)
 lists = [[f'{name} {number}' for number in range(300)] for name in ('old', 'new')]
 parameters = ClassifierParameters(vocabulary='mug', persist=str(path), cache_dir=str(folder))
-make = lambda: VocabularyKeeper(lambda: parameters, encoder, ['{label}'], itertools.count(1),
-                            lambda _: None, get_logger('test'))
+make = lambda: VocabularyKeeper(
+    lambda: parameters, encoder, spec(templates=('{label}',)), itertools.count(1),
+    lambda _: None, get_logger('test'), Origin('tower', 'student'))
 keeper = make()
 for labels in lists:  # encoded and cached
     keeper.change(SetVocabulary.Request(labels=labels))

@@ -130,7 +130,7 @@ def test_yml_is_yaml_too(write: Callable[[str, str], str]) -> None:
     assert parse(write('labels: [cup]', 'LONG.YAML')) == plain('cup')
 
 
-KEYS = 'expected one of labels, template, templates, background, got'
+KEYS = 'expected one of labels, template, templates, background, examples, got'
 
 
 @pytest.mark.parametrize(('content', 'message'), [

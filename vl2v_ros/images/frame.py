@@ -17,6 +17,10 @@ CHANNELS = {'rgb': 3, 'bgr': 3, 'rgba': 4, 'bgra': 4, 'mono': 1}
 # robots, and 200 MB as rgb8.
 MAX_PIXELS = 8192 * 8192
 
+BLANK = 'expected an image that shows something, got one of one colour; is the lens covered?'
+PROBES = 64  # along a side, by which an image is judged to be blank
+CONTRAST = 8  # between the darkest and the brightest 1 % of a channel that shows something
+
 
 def check_size(width: int, height: int) -> None:
     """
@@ -54,6 +58,13 @@ class Frame:
             raise ValueError(f'expected (H, W, {channels}) uint8 for {self.order!r}, '
                              f'got {shape} {self.pixels.dtype}')
         check_size(shape[1], shape[0])
+
+    def is_blank(self) -> bool:
+        """Return whether it shows nothing: all but 1 % of it has nearly one colour."""
+        height, width = self.pixels.shape[:2]
+        probes = self.pixels[::max(1, height // PROBES), ::max(1, width // PROBES)]
+        dark, bright = np.percentile(probes.reshape(-1, probes.shape[2]), (1, 99), axis=0)
+        return bool((bright - dark).max() < CONTRAST)
 
 
 def to_rgb(frame: Frame) -> np.ndarray:

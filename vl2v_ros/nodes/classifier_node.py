@@ -31,6 +31,7 @@ from vl2v_ros.nodes.parameters import changed, ClassifierParameters, declare
 from vl2v_ros.nodes.program import begin, profile_path, refusing, save_profile, until_stopped
 from vl2v_ros.nodes.services.classify_image import classify
 from vl2v_ros.nodes.services.encode import EncodeServices, NOT_ACTIVE
+from vl2v_ros.nodes.services.teach import TeachServices
 from vl2v_ros.nodes.topics.camera_topics import CameraTopics
 from vl2v_ros.nodes.topics.region_topics import RegionTopics
 from vl2v_ros.nodes.topics.vocabulary_topics import VocabularyTopics
@@ -41,7 +42,7 @@ from vl2v_ros.words.vocabulary import Vocabulary
 
 # One thread for each service that takes long, and one for everything else; all but that one start
 # with the first request.
-THREADS = 5
+THREADS = 7
 REFUSALS = ParameterException, ValueError  # raised by ClassifierNode()
 
 
@@ -73,11 +74,9 @@ class ClassifierNode(LifecycleNode):
         except NameValidationException as error:
             raise ValueError('parameter cameras: ' + ' '.join(str(error).split())) from error
         self._regions = [RegionTopics(self, camera) for camera in self._cameras]
-        self._looks = [WhereTopics(self, camera.name, regions, lambda: self._loaded,
+        self._looks = [WhereTopics(self, camera, regions, lambda: self._loaded,
                                    lambda: bool(self._running and self._running.worker.waiting()))
                        for camera, regions in zip(self._cameras, self._regions, strict=True)]
-        for camera, look in zip(self._cameras, self._looks, strict=True):
-            camera.look = look.look
         self._loaded: Loaded | None = None
         self._running: Running | None = None
         self._versions = itertools.count(1)  # numbers of vocabularies, each used once
@@ -99,6 +98,8 @@ class ClassifierNode(LifecycleNode):
         self.create_service(ClassifyImage, '~/classify', self._on_classify,
                             callback_group=MutuallyExclusiveCallbackGroup())
         EncodeServices(self, lambda: (self._loaded, self._running))
+        TeachServices(self, self._cameras, lambda: (self._loaded, self._running),
+                      lambda: self._settings.text_weight)
         # By the steady clock, as simulated time may stand still, and in a group of its own: once a
         # second the executor looks at all callbacks, even if it has missed a wake-up.
         self.create_timer(1.0, self._on_diagnostics, MutuallyExclusiveCallbackGroup(),

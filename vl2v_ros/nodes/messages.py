@@ -154,10 +154,12 @@ def to_description_matches(reasons: Sequence[Reason]) -> list[DescriptionMatch]:
 
 
 def to_vocabulary(vocabulary: Vocabulary) -> VocabularyMessage:
-    """Return the labels of a vocabulary with their descriptions."""
+    """Return the labels of a vocabulary with their descriptions and numbers of examples."""
     return VocabularyMessage(version=vocabulary.version, labels=list(vocabulary.labels),
                              descriptions=['\n'.join(sentences)
-                                           for sentences in vocabulary.descriptions])
+                                           for sentences in vocabulary.descriptions],
+                             examples=[len(vocabulary.examples.get(label, ()))
+                                       for label in vocabulary.labels])
 
 
 def to_vision_info(vocabulary: Vocabulary, location: str, header: Header) -> VisionInfo:

@@ -17,6 +17,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from vl2v_ros.files import one_line
 from vl2v_ros.words.language_model import KEY_VARIABLE, QUESTION
+from vl2v_ros.words.vectors.examples import TEXT_WEIGHT
 
 
 def _parameter(default: Any, description: str, low: float | None = None,
@@ -70,6 +71,9 @@ class ClassifierParameters:
     unknown_threshold: float | None = _parameter(
         None, 'Cosine similarity below which an image is unknown; not set: the value stored in '
         'the checkpoint', -1, 1, live=True)
+    text_weight: float = _parameter(
+        TEXT_WEIGHT, 'How much the text of a label counts against its examples in ~/teach, where '
+        'the request does not say: 0 not at all, 1 alone', 0, 1, live=True)
     score_threshold: float = _parameter(
         0.0, 'Score below which a label is left out of ~/classification', 0, 1, live=True)
     smoothing: float = _parameter(

@@ -1,6 +1,6 @@
 """The current vocabulary of the node: how it starts, changes, is enriched and saved."""
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 import threading
 import traceback
@@ -9,12 +9,11 @@ from typing import TypeAlias
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from vl2v_msgs.srv import SetVocabulary
 from vl2v_ros.drawing.text import check_font, missing
-from vl2v_ros.files import replacing
 from vl2v_ros.model.spec import StudentSpec
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.words import cached_text
 from vl2v_ros.words.encoder import TextEncoder
-from vl2v_ros.words.labels import add, check_labels, check_texts, Entry, folded, remove
+from vl2v_ros.words.labels import add, check_labels, check_texts, Entry, folded
 from vl2v_ros.words.language_model import (
     Answers,
     check_endpoint,
@@ -23,8 +22,10 @@ from vl2v_ros.words.language_model import (
     describe,
     LanguageModel,
 )
+from vl2v_ros.words.vectors.origin import Origin
+from vl2v_ros.words.vectors.teaching import with_entries, without
 from vl2v_ros.words.vocabulary import build, Vocabulary
-from vl2v_ros.words.vocabulary_file import dump, parse, VocabularyFile
+from vl2v_ros.words.vocabulary_file import forget, parse, save, VocabularyFile
 
 Request: TypeAlias = SetVocabulary.Request
 
@@ -66,7 +67,8 @@ class VocabularyKeeper:
 
     def __init__(self, parameters: Callable[[], ClassifierParameters], encoder: TextEncoder,
                  spec: StudentSpec, versions: Iterator[int],
-                 announce: Callable[[Vocabulary], None], logger: RcutilsLogger) -> None:
+                 announce: Callable[[Vocabulary], None], logger: RcutilsLogger,
+                 origin: Origin, example_scale: float = 1.0) -> None:
         """
         Start with the saved vocabulary, else with that of the parameter `vocabulary`.
 
@@ -74,10 +76,12 @@ class VocabularyKeeper:
         :param spec: the student's; its templates are for vocabularies without their own.
         :param versions: numbers of vocabularies, each used once.
         :param announce: receives each vocabulary that becomes the current one.
+        :param origin, example_scale: of the student's embeddings, as of `Labeller`.
         :raises ValueError: if the vocabulary of the parameter is invalid.
         """
         self._parameters, self._encoder, self._versions = parameters, encoder, versions
         self._spec, self._announce, self._logger = spec, announce, logger
+        self._origin, self._scale = origin, example_scale
         self._changing = threading.Lock()
         self._closed = False
         self._enrichment: Enrichment | None = None
@@ -97,7 +101,7 @@ class VocabularyKeeper:
     def _start(self) -> Vocabulary:
         if self.persist and self.persist.exists():
             try:
-                self._file = parse(str(self.persist))
+                self._file = self._with_examples(parse(str(self.persist)))
                 vocabulary = self._build(self._file)
                 self._logger.info(f'restored the vocabulary saved in {self.persist}')
                 self._tell(vocabulary)
@@ -116,10 +120,19 @@ class VocabularyKeeper:
         except ValueError as error:
             reason = str(error).removeprefix('vocabulary').lstrip(': ')
             raise ValueError(f'parameter vocabulary: {reason}') from error
-        if not file.entries:
+        file = self._with_examples(file)
+        if not file.all_entries:
             raise ValueError('parameter vocabulary: expected at least one label, got none; set it '
                              "to labels ('mug, banana') or to the path of a *.yaml file")
         return file
+
+    def _with_examples(self, file: VocabularyFile) -> VocabularyFile:
+        """Return a vocabulary with what it was taught by, without it if that cannot be used."""
+        try:
+            return file.read_examples(self._origin)
+        except ValueError as error:
+            self._warn('examples', f'{error}; the vocabulary is used without its examples')
+            return file
 
     def _tell(self, vocabulary: Vocabulary) -> None:
         """Announce a vocabulary, and log what cannot be encoded or drawn of it."""
@@ -134,9 +147,9 @@ class VocabularyKeeper:
     def _build(self, file: VocabularyFile) -> Vocabulary:
         background = {folded(prompt): prompt for prompt in (*file.background,
                                                                *self._background)}
-        return build(file.entries, self._encoder, next(self._versions),
+        return build(file.all_entries, self._encoder, next(self._versions),
                      file.templates or self._spec.templates, tuple(background.values()),
-                     self._spec.presence)
+                     self._spec.presence, file.examples, self._scale)
 
     def close(self) -> None:
         """Refuse further changes, and cancel a request for descriptions."""
@@ -156,12 +169,25 @@ class VocabularyKeeper:
 
         :raises ValueError: for an invalid request; the vocabulary is then unchanged.
         """
+        return self.apply(lambda file: self._requested(file, request),
+                          keep=request.operation != Request.RESET, enrich=request.enrich)
+
+    def apply(self, make: Callable[[VocabularyFile], VocabularyFile], keep: bool = True,
+              enrich: bool = False) -> str:
+        """
+        Change the vocabulary, and return what was done as text.
+
+        :param make: returns the new content for the current one.
+        :param keep: for the next start; False: that uses the parameter again.
+        :raises ValueError: as `make` does, or if the content cannot be used; the vocabulary is
+            then unchanged.
+        """
         with self._changing:
-            file = self._requested(request)
+            file = make(self._file)
             vocabulary = self._build(file)
             if self._closed:
                 raise ValueError('the node was cleaned up during the request')
-            said = [f'the vocabulary now has {len(file.entries)} label(s)']
+            said = [f'the vocabulary now has {len(vocabulary.labels)} label(s)']
             if vocabulary.truncated:
                 said.append('these prompts were cut, because they are longer than the text tower '
                             'reads: ' + ', '.join(vocabulary.truncated))
@@ -171,22 +197,21 @@ class VocabularyKeeper:
                 said.append('the request for descriptions before it was cancelled')
             self.problems.clear()
             self.enrichment_said = 'not asked for'
-            self._adopt(file, vocabulary, keep=request.operation != Request.RESET)
-            if request.enrich:
+            self._adopt(file, vocabulary, keep)
+            if enrich:
                 said.append(self._enrich())
         return '; '.join([*said, *self.problems.values()])
 
-    def _requested(self, request: Request) -> VocabularyFile:
-        file = self._file
+    def _requested(self, file: VocabularyFile, request: Request) -> VocabularyFile:
         if request.operation == Request.RESET:
             return self._given()
         if request.operation == Request.REMOVE:
-            return replace(file, entries=remove(file.entries, request.labels))
+            return without(file, request.labels)
         entries = check_labels(request.labels, request.descriptions)
         if request.operation == Request.REPLACE:
-            return replace(file, entries=entries)
+            return with_entries(file, entries, listed_only=True)
         if request.operation == Request.ADD:
-            return replace(file, entries=add(file.entries, entries))
+            return with_entries(file, add(file.entries, entries))
         raise ValueError('operation: expected REPLACE (0), ADD (1), REMOVE (2) or RESET (3), got '
                          f'{request.operation}')
 
@@ -197,10 +222,9 @@ class VocabularyKeeper:
             return
         try:
             if keep:
-                with replacing(self.persist) as temporary:
-                    temporary.write_text(dump(file), encoding='utf-8')
+                save(file, self.persist, self._origin)
             else:  # so that the next start uses the parameter again
-                self.persist.unlink(missing_ok=True)
+                forget(self.persist, self._origin)
         except OSError as error:
             self._warn('persist', f'the vocabulary cannot be saved in {self.persist}: {error}')
 
@@ -249,7 +273,7 @@ class VocabularyKeeper:
         if found:
             entries = add(file.entries, {label: Entry((sentence,))
                                          for label, sentence in found.items()})
-            enriched = replace(file, entries=entries)
+            enriched = with_entries(file, entries)
             self._adopt(enriched, self._build(enriched))
             self._logger.info(f'vocabulary: {len(found)} descriptions were added')
         if failures:

@@ -12,7 +12,7 @@ class Reason:
     One prompt and how well an image matches it.
 
     label: label of the prompt, '' for a background prompt.
-    prompt: the text that was encoded.
+    prompt: the text that was encoded, or 'example 1' and so on.
     similarity: cosine in [-1, 1].
     """
 
@@ -27,8 +27,9 @@ def reasons(embedding: np.ndarray, vocabulary: Vocabulary, labels: Sequence[str]
 
     :param embedding: (D,) unit vector, from `Classifier.embed`.
     :param labels: labels of the vocabulary, such as those of a prediction.
-    :return: the prompts of each label, in the given order, then the background prompts; in each
-        group the most similar prompt comes first.
+    :return: the prompts and the examples of each label, in the given order, then the background
+        prompts; in each group the most similar one comes first. Examples are much more similar
+        than texts, see examples.py.
     :raises ValueError: for a label that the vocabulary lacks.
     """
     order = {label: number for number, label in enumerate(vocabulary.labels)}
@@ -41,6 +42,9 @@ def reasons(embedding: np.ndarray, vocabulary: Vocabulary, labels: Sequence[str]
     found = []
     for label, low, high in groups:
         members = np.arange(*np.searchsorted(vocabulary.prompt_labels, (low, high)))
-        found += [Reason(label, vocabulary.prompts[number], float(similarities[number]))
-                  for number in members[np.argsort(-similarities[members], kind='stable')]]
+        group = [Reason(label, vocabulary.prompts[number], float(similarities[number]))
+                 for number in members]
+        group += [Reason(label, f'example {number}', float(row @ embedding)) for number, row
+                  in enumerate(vocabulary.examples.get(label, ()), 1)]
+        found += sorted(group, key=lambda reason: -reason.similarity)
     return found

@@ -127,13 +127,13 @@ def check_text(text: str, what: str, kind: str) -> str:
         raise ValueError(f'{what}: expected one line without control characters, got {text!r:.80}')
     if len(text) > _LONGEST[kind]:
         raise ValueError(f'{what}: expected at most {_LONGEST[kind]} characters, got {len(text)}')
-    text = _one_spelling(text)
+    text = one_spelling(text)
     if not any(unicodedata.category(letter)[0] in 'LNPS' for letter in text):
         raise ValueError(f'{what}: expected {kind}, got a blank')
     return text
 
 
-def _one_spelling(text: str) -> str:
+def one_spelling(text: str) -> str:
     """
     Return a text in Unicode's composed form, runs of spaces folded to one.
 
@@ -181,7 +181,7 @@ def remove(entries: Entries, labels: Sequence[str]) -> dict[str, Entry]:
     """
     result, present = dict(entries), _by_folded(entries)
     for label in labels:
-        known = present.get(folded(_one_spelling(label)))
+        known = present.get(folded(one_spelling(label)))
         if known is None:
             raise ValueError(f'expected a label of the current vocabulary, got {label!r:.80}; '
                              'nothing was removed')

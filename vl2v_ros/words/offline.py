@@ -1,5 +1,5 @@
 """Without a text tower: which prompts of a vocabulary can be used, and which names are known."""
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from difflib import SequenceMatcher
 import re
 from typing import NamedTuple
@@ -28,7 +28,8 @@ class Wording(NamedTuple):
 
 
 def fall_back(wordings: Sequence[Wording], labels: Sequence[str], background: Sequence[str],
-              plain: Callable[[str], Sequence[str]], error: NoTower) -> tuple[list[Wording], str]:
+              plain: Callable[[str], Sequence[str]], error: NoTower, shown: Container[str] = ()
+              ) -> tuple[list[Wording], str]:
     """
     Reduce a vocabulary to the prompts that are recorded or cached.
 
@@ -37,6 +38,7 @@ def fall_back(wordings: Sequence[Wording], labels: Sequence[str], background: Se
 
     :param plain: returns other prompts for a name.
     :param error: why there is no text tower, and the encoder that knows what is cached.
+    :param shown: labels that need no wording, as they have examples.
     :return: the wordings, and a sentence that says what was done.
     :raises ValueError: for labels and background prompts that cannot be encoded; it names all of
         them, and the nearest known names.
@@ -52,7 +54,8 @@ def fall_back(wordings: Sequence[Wording], labels: Sequence[str], background: Se
         if found:
             used[wording._replace(prompts=found)] = None
     there = {wording.label for wording in used}
-    missing = [label for number, label in enumerate(labels) if number not in there]
+    missing = [label for number, label in enumerate(labels)
+               if number not in there and label not in shown]
     unsaid = [prompt for prompt in background if prompt not in kept]
     if missing or unsaid:
         raise ValueError(_refusal(missing, unsaid, error))
@@ -61,7 +64,8 @@ def fall_back(wordings: Sequence[Wording], labels: Sequence[str], background: Se
     instead = list(dict.fromkeys(prompt for wording in used if wording.label in affected
                                  for prompt in wording.prompts))
     return list(used), (f'{len(affected)} of {len(labels)} labels lack a part of their prompts, '
-                        f'because {error.reason}; these prompts are used: {_few(instead)}')
+                        f'because {error.reason}; these prompts are used: '
+                        f'{_few(instead) or "none, but examples"}')
 
 
 def _few(texts: Sequence[str]) -> str:

@@ -1,18 +1,21 @@
 """Vocabulary: labels, their descriptions and prototypes, as one frozen value."""
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 import re
+from types import MappingProxyType
 
 import numpy as np
 from vl2v_ros.words.cached_text import NoTower
 from vl2v_ros.words.encoder import TextEncoder
 from vl2v_ros.words.labels import check_templates, Entries
 from vl2v_ros.words.offline import fall_back, PLAIN, Wording
+from vl2v_ros.words.vectors.examples import Examples, mixed
 
 MAX_PROMPTS = 50_000  # for all labels together
 # Papers A and B: "a photo of a {label}." and "a photo of a {label}. {one sentence}".
 TEMPLATE = 'a photo of a {label}. {description}'
+NO_PRESENCE = 'no text tower is there for the prompts of presence, which is told by the maps'
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +25,7 @@ class Vocabulary:
 
     labels: C names, distinct also when case and spaces are ignored.
     descriptions: the sentences of each label.
-    prototypes: (C, D) float32 unit rows.
+    prototypes: (C, D) float32 unit rows; those of labels with examples may be shorter.
     version: number of the vocabulary in its node, from 1.
     truncated: labels and background prompts with a prompt longer than the text tower reads.
     prompts: P prompts: those of the labels, each once per label, then the background.
@@ -34,6 +37,7 @@ class Vocabulary:
     note: which prompts are used because no text tower was available for others; or ''.
     presence: (2, C, D) float32 unit rows of prompts that a label is in an image, and that it is
     not; None for a student without such prompts, or where no text tower is there to read them.
+    examples: (N, D) float32 unit rows of each label that was taught by showing.
     """
 
     labels: tuple[str, ...]
@@ -48,11 +52,14 @@ class Vocabulary:
     background_rows: np.ndarray
     note: str = ''
     presence: np.ndarray | None = None
+    examples: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def build(entries: Entries, encoder: TextEncoder, version: int,
           templates: Sequence[str] = (TEMPLATE,), background: Sequence[str] = (),
-          presence: Sequence[str] = ()) -> Vocabulary:
+          presence: Sequence[str] = (),
+          examples: Mapping[str, Examples] = MappingProxyType({}), scale: float = 1.0
+          ) -> Vocabulary:
     """
     Encode labels with their descriptions into a vocabulary.
 
@@ -65,6 +72,8 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
     :param templates: see `prompt`.
     :param background: background prompts, encoded as they are.
     :param presence: see StudentSpec.
+    :param examples: of labels among the entries; such a label needs no prompt that is known.
+    :param scale: of the examples, see `scale_of`.
     :raises ValueError: for no label, too many prompts, a template without {label}, labels without
         a known prompt while no text tower is available, or if the tower cannot be loaded or
         answers with what is no number.
@@ -87,14 +96,11 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
     except NoTower as error:
         def plain(name: str) -> list[str]:
             return [prompt(template, name) for template in (*templates, *PLAIN)]
-        wordings, note = fall_back(wordings, tuple(entries), background, plain, error)
+        wordings, note = fall_back(wordings, tuple(entries), background, plain, error, examples)
         prompts, numbers, uses = _lay_out(wordings, background, len(entries))
         embeddings = encoder.encode(prompts)
     rows, labels = _unit(embeddings.rows), np.array(numbers, np.int64)  # (P, D), (P,)
-    starts = np.cumsum([0, *(len(wording.prompts) for wording in wordings)])[:-1]
-    of_wordings = _unit(np.add.reduceat(rows[uses], starts))  # the mean's direction
-    first = np.unique([wording.label for wording in wordings], return_index=True)[1]
-    prototypes = _unit(np.add.reduceat(of_wordings, first))  # (C, D)
+    prototypes = mixed(_of_labels(wordings, rows[uses], len(entries)), entries, examples, scale)
     if not np.isfinite(prototypes).all() or not np.isfinite(rows).all():
         bad = prompts[int(np.argmin(np.isfinite(rows).all(1)))]
         raise ValueError(f'expected a text tower that answers in numbers, got none for {bad!r:.80}'
@@ -102,14 +108,13 @@ def build(entries: Entries, encoder: TextEncoder, version: int,
     for array in (rows, labels, prototypes):
         array.flags.writeable = False
     pairs = _presence(entries, encoder, presence)
-    if presence and pairs is None:
-        note = '; '.join(filter(None, [note, 'no text tower is there for the prompts of presence, '
-                                             'which is told by the maps']))
+    note = '; '.join(filter(None, [note, NO_PRESENCE if presence and pairs is None else '']))
     names = (*entries, *background)
     return Vocabulary(
         tuple(entries), tuple(entry.descriptions for entry in entries.values()), prototypes,
         version, tuple(dict.fromkeys(names[number] for number in labels[embeddings.truncated])),
-        prompts, rows, labels, tuple(background), rows[len(rows) - len(background):], note, pairs)
+        prompts, rows, labels, tuple(background), rows[len(rows) - len(background):], note, pairs,
+        {label: one.rows for label, one in examples.items()})
 
 
 def _presence(entries: Entries, encoder: TextEncoder, templates: Sequence[str]
@@ -146,6 +151,17 @@ def _lay_out(wordings: Sequence[Wording], background: Sequence[str], labels: int
         labels + place for place in range(len(background))]
     prompts = [text for _, text in places] + list(background)
     return tuple(prompts), tuple(numbers), uses
+
+
+def _of_labels(wordings: Sequence[Wording], rows: np.ndarray, labels: int) -> np.ndarray:
+    """Return (C, D) prototypes of the words; zeros for labels without a wording."""
+    texts = np.zeros((labels, rows.shape[1]), np.float32)
+    if wordings:
+        starts = np.cumsum([0, *(len(wording.prompts) for wording in wordings)])[:-1]
+        of_wordings = _unit(np.add.reduceat(rows, starts))  # the mean's direction
+        there, first = np.unique([wording.label for wording in wordings], return_index=True)
+        texts[there] = _unit(np.add.reduceat(of_wordings, first))
+    return texts
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

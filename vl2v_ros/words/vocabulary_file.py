@@ -1,11 +1,12 @@
 """Vocabulary files: YAML with labels, descriptions, synonyms, templates and background prompts."""
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 import os
 from pathlib import Path
 import re
 from typing import Any
 
+from vl2v_ros.files import replacing
 from vl2v_ros.words.labels import (
     check_entries,
     check_labels,
@@ -14,9 +15,12 @@ from vl2v_ros.words.labels import (
     Entries,
     Entry,
 )
+from vl2v_ros.words.vectors import examples_file
+from vl2v_ros.words.vectors.examples import Examples
+from vl2v_ros.words.vectors.origin import Origin
 import yaml
 
-KEYS = ('labels', 'template', 'templates', 'background')
+KEYS = ('labels', 'template', 'templates', 'background', 'examples')
 ENTRY_KEYS = ('descriptions', 'synonyms')
 # What is listed between commas may be meant as something else.
 LIKE_A_PATH = re.compile(r'[/\\]|^~|\S\.([a-z][a-z0-9]{1,11}|[A-Z][A-Z0-9]{1,11})$')
@@ -32,12 +36,34 @@ class VocabularyFile:
     """
     The content of a vocabulary file.
 
+    entries: the labels of words.
     templates: empty for those of the student, see spec.StudentSpec.
+    examples_path: the file of the examples, which `read_examples` reads.
+    examples: what labels were taught by; a label that is not among the entries has only these.
     """
 
     entries: Entries
     templates: tuple[str, ...] = ()
     background: tuple[str, ...] = ()
+    examples_path: Path | None = None
+    examples: Mapping[str, Examples] = field(default_factory=dict)
+
+    @property
+    def all_entries(self) -> Entries:
+        """All labels: those of words, then those that only examples made."""
+        more = {label: Entry() for label in self.examples if label not in self.entries}
+        return {**self.entries, **more}
+
+    def read_examples(self, origin: Origin) -> 'VocabularyFile':
+        """
+        Return this content with the examples in its file, if it names one.
+
+        :param origin: where they have to come from.
+        :raises ValueError: for a file that is missing, damaged or of another origin.
+        """
+        if self.examples_path is None:
+            return self
+        return replace(self, examples=examples_file.read(self.examples_path, origin))
 
 
 def parse(text: str) -> VocabularyFile:
@@ -46,9 +72,10 @@ def parse(text: str) -> VocabularyFile:
 
     A YAML file has `labels`: a list of labels, or a mapping of each label to a sentence, a list
     of sentences, or a mapping with `descriptions` and `synonyms`. It may have `template` (or
-    `templates`) and `background`. One text is accepted as a list of one. All values are texts, so
-    that `yes`, `no` and `12` can be labels. What is listed between commas must not look like a
-    path, or like a list of another kind: one label made of it would make everything unknown.
+    `templates`), `background`, and `examples`, the name of a file in its folder, which is not read
+    here. One text is accepted as a list of one. All values are texts, so that `yes`, `no` and `12`
+    can be labels. What is listed between commas must not look like a path, or like a list of
+    another kind: one label made of it would make everything unknown.
 
     :raises ValueError: with file and line, if the line is known.
     """
@@ -59,7 +86,7 @@ def parse(text: str) -> VocabularyFile:
     if not path.is_file():
         raise ValueError(f'vocabulary: expected a file, found none at {path}; correct the path')
     try:
-        return _read(_compose(path.read_bytes()))
+        return _read(_compose(path.read_bytes()), path.parent)
     except (OSError, ValueError) as error:
         raise ValueError(f'vocabulary {path}: {error}') from error
 
@@ -82,8 +109,36 @@ def _listed(text: str) -> list[str]:
     return labels
 
 
+def save(file: VocabularyFile, path: Path, origin: Origin) -> None:
+    """
+    Write a vocabulary file, and what it was taught by beside it.
+
+    The examples have a file with a name of its own for each content. It is there before the new
+    YAML names it, and goes when no YAML does: so both fit together whenever a process is killed.
+
+    :param origin: where the examples come from.
+    :raises OSError: if a file cannot be written; the vocabulary file is then unchanged.
+    """
+    vectors = None
+    if file.examples:
+        content = examples_file.to_bytes(file.examples, origin)
+        vectors = examples_file.name_for(path, content)
+        if not vectors.is_file():
+            with replacing(vectors) as temporary:
+                temporary.write_bytes(content)
+    with replacing(path) as temporary:
+        temporary.write_text(dump(replace(file, examples_path=vectors)), encoding='utf-8')
+    examples_file.clear(path, origin, vectors)
+
+
+def forget(path: Path, origin: Origin) -> None:
+    """Remove what `save` wrote; raises OSError."""
+    path.unlink(missing_ok=True)
+    examples_file.clear(path, origin, None)
+
+
 def dump(file: VocabularyFile) -> str:
-    """Return YAML from which `parse` reads the same value."""
+    """Return YAML from which `parse` reads the same value, without the examples."""
     content: dict[str, Any] = {'labels': list(file.entries)}
     if any(entry != Entry() for entry in file.entries.values()):
         content['labels'] = {label: _shortest(entry) for label, entry in file.entries.items()}
@@ -91,6 +146,8 @@ def dump(file: VocabularyFile) -> str:
         content['templates'] = list(file.templates)
     if file.background:
         content['background'] = list(file.background)
+    if file.examples_path:
+        content['examples'] = file.examples_path.name
     return yaml.dump(content, Dumper=DUMPER, allow_unicode=True, sort_keys=False, width=99)
 
 
@@ -133,7 +190,7 @@ def _check_depth(text: str) -> None:
                              f'{DEPTH} levels, got a deeper one')
 
 
-def _read(root: yaml.Node | None) -> VocabularyFile:
+def _read(root: yaml.Node | None, folder: Path) -> VocabularyFile:
     nodes = _fields(root, KEYS) if isinstance(root, yaml.MappingNode) else {}
     if 'labels' not in nodes:
         raise ValueError(f'{_at(root) + ": " if root else ""}expected `labels:` with a list of '
@@ -141,12 +198,18 @@ def _read(root: yaml.Node | None) -> VocabularyFile:
                          f'{_kind(root) if root else "an empty file"}')
     if 'template' in nodes and 'templates' in nodes:
         raise ValueError(f'{_at(nodes["templates"])}: expected template or templates, got both')
-    options = {}
+    options: dict[str, Any] = {}
     if templates := nodes.get('template') or nodes.get('templates'):
         options['templates'] = check_templates(_texts(templates), f'{_at(templates)}, template')
     if background := nodes.get('background'):
         options['background'] = check_texts(
             _texts(background), f'{_at(background)}, background prompt', 'a sentence')
+    if examples := nodes.get('examples'):
+        name = _text(examples)
+        if not name or Path(name).name != name:
+            raise ValueError(f'{_at(examples)}: expected examples to name a file in the same '
+                             f'folder, got {name!r:.80}')
+        options['examples_path'] = folder / name
     return VocabularyFile(_entries(nodes['labels']), **options)
 
 

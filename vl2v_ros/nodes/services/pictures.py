@@ -6,7 +6,9 @@ from typing import Protocol
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray
-from vl2v_ros.images.frame import Frame
+from vl2v_ros.images.frame import BLANK, Frame
+from vl2v_ros.images.regions import cut
+from vl2v_ros.nodes.messages import to_box
 from vl2v_ros.nodes.topics.region_pairs import Pair
 from vl2v_ros.nodes.worker import Asked, Current, Predictions, Worker
 
@@ -41,19 +43,20 @@ def asked_of(request: WithPictures) -> list[Asked]:
             for picture, box in zip(pictures, boxes or [None] * len(pictures), strict=True)]
 
 
-def embed(worker: Worker, asked: Sequence[Asked]) -> np.ndarray:
+def embed(worker: Worker, asked: Sequence[Asked], must_show: bool = False) -> np.ndarray:
     """
     Return (N, D) float32 unit rows of pictures, or of the box in each.
 
+    :param must_show: refuse what is blank.
     :raises ValueError: for a picture that is none, a box that shows too little, and if the node is
         deactivated.
     """
-    return np.stack(list(_embedded(worker, asked)))
+    return np.stack(list(_embedded(worker, asked, must_show)))
 
 
-def _embedded(worker: Worker, asked: Sequence[Asked]) -> Iterator[np.ndarray]:
+def _embedded(worker: Worker, asked: Sequence[Asked], must_show: bool) -> Iterator[np.ndarray]:
     for start in range(0, len(asked), AT_ONCE):
-        askers = [_Asker() for _ in asked[start:start + AT_ONCE]]
+        askers = [_Asker(must_show) for _ in asked[start:start + AT_ONCE]]
         for asker, one in zip(askers, asked[start:], strict=False):
             worker.submit(asker, one)
         for number, asker in enumerate(askers, start + 1):
@@ -63,16 +66,27 @@ def _embedded(worker: Worker, asked: Sequence[Asked]) -> Iterator[np.ndarray]:
                 raise ValueError(f'picture {number}: {error}') from error
 
 
+def _seen(asked: Asked, frame: Frame, used: Current) -> Frame:
+    """Return the part of an image that was embedded."""
+    if not isinstance(asked, Pair):
+        return frame
+    region, = asked.regions.detections
+    return cut(frame, to_box(region), used.parameters.region_margin, 0)
+
+
 class _Asker:
     """Asks the worker for one embedding."""
 
-    def __init__(self) -> None:
+    def __init__(self, must_show: bool) -> None:
+        self._must_show = must_show
         self.done: Future[np.ndarray] = Future()
 
     def answer(self, asked: Asked, frame: Frame, predictions: Predictions, used: Current) -> None:
         prediction, = predictions
         if prediction is None:
             self.refuse(TOO_LITTLE)
+        elif self._must_show and _seen(asked, frame, used).is_blank():
+            self.refuse(BLANK)
         else:
             self.done.set_result(prediction.vector())
 

@@ -204,7 +204,7 @@ class CameraTopics:
         self.labels.publish(labels)
         self.classification.publish(classification)
         frame_profile.mark('publish')
-        self.embeddings.publish(header, prediction)
+        self.embeddings.publish(header, frame, prediction)
         if self.overlay and self.watched():
             drawn = draw(frame, prediction, parameters.font)
             draw_boxes(drawn, self.marks.near(header.stamp, parameters.region_slack),

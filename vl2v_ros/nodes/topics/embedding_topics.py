@@ -1,14 +1,20 @@
 """The embeddings of one camera: what the student makes of its images, for other programs."""
 from collections.abc import Sequence
+from contextlib import suppress
+import queue
 
+import numpy as np
 from rclpy.node import Node
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 from vl2v_msgs.msg import Embedding, EmbeddingArray
 from vl2v_ros import frame_profile
+from vl2v_ros.images.frame import BLANK, Frame
 from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.nodes.messages import float_array
 from vl2v_ros.words.vectors.origin import Origin
+
+PATIENCE = 5.0  # longest wait for the next image of a camera [s]
 
 
 class EmbeddingTopics:
@@ -27,14 +33,40 @@ class EmbeddingTopics:
         inside = f'{name}/' if name else ''
         self._images = node.create_publisher(Embedding, f'~/{inside}embedding', 10)
         self._regions = node.create_publisher(EmbeddingArray, f'~/{inside}region_embeddings', 10)
+        self._takers: list[queue.Queue[tuple[Frame, np.ndarray]]] = []
         self.origin = Origin('')
+
+    def take(self, count: int) -> np.ndarray:
+        """
+        Wait for the next images, and return their (count, D) embeddings.
+
+        :raises ValueError: if one shows nothing, or if none comes for a while.
+        """
+        taker: queue.Queue[tuple[Frame, np.ndarray]] = queue.Queue(1)  # others are not kept
+        self._takers.append(taker)
+        rows: list[np.ndarray] = []
+        try:
+            while len(rows) < count:
+                frame, row = taker.get(timeout=PATIENCE)
+                if frame.is_blank():
+                    raise ValueError(f'frame {len(rows) + 1}: {BLANK}')
+                rows.append(row)
+        except queue.Empty:
+            raise ValueError(f'expected {count} images of the camera, got {len(rows)}, and then '
+                             f'none for {PATIENCE:.0f} s; /diagnostics says why') from None
+        finally:
+            self._takers.remove(taker)
+        return np.stack(rows)
 
     def wants_regions(self) -> bool:
         """Return whether somebody subscribes to the embeddings of boxes."""
         return bool(self._regions.get_subscription_count())
 
-    def publish(self, header: Header, prediction: Prediction) -> None:
-        """Publish the embedding of an image, by its header."""
+    def publish(self, header: Header, frame: Frame, prediction: Prediction) -> None:
+        """Publish the embedding of an image, by its header, and give it to who waits for it."""
+        for taker in tuple(self._takers):
+            with suppress(queue.Full):
+                taker.put_nowait((frame, prediction.vector()))
         if self._images.get_subscription_count():
             self._images.publish(Embedding(
                 header=header, space=self.origin.space, student=self.origin.student,

@@ -14,6 +14,7 @@ from vl2v_ros.model.classifier import Classifier
 from vl2v_ros.model.where import Where
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.loaded import Loaded
+from vl2v_ros.nodes.topics.camera_topics import CameraTopics
 from vl2v_ros.nodes.topics.presence_topics import PresenceTopics
 from vl2v_ros.nodes.topics.region_topics import RegionTopics
 from vl2v_ros.nodes.worker import Current
@@ -42,20 +43,21 @@ class WhereTopics:
     half of the worker's time at most: after each step, as much time passes before the next one.
     """
 
-    def __init__(self, node: Node, name: str, regions: RegionTopics,
+    def __init__(self, node: Node, camera: CameraTopics, regions: RegionTopics,
                  loaded: Callable[[], Loaded | None], waiting: Callable[[], bool]) -> None:
         """
-        Create the topics.
+        Create the topics; the camera's labelled frames are looked at from now on.
 
         :param loaded: returns the student that is ready to run, if there is one.
         :param waiting: returns whether an image waits to be labelled.
         """
-        inside = f'{name}/' if name else ''
+        inside = f'{camera.name}/' if camera.name else ''
         self.heatmap = node.create_publisher(Image, f'~/{inside}heatmap', 1)
-        self._presence = PresenceTopics(node, name)
+        self._presence = PresenceTopics(node, camera.name)
         self._regions, self._loaded, self._waiting = regions, loaded, waiting
         self._steps: Iterator[None] | None = None  # those that are left of a look
         self._next = 0.0  # time of the next step by time.monotonic [s]
+        camera.look = self.look
 
     def look(self, header: Header, frame: Frame, used: Current) -> None:
         """Go on with a look that was begun; else look at a frame that was labelled."""
