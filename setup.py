@@ -64,6 +64,7 @@ setup(
         'console_scripts': [
             f'camera_node = {NAME}.nodes.camera_node:main',
             f'classifier_node = {NAME}.nodes.classifier_node:main',
+            f'memory_node = {NAME}.nodes.remembering.memory_node:main',
             f'vl2v_bundle = {NAME}.command.bundle:main',
             f'vl2v_classify = {NAME}.command.classify:main',
             f'vl2v_demo = {NAME}.nodes.demo:main',

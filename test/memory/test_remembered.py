@@ -142,8 +142,7 @@ def test_vectors_of_another_origin_are_refused(path: Path) -> None:
         with pytest.raises(ValueError, match=said):
             memory.see(origin, [Seen(vector, 1)])
     for vector in (np.zeros(D), np.full(D, np.nan), np.full(D, np.inf), np.zeros(0)):
-        with pytest.raises(ValueError, match='expected (unit vectors|one vector of 16 numbers, '
-                                             'got 0)'):
+        with pytest.raises(ValueError, match='expected unit vectors|expected one vector'):
             memory.see(ORIGIN, [Seen(vector.astype(np.float32), 1)])
     memory.close()
     again = Memory(path)

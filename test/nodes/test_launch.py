@@ -18,14 +18,14 @@ from vl2v_ros.nodes.transport import environment, MALLOC, OLDER_PROFILE, PROFILE
 import yaml
 
 LAUNCH = Path(__file__).parents[2] / 'launch'
-CLASSIFY, DEMO = 'classify.launch.py', 'demo.launch.py'
+CLASSIFY, DEMO, MEMORY = 'classify.launch.py', 'demo.launch.py', 'memory.launch.py'
 IMPORTED = ('launch', 'launch_ros', 'vl2v_ros.nodes.given', 'vl2v_ros.nodes.transport')
 NOT_PLAIN = {'OpaqueFunction', 'OpaqueCoroutine', 'ExecuteProcess', 'ExecuteLocal', 'Command',
              'PythonExpression', 'eval', 'exec', 'compile', 'open', '__import__', 'subprocess',
              'system', 'pip'}
 
 
-@pytest.mark.parametrize('name', [CLASSIFY, DEMO])
+@pytest.mark.parametrize('name', [CLASSIFY, DEMO, MEMORY])
 def test_a_launch_file_is_plain(name: str) -> None:
     for node in ast.walk(ast.parse((LAUNCH / name).read_text())):
         match node:

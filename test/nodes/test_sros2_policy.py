@@ -12,6 +12,9 @@ from vision_msgs.msg import Detection3DArray
 POLICY = Path(__file__).parents[2] / 'config/sros2/policy.xml'
 PHOTOS = Path(__file__).parents[2] / 'data/ycb_sample/single/dim/011_banana'
 HUMBLE_LACKS = {('reply', 'get_type_description')}
+# What an action is made of, on the side of its server.
+ACTION = (('publish', 'feedback'), ('publish', 'status'), ('reply', 'send_goal'),
+          ('reply', 'cancel_goal'), ('reply', 'get_result'))
 Rules = set[tuple[str, str]]
 
 
@@ -32,7 +35,10 @@ def allowed(node: str, namespace: str = '/') -> Rules:
     if os.environ.get('ROS_DISTRO') == 'humble':
         named = [(action, name) for action, name in named
                  if (action, name.removeprefix('~/')) not in HUMBLE_LACKS]
-    return {(action, expanded(name, namespace, node)) for action, name in named}
+    full = {(action, expanded(name, namespace, node)) for action, name in named}
+    actions = {name for action, name in full if action == 'execute'}
+    return {(action, name) for action, name in full if action != 'execute'} | {
+        (part, f'{name}/_action/{topic}') for name in actions for part, topic in ACTION}
 
 
 def done(ros: Ros, node: str, namespace: str = '/') -> Rules:
@@ -70,6 +76,15 @@ def test_the_camera_does_what_it_may_and_no_more(ros: Ros) -> None:
             wait_until(lambda topic=topic: topic in done(ros, 'camera', '/ns'), 'its image topic')
             assert done(ros, 'camera', '/ns') == may
         wait_until(lambda: not done(ros, 'camera', '/ns'), 'its end')
+
+
+def test_the_memory_does_what_it_may_and_no_more(ros: Ros, tmp_path: Path) -> None:
+    may = allowed('memory')
+    with ros.start('remembering.memory_node', {
+            'file': tmp_path / 'memory.sqlite', 'positions': True, 'use_sim_time': True}
+            ).wait_for_output('remembers in'):
+        wait_until(lambda: len(done(ros, 'memory')) >= len(may), 'its graph')
+        assert done(ros, 'memory') == may
 
 
 @pytest.mark.parametrize(('name', 'full'), [

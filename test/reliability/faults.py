@@ -20,6 +20,7 @@ import tempfile
 import time
 from typing import Any
 
+from reliability import memory_kills
 from reliability.kills import check_files, finish, kill_often, NAMES, programs, said
 from support import offline_student
 from support.chat_server import chat_server, MODEL
@@ -27,6 +28,7 @@ from support.ros_processes import Camera, own_domain, Process, Ros
 from vl2v_msgs.srv import SetVocabulary
 
 KILLED = ('camera', 'node', 'trainer', 'renderer', 'importer')
+MEMORY = 'memory'
 FULL = {'trainer': '200k', 'renderer': '48k', 'importer': '700k'}  # sizes of too small disks
 
 
@@ -208,11 +210,11 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--kills', type=int, default=50, help='of each program')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--only', choices=(*KILLED, *FAULTS), help='this case alone')
+    parser.add_argument('--only', choices=(*KILLED, MEMORY, *FAULTS), help='this case alone')
     options = parser.parse_args()
     found: dict[str, Any] = {}
     failed = 0
-    for name in (*KILLED, *FAULTS):
+    for name in (*KILLED, MEMORY, *FAULTS):
         if options.only not in (None, name):
             continue
         with tempfile.TemporaryDirectory() as place, own_domain() as domain, ExitStack() as stack:
@@ -223,6 +225,9 @@ def main() -> None:
                 if name in KILLED:
                     found[name] = kill_often(programs(ros, rng)[name], options.kills, rng, folder)
                     found[name]['files in /dev/shm more'] = segments() - before
+                elif name == MEMORY:
+                    folder.mkdir()
+                    found[name] = memory_kills.kill_often(ros, options.kills, rng, folder)
                 else:
                     found[name] = FAULTS[name](ros, folder)
             except LeftOut as error:

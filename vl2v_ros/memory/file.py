@@ -147,9 +147,9 @@ class MemoryFile:
         """
         try:
             with self._transaction():
-                self._connection.execute('DELETE FROM origin')
-                self._connection.execute('INSERT INTO origin VALUES (?, ?, ?)',
-                                         (*origin[0], origin[1]))
+                if not self._ask('SELECT count(*) FROM origin')[0]:
+                    self._connection.execute('INSERT INTO origin VALUES (?, ?, ?)',
+                                             (*origin[0], origin[1]))
                 self._connection.executemany(WRITE, (
                     (*_facts(sighting), row.astype(np.float16).tobytes(), sighting.thumbnail)
                     for sighting, row in sightings))

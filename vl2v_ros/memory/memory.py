@@ -12,7 +12,7 @@ from vl2v_ros.memory.sighting import Found, Seen, Sighting, Where
 from vl2v_ros.words.vectors.origin import Origin, unit_rows
 
 LIMIT = 100_000  # sightings
-ALIKE = 0.95  # cosine from which two views in a row are one sighting
+ALIKE = 0.9  # cosine from which two views in a row are one sighting
 GAP = 5_000_000_000  # longest time that a thing may be out of sight within a sighting [ns]
 MOST_RECENT = 256  # sightings of a camera that a new view may belong to
 MOST_UNSAVED = 2_000  # that wait for a disk that cannot be written; further ones are not kept

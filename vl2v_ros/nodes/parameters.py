@@ -3,7 +3,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, Field, field, fields, replace
 from functools import partial
 import re
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -150,7 +150,13 @@ class CameraParameters:
         0, 100)
 
 
-T = TypeVar('T', ClassifierParameters, CameraParameters)
+class Fields(Protocol):
+    """A dataclass whose fields are made by `_parameter`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+T = TypeVar('T', bound=Fields)
 
 # What a user must give, by the type of the default.
 EXPECTED = {

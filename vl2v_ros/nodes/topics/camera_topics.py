@@ -1,6 +1,6 @@
 """One camera of the classifier: its subscriptions, its result topics and its counts."""
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 import threading
 import time
@@ -27,6 +27,7 @@ from vl2v_ros.nodes.image_executor import ImageExecutor, ImageGroup
 from vl2v_ros.nodes.topics.embedding_topics import EmbeddingTopics
 from vl2v_ros.nodes.topics.marks import Marks
 from vl2v_ros.nodes.topics.region_pairs import Pair
+from vl2v_ros.nodes.topics.reliability import offered_reliability
 from vl2v_ros.nodes.transport import shortage
 from vl2v_ros.nodes.worker import Asked, Current, Predictions, whole
 
@@ -269,13 +270,6 @@ class CameraTopics:
 
     def _now(self) -> float:
         return self._node.get_clock().now().nanoseconds * 1e-9
-
-
-def offered_reliability(publishers: Sequence[TopicEndpointInfo]) -> ReliabilityPolicy:
-    """Return reliable if all publishers of a topic are, else what works with any."""
-    offered = {publisher.qos_profile.reliability for publisher in publishers}
-    return ReliabilityPolicy.RELIABLE if offered == {ReliabilityPolicy.RELIABLE} else (
-        ReliabilityPolicy.BEST_EFFORT)
 
 
 def _seconds(stamp: Time) -> float:

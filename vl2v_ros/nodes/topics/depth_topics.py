@@ -17,8 +17,9 @@ from vl2v_ros.images.depth import places, view_depth
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.nodes.messages import to_box, to_detections_3d
 from vl2v_ros.nodes.parameters import ClassifierParameters
-from vl2v_ros.nodes.topics.camera_topics import CameraTopics, offered_reliability
+from vl2v_ros.nodes.topics.camera_topics import CameraTopics
 from vl2v_ros.nodes.topics.region_pairs import Pairing
+from vl2v_ros.nodes.topics.reliability import offered_reliability
 
 PATIENCE = 2.0  # time without a camera_info after which boxes are refused aloud [s]
 

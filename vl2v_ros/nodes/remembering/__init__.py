@@ -1,0 +1,1 @@
+"""The node that remembers what the cameras saw, and its parts."""
