@@ -181,7 +181,7 @@ class Victim:
             response.results if service == 'set_parameters' else
             [response.result] if service == 'set_parameters_atomically' else [])
             if not result.successful]
-        if service in ('set_vocabulary', 'classify') and not response.success:
+        if not getattr(response, 'success', True):
             said = [response.message]
         for text in said:
             self._check_sentence(text, service)

@@ -29,7 +29,7 @@ from vision_msgs.msg import (
     ObjectHypothesis,
     ObjectHypothesisWithPose,
 )
-from vl2v_msgs.srv import ClassifyImage, SetVocabulary
+from vl2v_msgs.srv import ClassifyImage, EncodeImage, EncodeText, Forget, SetVocabulary, Teach
 from vl2v_ros.images.conversions import CONVERSIONS
 from vl2v_ros.images.encodings import VIEWS
 from vl2v_ros.nodes.messages import byte_array
@@ -46,7 +46,8 @@ INTEGERS = (0, 1, -1, 5, 1000, 1001, 2 ** 31, 2 ** 63 - 1, -2 ** 63)
 # Of the classifier, of every rclpy node, and of none.
 NAMES = ('top_k', 'max_rate', 'unknown_threshold', 'score_threshold', 'llm_timeout', 'llm_model',
          'llm_key_variable', 'llm_question', 'checkpoint', 'vocabulary', 'cameras', 'device',
-         'autostart', 'use_sim_time', 'none', '', ' ', '.', '..', 'x' * 1000, '🍌', '\n')
+         'text_weight', 'autostart', 'use_sim_time', 'none', '', ' ', '.', '..', 'x' * 1000, '🍌',
+         '\n')
 
 
 def number(rng: Random) -> int:
@@ -202,10 +203,41 @@ def names(rng: Random) -> list[str]:
     return [rng.choice(NAMES) for _ in range(rng.randrange(4))]
 
 
+def shown(rng: Random) -> dict[str, Any]:
+    """Make pictures, and boxes in them whose number most often fits."""
+    images = [image(rng) for _ in range(rng.choice((0, 1, 1, 2)))]
+    more = [compressed(rng) for _ in range(rng.choice((0, 0, 1)))]
+    if rng.random() < 0.02:
+        images = [Image()] * 10_000
+    given = [one.bbox for one in boxes(rng)]
+    return {'images': images, 'compressed': more,
+            'regions': rng.choice(([], [], given, given[:len(images) + len(more)]))}
+
+
+def teaching(rng: Random) -> dict[str, Any]:
+    good = Image(width=8, height=6, encoding='rgb8', step=24, data=byte_array(
+        np.frombuffer(rng.randbytes(144), np.uint8)))
+    pictures = {'images': [good] * rng.randrange(1, 4)} if rng.random() < 0.5 else shown(rng)
+    return pictures | {
+        'label': text(rng), 'replace': rng.random() < 0.2, 'text_weight': rng.choice(
+            (-1.0, 0.0, 0.5, 1.0, 7.0, float('nan'), float('inf'), -float('inf'))),
+        'frames': rng.choice((0, 0, 0, 1, 2 ** 32 - 1)), 'camera': rng.choice(('', text(rng)))}
+
+
+def texts(rng: Random) -> list[str]:
+    if rng.random() < 0.02:
+        return ['a'] * 10_000
+    return [text(rng) for _ in range(rng.choice((0, 1, 2, 3)))]
+
+
 # Service -> its type, and how its request is drawn.
 REQUESTS: dict[str, tuple[Any, Callable[[Random], dict[str, Any]]]] = {
     'set_vocabulary': (SetVocabulary, vocabulary),
     'classify': (ClassifyImage, lambda rng: {'image': image(rng), 'regions': boxes(rng)}),
+    'encode_text': (EncodeText, lambda rng: {'texts': texts(rng)}),
+    'encode_image': (EncodeImage, shown),
+    'teach': (Teach, teaching),
+    'forget': (Forget, lambda rng: {'labels': texts(rng)}),
     'set_parameters': (SetParameters, lambda rng: {'parameters': parameters(rng)}),
     'set_parameters_atomically': (SetParametersAtomically,
                                   lambda rng: {'parameters': parameters(rng)}),
