@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import pytest
+from support import photos_sample
 from support.tiny_models import write_tower
+from vl2v_ros import Labeller
 from vl2v_ros.words import vocabulary
 from vl2v_ros.words.clip_text import ClipText
 from vl2v_ros.words.vocabulary import TEMPLATE
@@ -41,3 +43,21 @@ def test_the_ycb_list_builds_what_it_always_built(tmp_path: Path) -> None:
     rows = encoder.encode([f'a photo of a {label}. {sentence}'
                            for label, sentence in content.items()]).rows
     np.testing.assert_allclose(built.prototypes, rows, atol=1e-6)
+
+
+def test_labels_of_any_language_are_found_by_a_known_synonym(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    path = SHIPPED / 'languages.yaml'
+    labeller = Labeller.open(device='cpu', cache_dir=tmp_path)
+    words = labeller.vocabulary(path)
+    entries = parse(str(path)).entries
+    assert words.labels == tuple(entries) and len({*words.labels}) >= 8
+    english = [entry.synonyms[0] for entry in entries.values()]
+    for number, prompt in zip(words.prompt_labels, words.prompts, strict=True):
+        assert prompt.endswith(f' {english[number]}'), prompt  # the others need a tower
+    number = next(number for number, shown in enumerate(photos_sample.read_list())
+                  if 'banana' in shown.labels)
+    photo = photos_sample.read_frames()[photos_sample.RATE * number + photos_sample.RATE // 2]
+    assert labeller.label(photo, words).labels[0] == 'Banane'

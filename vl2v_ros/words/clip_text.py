@@ -113,7 +113,8 @@ def _load_local(tower: TextTower, folder: Path, images: bool) -> object:
             open_clip.add_model_config(config)
         logging.disable(logging.WARNING)  # it warns of random weights, which are replaced below
         try:
-            model = open_clip.create_model(_open_clip_name(tower, folder), load_weights=False)
+            model = open_clip.create_model(_open_clip_name(tower, folder), load_weights=False,
+                                           pretrained_hf=False)
         finally:
             logging.disable(logging.NOTSET)
         state = open_clip.factory.load_state_dict(str(weights), weights_only=True)
