@@ -54,6 +54,7 @@ setup(
         'tqdm',
     ],
     extras_require={
+        'mcp': ['mcp>=2.3'],  # vl2v_mcp: tools for a language model
         'onnx': ['onnxruntime>=1.18'],  # to run a student's ONNX file on a CPU
         'onnx-gpu': ['onnxruntime-gpu>=1.18'],  # the same on a GPU
         'test': ['pytest'],  # so that `colcon test` runs pytest
@@ -69,6 +70,7 @@ setup(
             f'vl2v_classify = {NAME}.command.classify:main',
             f'vl2v_demo = {NAME}.nodes.demo:main',
             f'vl2v_find = {NAME}.command.find:main',
+            f'vl2v_mcp = {NAME}.nodes.agents.mcp_server:main',
         ],
     },
 )

@@ -35,6 +35,7 @@ LIBRARIES = [
     'pytest', 'pytest-xdist',  # the tests, over two processes: each mostly waits for others
     'openai>=1.40',  # descriptions of labels, from any server that speaks its protocol
     'rosbags>=0.11', 'mcap>=1.4', 'matplotlib',  # vl2v_classify: bags without ROS, pictures of why
+    'mcp>=2.3', 'py_trees',  # vl2v_mcp; an example of a behaviour tree
     'mujoco>=3.2', 'webdataset',  # training data: rendered, and read from shards
     # Distillation and its reports:
     'lightning-fabric', 'tyro', 'torchmetrics', 'tensorboard', 'jinja2',

@@ -15,7 +15,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 import numpy as np
 import pytest
+from rcl_interfaces.srv import SetParameters
 from rclpy.action import ActionClient
+from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from reliability import memory_kills
 from sensor_msgs.msg import CompressedImage
@@ -32,6 +34,7 @@ from vl2v_ros.nodes.messages import byte_array
 
 NODE = 'remembering.memory_node'
 SHOWN = LABELS[:3]
+EXAMPLE = Path(__file__).parents[2] / 'examples/look_for_thing.py'
 
 
 def picture(label: str, seed: int = 0) -> np.ndarray:
@@ -167,6 +170,16 @@ def test_it_looks_out_until_it_sees_the_thing(ros: Ros, camera: Camera, look: Ac
     assert result_of(other).status == GoalStatus.STATUS_CANCELED
 
 
+def test_a_behaviour_tree_looks_out(ros: Ros, camera: Camera, shown: dict[str, Time]) -> None:
+    pytest.importorskip('py_trees')
+    ros.call(SetParameters, 'memory/set_parameters', parameters=[Parameter(
+        'found_similarity', value=-1.0).to_parameter_msg()])  # whatever is seen next
+    with ros.run(sys.executable, EXAMPLE, SHOWN[0]) as tree:
+        wait_until(lambda: show(camera, picture(SHOWN[0])) and tree._popen.poll() is not None,
+                   'its end', step=0.3)
+        assert (tree.wait(), tree.output.strip()) == (0, f'{SHOWN[0]}: SUCCESS'), tree.output
+
+
 @pytest.mark.parametrize(('goal', 'said'), [
     ({'text': LABELS[5], 'similarity': 0.99, 'timeout': Duration(nanosec=200_000_000)},
      'not seen in time: none of '),
@@ -266,4 +279,5 @@ def send(topic: Publisher, count: int) -> None:
 
 
 def test_it_is_killed_at_any_moment(ros: Ros, tmp_path: Path) -> None:
-    memory_kills.kill_often(ros, 4, Random(time.time_ns()), tmp_path)
+    figures = memory_kills.kill_often(ros, 4, Random(time.time_ns()), tmp_path, kept=60)
+    assert figures['sightings']

@@ -24,7 +24,7 @@ from vl2v_ros.nodes.remembering.settings import MemoryParameters
 from vl2v_ros.nodes.topics.reliability import offered_reliability
 from vl2v_ros.words.vectors.origin import Origin
 
-HOLD = 0.3  # time that a vector waits for what belongs to its image [s]
+HOLD = 0.2  # time that a vector waits for what belongs to its image [s]
 IMAGES, PLACES, WAITING = 12, 32, 300  # number that is kept meanwhile
 MOST_BOXES = 1_000  # of an image
 NEAR = 10 ** 9  # largest difference of the stamps of a pose and an image [ns]
