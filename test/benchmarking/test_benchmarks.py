@@ -4,7 +4,8 @@ from pathlib import Path
 import subprocess
 import sys
 
-from benchmarks import component
+from benchmarks import component, passes
+from benchmarks.learning import teacher_rate, training_parts
 import numpy as np
 import pytest
 from support import warm
@@ -107,3 +108,24 @@ def test_soak_writes_its_memory_and_a_picture(tmp_path: Path) -> None:
     assert len(result['memory [MiB]']) == 4 and min(result['memory [MiB]']) > 50
     assert f'{result["growth [MiB]"]:.1f} MiB' in done.stdout
     assert (tmp_path / 'soak.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_parts_of_inference_and_training_are_measured_in_turns() -> None:
+    mini = ROOT / 'data/mini/student.safetensors'
+    result = passes.measure(passes.Options(mini, (1, 2), (1,), pause=0.001, rounds=1))
+    runs = result['milliseconds per frame']
+    assert len(runs) == 8 and {'batch 1, 1 thread', 'batch 2, 1 thread, pinned, pauses'} < {*runs}
+    assert all(len(run['cpu']) == 1 and len(run['clock']) == passes.PASSES
+               and min(run['cpu'] + run['clock']) > 0 for run in runs.values())
+    assert len(passes.table(result).splitlines()) == 10
+
+    result = teacher_rate.measure(teacher_rate.Options(20, 8, (0.0,), 1))
+    assert list(result['runs']) == ['0 s, 1 at once', '0 s, 8 at once']
+    assert all(run['images/s'][0] > 0 for run in result['runs'].values())
+    assert len(teacher_rate.table(result).splitlines()) == 4
+
+    result = training_parts.measure(training_parts.Options(batch=2, rounds=1))
+    assert all(len(used) == 1 and used[0] > 0 for used in result['CPU per image [ms]'].values())
+    shares = [line.split('|')[3:5] for line in training_parts.table(result).splitlines()[2:-1]]
+    for column in zip(*shares, strict=True):
+        assert 97 <= sum(int(share.strip(' %') or 0) for share in column) <= 103
