@@ -1,6 +1,7 @@
 """The licences of weights that open_clip lists, as far as they are known: licences.yaml."""
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vl2v_ros.files import read_yaml
 
@@ -21,9 +22,15 @@ class Licence(NamedTuple):
     says: str
 
 
+@cache
+def _table() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = read_yaml(TABLE)
+    return found
+
+
 def find(repository: str) -> Licence:
     """Return the licence of the weights in a repository on the hub."""
-    fitting = [(len(start), entry) for entry in read_yaml(TABLE)
+    fitting = [(len(start), entry) for entry in _table()
                for start in entry['repositories'] if repository.startswith(start)]
     if not fitting:
         return Licence('unknown', None, f'read the card of {repository} on the hub')
