@@ -14,9 +14,9 @@ from typing import Any
 from vl2v_ros.files import replacing
 
 # In the order of the frame path. `receive` lasts from the image's stamp to the callback, `wait`
-# from there to the start of work. A CPU has no `upload`; `overlay` needs a subscriber.
+# from there to the start of work. A CPU has no `upload`; the last three need a subscriber.
 STAGES = ('receive', 'wait', 'view', 'resize', 'upload', 'model', 'match', 'message', 'publish',
-          'overlay')
+          'embedding', 'overlay', 'where')
 MEANINGS = {'view': 'view or decode', 'match': 'similarity and top-k'}
 KEPT = 100_000  # percentiles are those of this many newest times of a stage
 
@@ -117,7 +117,7 @@ def plot(profiles: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     names = list(profiles)
     left = [0.0] * len(names)
     colours = ['#9aa5ad', '#c9d0d4', '#e0b252', '#d98032', '#a8542a', '#2e7d7a', '#0d3b37',
-               '#8a9fc4', '#4d6699', '#aa6414']
+               '#8a9fc4', '#4d6699', '#7a5c99', '#aa6414', '#5f7a3d']
     for stage, colour in zip(STAGES, colours, strict=True):
         widths = [profile['stages'].get(stage, {'mean': 0.0})['mean'] for profile in
                   profiles.values()]

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+import numpy as np
 import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from support import tiny_models
@@ -16,7 +17,9 @@ from vl2v_msgs.msg import Vocabulary
 from vl2v_msgs.srv import SetVocabulary
 from vl2v_ros.nodes.diagnostics import vocabulary_status
 from vl2v_ros.words.labels import Entry
-from vl2v_ros.words.vocabulary_file import dump, parse, VocabularyFile
+from vl2v_ros.words.vectors.origin import Origin
+from vl2v_ros.words.vectors.teaching import taught
+from vl2v_ros.words.vocabulary_file import dump, parse, save, VocabularyFile
 
 Request = SetVocabulary.Request
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -112,6 +115,26 @@ def test_a_file_that_cannot_be_written_is_said_and_the_change_holds(
     status = vocabulary_status('classifier', keeper)
     assert status.level == DiagnosticStatus.WARN
     assert 'the vocabulary cannot be saved' in status.message
+    node.trigger_cleanup()
+    node.destroy_node()
+
+
+def test_examples_of_another_student_are_said_and_gone_without(
+        ros: Ros, settings: dict[str, object], tmp_path: Path) -> None:
+    path, rows = tmp_path / 'kept.yaml', np.eye(8, dtype=np.float32)[:2]
+    file, _ = taught(VocabularyFile({'mug': Entry()}), 'my cup', rows, 0.5)
+    save(file, path, Origin('another', 'student'))
+    node = in_this_process(ros, settings | {'persist': path})
+    node.trigger_configure()
+    keeper = node._loaded.keeper
+    assert keeper.current.labels == ('mug',) and not keeper.current.examples
+    assert 'the vocabulary is used without its examples' in keeper.problems['examples']
+    assert 'expected vectors of the space' in vocabulary_status('classifier', keeper).message
+    keeper.apply(lambda file: taught(file, 'cup', rows, 0.5)[0])
+    assert keeper.problems == {} and keeper.current.labels == ('mug', 'cup')
+    assert len(list(tmp_path.iterdir())) == 3  # what the other student was taught stays
+    keeper.change(Request(operation=Request.RESET))
+    assert keeper.current.labels == LABELS and len(list(tmp_path.iterdir())) == 1
     node.trigger_cleanup()
     node.destroy_node()
 
