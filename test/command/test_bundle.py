@@ -12,6 +12,7 @@ from vl2v_ros.command.bundle import main
 from vl2v_ros.labeller import Labeller
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.bundle import MANIFEST
+from vl2v_ros.words import vocabulary_file
 
 FILES = ['LICENCES.txt', 'known_prompts.safetensors', 'manifest.json', 'student.graph',
          'student.safetensors', 'vocabulary.yaml']
@@ -107,3 +108,13 @@ def test_a_text_tower_in_a_bundle_encodes_other_words(tmp_path: Path,
     for words in (['mug', 'cup'], ['blue spoon', 'fork']):
         np.testing.assert_allclose(after.vocabulary(words).prototypes,
                                    before.vocabulary(words).prototypes, atol=1e-3)
+
+
+def test_labels_that_were_taught_are_in_a_bundle(robot: Path, tmp_path: Path) -> None:
+    labeller = Labeller.open(tmp_path / 'student.safetensors', 'cpu')
+    file = labeller.teach(['mug'], 'my thing', [IMAGE])
+    vocabulary_file.save(file, tmp_path / 'words.yaml', labeller.origin)
+    make(tmp_path / 'student.safetensors', '--vocabulary', tmp_path / 'words.yaml')
+    main(['--check', str(robot)])
+    there = Labeller.open(robot / 'student.safetensors', 'cpu')
+    assert there.label(IMAGE, robot / 'vocabulary.yaml').labels[0] == 'my thing'

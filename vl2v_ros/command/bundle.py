@@ -24,7 +24,7 @@ from vl2v_ros.model.spec import StudentSpec
 from vl2v_ros.words import recording, vocabulary_file
 from vl2v_ros.words.encoder import TextTower
 from vl2v_ros.words.recording import DIGEST, Recording
-from vl2v_ros.words.vocabulary import build, Vocabulary
+from vl2v_ros.words.vocabulary import Vocabulary
 
 PROMPTS, TEXT, LICENCES = 'known_prompts.safetensors', 'student_text', 'LICENCES.txt'
 PACKAGES = 'vl2v_ros', 'openvino', 'open_clip_torch', 'timm', 'torch'
@@ -47,9 +47,8 @@ def make(student: Path, words: str, out: Path, parameters: Path | None = None,
                          'something else; choose another name')
     given = _checked(parameters) if parameters else None
     labeller = Labeller.open(student, 'cpu')
-    file = vocabulary_file.parse(words)
-    known = build(file.entries, labeller.encoder, 1, file.templates or labeller.spec.templates,
-                  file.background)
+    file = vocabulary_file.parse(words).read_examples(labeller.origin)
+    known = labeller.vocabulary(file)
     with replacing(out) as folder:
         folder.mkdir()
         tower, said = _tower(replace(labeller.spec.text_tower,
@@ -60,7 +59,7 @@ def make(student: Path, words: str, out: Path, parameters: Path | None = None,
         spec = replace(labeller.spec, text_tower=replace(tower, recording=PROMPTS))
         checkpoint.write_spec(student, spec, folder / bundle.STUDENT)
         _graph(folder / bundle.STUDENT)
-        (folder / bundle.VOCABULARY).write_text(vocabulary_file.dump(file), encoding='utf-8')
+        vocabulary_file.save(file, folder / bundle.VOCABULARY, labeller.origin)
         if given:
             (folder / bundle.PARAMETERS).write_bytes(given)
         (folder / LICENCES).write_text(_licences(spec, prompts), encoding='utf-8')
