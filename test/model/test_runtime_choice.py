@@ -1,6 +1,5 @@
 """Which runtime is chosen, what is said of it, and what is refused."""
 import ctypes
-import os
 from pathlib import Path
 import re
 import subprocess
@@ -11,10 +10,7 @@ import pytest
 from support.runtimes import cosine_distances, CPU, FRAMES
 import torch
 from vl2v_ros.model import checkpoint
-from vl2v_ros.model.runtime import openvino_runtime
 from vl2v_ros.model.runtime.choose import create
-from vl2v_ros.model.runtime.openvino_graph import convert
-from vl2v_ros.model.runtime.precision import compiled
 from vl2v_ros.model.runtime.torch_runtime import TorchRuntime
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
@@ -26,21 +22,6 @@ def test_cpu_says_device_precision_engine_and_reason(shapes_student: Path) -> No
                         create(student, 'cpu', half=False).description)
     assert (TorchRuntime(student, CPU, False, 'no reason').description
             == 'CPU, float32, torch (no reason)')
-
-
-def test_few_cpus_give_one_thread_and_no_thread_is_bound_to_a_cpu(
-        shapes_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    student, cpus = checkpoint.load(shapes_student), os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(cpus)[:openvino_runtime.FEW_CPUS])
-    try:
-        assert create(student, 'cpu', half=False).threads == 1
-    finally:
-        os.sched_setaffinity(0, cpus)
-    monkeypatch.setattr(openvino_runtime, 'FEW_CPUS', 0)  # as with more of them
-    assert create(student, 'cpu', half=False).threads in {1, 2, 4, 8}
-    made = compiled(convert(student), 'float32', len(cpus)).get_compiled_model()
-    assert made.get_property('ENABLE_CPU_PINNING') is False
-    assert made.get_property('NUM_STREAMS') == 1
 
 
 @without_cuda

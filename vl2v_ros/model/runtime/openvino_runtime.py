@@ -19,10 +19,6 @@ from vl2v_ros.model.spec import StudentSpec
 if TYPE_CHECKING:
     from vl2v_ros.model.student import Student
 
-# Up to this many CPUs, one thread: the robot's other programs need the rest, the choice is alike
-# at each start, and on a Raspberry Pi 5 the memory of OpenVINO grew with more
-# (https://github.com/openvinotoolkit/openvino/issues/31064).
-FEW_CPUS = 4
 MIN_SPEEDUP = 1.4  # required when doubling the threads
 MOST_THREADS = 8
 MOST_FRAMES = 8  # at a time: more are not faster, and 100 would take 0.6 GB more
@@ -123,7 +119,7 @@ class OpenVinoRuntime:
 def _fewest_threads(model: openvino.Model, precision: str
                     ) -> tuple[openvino.InferRequest, int]:
     """
-    Double the threads as long as that is MIN_SPEEDUP times faster; not on FEW_CPUS.
+    Double the threads as long as that is MIN_SPEEDUP times faster.
 
     A small student gains little from a second thread, and the robot's other programs need the
     cores too. Only two graphs are in memory at a time.
@@ -131,8 +127,7 @@ def _fewest_threads(model: openvino.Model, precision: str
     :param model: the graph for one frame.
     :return: the compiled graph, which has run once on grey, and its number of threads.
     """
-    cpus = len(os.sched_getaffinity(0))
-    most = 1 if cpus <= FEW_CPUS else min(MOST_THREADS, cpus)
+    most = min(MOST_THREADS, len(os.sched_getaffinity(0)))
     best, threads = compiled(model, precision, 1), 1
     best.get_input_tensor().data[:] = 128
     best.infer()
