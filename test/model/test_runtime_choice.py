@@ -11,6 +11,8 @@ from support.runtimes import cosine_distances, CPU, FRAMES
 import torch
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.runtime.choose import create
+from vl2v_ros.model.runtime.openvino_graph import convert
+from vl2v_ros.model.runtime.precision import compiled
 from vl2v_ros.model.runtime.torch_runtime import TorchRuntime
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
@@ -22,6 +24,12 @@ def test_cpu_says_device_precision_engine_and_reason(shapes_student: Path) -> No
                         create(student, 'cpu', half=False).description)
     assert (TorchRuntime(student, CPU, False, 'no reason').description
             == 'CPU, float32, torch (no reason)')
+
+
+def test_no_thread_is_bound_to_a_cpu(shapes_student: Path) -> None:
+    made = compiled(convert(checkpoint.load(shapes_student)), 'float32', 2).get_compiled_model()
+    assert made.get_property('ENABLE_CPU_PINNING') is False
+    assert made.get_property('NUM_STREAMS') == 1
 
 
 @without_cuda
