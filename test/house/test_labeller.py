@@ -56,6 +56,19 @@ def test_what_is_no_image_is_refused(image: object, message: str) -> None:
         Labeller.open().label(image, ['mug'])
 
 
+def test_a_label_is_taught_by_pictures_that_show_something(photo: np.ndarray) -> None:
+    labeller = Labeller.open()
+    for images, said in (([], 'expected 1 to 10000 examples'),
+                         ([photo * 0], 'picture 1: expected an image that shows something')):
+        with pytest.raises(ValueError, match=said):
+            labeller.teach(['mug'], 'my thing', images)
+    file = labeller.teach(['mug'], 'my thing', [photo, photo[:, ::-1]])
+    again = labeller.teach(file, 'My Thing', [photo])
+    words = labeller.vocabulary(again)
+    assert words.labels == ('mug', 'my thing') and len(words.examples['my thing']) == 3
+    assert labeller.label(photo, words).labels[0] == 'my thing'
+
+
 def test_what_is_no_student_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='none.safetensors'):
         Labeller.open(tmp_path / 'none.safetensors')

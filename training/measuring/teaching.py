@@ -67,7 +67,8 @@ def teaching(command: Teaching) -> dict[str, Any]:
     robot = Robot(command.checkpoint, command.device, command.templates)
     shown = _read(command, robot)
     scale = scale_of(robot.spec.unknown_threshold) if command.scale is None else command.scale
-    names = set(read_names(command.names).values()) if command.names else set()
+    called = read_names(command.names) if command.names else {}
+    names = {called[name] for name in shown.rows if name in called}
     labels = [label for label in parse(str(command.words)).entries if label not in names]
     if command.list_length:
         rng = np.random.default_rng(command.seed)
