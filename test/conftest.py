@@ -1,7 +1,7 @@
 """Fixtures that several test modules share."""
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, ExitStack
+from contextlib import contextmanager
 import fcntl
 from functools import cache
 from importlib.util import find_spec
@@ -68,7 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     if 'PYTEST_XDIST_WORKER' in os.environ:
         tests = Counter(item.path for item in items)
-        alone = {item.path for item in items if is_alone(item)}
+        alone = {item.path for item in items if item.get_closest_marker("alone") is not None}
         items.sort(key=lambda item: (item.path in alone, tests[item.path], item.path))
     for item in items:
         function = getattr(item, 'function', None)
@@ -81,10 +81,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none."""
     if item.get_closest_marker('cuda') and not torch.cuda.is_available():
         pytest.skip('no CUDA device')
-
-
-def is_alone(item: pytest.Item | None) -> bool:
-    return item is not None and item.get_closest_marker('alone') is not None
 
 
 @contextmanager
@@ -100,24 +96,21 @@ def machine(name: str, alone: bool) -> Iterator[None]:
             fcntl.flock(room, fcntl.LOCK_UN)
 
 
-_MACHINE, _kept = ExitStack(), False
-
-
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Run what is marked `alone` while no other test runs; several in a row wait only once."""
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """
+    Run what is marked `alone` while no other test runs.
+
+    The machine is given back after each test: a process may get its next one only once others,
+    which would wait for the machine, have gone on.
+    """
     if 'PYTEST_XDIST_WORKER' not in os.environ:
         yield
         return
-    global _kept
-    if not _kept:
-        name = os.path.join(tempfile.gettempdir(),
-                            f"vl2v_tests_{os.environ['PYTEST_XDIST_TESTRUNUID']}")
-        _MACHINE.enter_context(machine(name, is_alone(item)))
-    yield
-    _kept = is_alone(item) and is_alone(nextitem)
-    if not _kept:
-        _MACHINE.close()
+    name = os.path.join(tempfile.gettempdir(),
+                        f"vl2v_tests_{os.environ['PYTEST_XDIST_TESTRUNUID']}")
+    with machine(name, item.get_closest_marker('alone') is not None):
+        yield
 
 
 @pytest.fixture(scope='session')

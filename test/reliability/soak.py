@@ -5,9 +5,10 @@ python -m reliability.soak --minutes 30 --out soak
 
 A camera sends 30 images a second to a classifier with the student that ships, another camera comes
 and goes, and so does a detector that sends ten boxes for every third image. The vocabulary changes
-20 times a minute; now and then somebody watches the overlay, or maps and presence, or asks for
-boxes of one image. Memory, threads and open files of the classifier are read once a second. Writes
-OUT/soak.json and OUT/soak.png; exits with 1 if one of the criteria in it is not met.
+20 times a minute; now and then somebody watches the overlay, or maps, presence and embeddings,
+asks for boxes of one image and for a text, or teaches a label and forgets it. Memory, threads
+and open files of the classifier are read once a second. Writes OUT/soak.json and
+OUT/soak.png; exits with 1 if one of the criteria in it is not met.
 """
 import argparse
 from collections.abc import Sequence

@@ -14,8 +14,8 @@ from std_msgs.msg import Header
 from support.detector import to_regions
 from support.ros_processes import Process, Ros
 from vision_msgs.msg import Detection2DArray
-from vl2v_msgs.msg import PresenceArray
-from vl2v_msgs.srv import ClassifyImage, SetVocabulary
+from vl2v_msgs.msg import Embedding, PresenceArray
+from vl2v_msgs.srv import ClassifyImage, EncodeText, Forget, SetVocabulary, Teach
 from vl2v_ros.labeller import Labeller
 from vl2v_ros.nodes.messages import to_image
 from vl2v_ros.words.labels import folded
@@ -28,7 +28,8 @@ REAR = 40, 10, 30  # of each 40 s, those in which the second camera is there
 EVERY = 3  # image that the detector looks at: ten boxes for each are the limit of two cores
 DETECTOR = 50, 5, 30  # of each 50 s, those in which a detector sends boxes
 MAPS = 70, 35, 45  # of each 70 s, those in which maps and presence are watched
-DEMAND = 7  # boxes of one image on demand every so many seconds
+DEMAND = 7  # boxes of one image, and a text, on demand every so many seconds
+LESSON = 11  # every so many seconds a label is taught by a picture, and forgotten
 BOXES = [(x, y, 100, 100, f'{x} {y}') for x in range(60, 640, 120) for y in (120, 360)]  # [px]
 
 
@@ -52,7 +53,8 @@ class Visitors:
         self.counts = {'changes of the vocabulary': 0, 'visits of the second camera': 0,
                        'visits to the overlay': 0, 'overlays': 0, 'visits of the detector': 0,
                        'arrays of boxes answered': 0, 'boxes on demand': 0,
-                       'visits to the maps': 0, 'maps': 0, 'arrays of presence': 0}
+                       'visits to the maps': 0, 'maps': 0, 'arrays of presence': 0,
+                       'embeddings': 0, 'lessons': 0}
 
     def warm(self) -> None:
         """Look at maps until there are some, for which the student's cells are prepared."""
@@ -70,6 +72,10 @@ class Visitors:
                                    regions=to_regions(Header(), BOXES).detections)
             assert reply.success, reply.message
             self.counts['boxes on demand'] += len(reply.detections)
+            reply = self._ros.call(EncodeText, 'classifier/encode_text', texts=['a mug'])
+            assert reply.success, reply.message
+        if second % LESSON == 0:
+            self._teach()
         phase = second % OVERLAY[0]
         if phase == OVERLAY[1] and not self._watched:
             self.counts['visits to the overlay'] += 1
@@ -80,7 +86,8 @@ class Visitors:
         if phase == MAPS[1] and not self._looked_at:
             self.counts['visits to the maps'] += 1
             self._looked_at = self._watch({'heatmap': (Image, 'maps'),
-                                           'presence': (PresenceArray, 'arrays of presence')})
+                                           'presence': (PresenceArray, 'arrays of presence'),
+                                           'embedding': (Embedding, 'embeddings')})
         if phase == MAPS[2]:
             self._look_away(self._looked_at)
         phase = second % REAR[0]
@@ -109,6 +116,15 @@ class Visitors:
                                labels=labels)
         assert reply.success, reply.message
         self.counts['changes of the vocabulary'] += 1
+
+    def _teach(self) -> None:
+        label = 'what the soak has taught'
+        taught = self._ros.call(Teach, 'classifier/teach', label=label, images=[self._picture],
+                                text_weight=-1.0)
+        assert taught.success and taught.count == 1, taught.message
+        forgotten = self._ros.call(Forget, 'classifier/forget', labels=[label])
+        assert forgotten.success and label not in forgotten.labels, forgotten.message
+        self.counts['lessons'] += 1
 
     def _watch(self, topics: dict[str, tuple[type, str]]) -> list[Any]:
         """Subscribe to topics of the first camera; their messages are counted by these names."""

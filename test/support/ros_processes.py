@@ -145,7 +145,7 @@ class Ros:
         given = [word for name, value in parameters.items()
                  for word in ('-p', f'{name}:={json.dumps(value, default=str)}')]
         program = ([sys.executable, '-m', f'vl2v_ros.nodes.{module}'] if fresh else
-                   [f'vl2v_ros/nodes/{module}.py'])
+                   [f'vl2v_ros/nodes/{module.replace(".", "/")}.py'])
         return self.run(*program, '--ros-args', *given, *arguments, env=env)
 
     def classifier(self, parameters: Mapping[str, object], *arguments: str,
