@@ -25,9 +25,6 @@ SHOWN, OTHER = LABELS[0], LABELS[1]
 # What a page in a browser could send, of a host that it calls its own.
 STRANGE = b'POST /mcp HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 2\r\n\r\n{}'
 
-pytestmark = pytest.mark.skip(
-    reason='written before nodes started warm and teaching came: to be mended')
-
 
 @pytest.fixture(scope='module')
 def robot(ros: Ros, settings: dict[str, object], tmp_path_factory: pytest.TempPathFactory

@@ -36,9 +36,6 @@ NODE = 'remembering.memory_node'
 SHOWN = LABELS[:3]
 EXAMPLE = Path(__file__).parents[2] / 'examples/look_for_thing.py'
 
-pytestmark = pytest.mark.skip(
-    reason='written before nodes started warm and teaching came: to be mended')
-
 
 def picture(label: str, seed: int = 0) -> np.ndarray:
     return shapes.draw(label, 320, 240, np.random.default_rng(seed), (0, 0))
