@@ -208,3 +208,15 @@ def test_files_that_are_no_memory_are_refused_and_left_as_they_are(path: Path) -
     with pytest.raises(ValueError, match='unable to open database file|directory'):
         Memory(path.parent)
     assert path.read_text().startswith('no database')
+
+
+def test_a_picture_that_was_lost_is_taken_from_a_later_view(path: Path) -> None:
+    memory = Memory(path)
+    for second, picture in enumerate([b'', b'', b'later', b'last']):
+        memory.see(ORIGIN, [at(second, 1)], lambda one, picture=picture: picture)
+        memory.save()  # also of a sighting that is in the file already
+    memory.close()
+    again = Memory(path)
+    found, = again.find(row(1), 9).sightings
+    assert (found.thumbnail, found.count) == (b'later', 4)
+    again.close()

@@ -22,7 +22,8 @@ FACTS = 'number, camera, frame_id, first, last, at, count, box, position'
 WRITE = (f'INSERT INTO sightings ({FACTS}, vector, thumbnail) VALUES ({", ".join("?" * 11)}) '
          'ON CONFLICT (number) DO UPDATE SET frame_id = excluded.frame_id, last = excluded.last, '
          'at = excluded.at, count = excluded.count, box = excluded.box, '
-         'position = excluded.position')
+         'position = excluded.position, '
+         "thumbnail = CASE WHEN thumbnail = x'' THEN excluded.thumbnail ELSE thumbnail END")
 # Each is a transaction of WAL with a sync of its own, so that neither a killed process nor a power
 # cut takes more than what came after the last one. The file is held by one process alone: two
 # would give the same numbers. Then there is no shared memory beside it, which some disks lack.

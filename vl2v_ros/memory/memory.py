@@ -107,7 +107,7 @@ class Memory:
 
         :param seen: the image or boxes in it; what is seen of one image belongs to different
             sightings.
-        :param thumbnail: draws a new sighting as JPEG.
+        :param thumbnail: draws a new sighting as JPEG, or one that has no picture yet.
         :return: their sightings, in order.
         :raises ValueError: as `check` does; then nothing of it is remembered.
         """
@@ -118,10 +118,12 @@ class Memory:
             self.origin, self._index = origin, Index(self.limit, len(rows[0]))
         found: list[Sighting] = []
         for one, row in zip(seen, rows, strict=True):
-            found.append(self._again(one, row, found) or self._new(one, row, thumbnail))
+            found.append(self._again(one, row, found, thumbnail)
+                         or self._new(one, row, thumbnail))
         return found
 
-    def _again(self, one: Seen, row: np.ndarray, taken: Sequence[Sighting]) -> Sighting | None:
+    def _again(self, one: Seen, row: np.ndarray, taken: Sequence[Sighting],
+               thumbnail: Callable[[Seen], bytes]) -> Sighting | None:
         """Add a view to the sighting that it continues, if there is one."""
         key = one.camera, one.box is not None
         recent = self._recent[key] = [
@@ -138,6 +140,7 @@ class Memory:
         sighting.last, sighting.at, sighting.count = one.stamp, time.time(), sighting.count + 1
         sighting.frame_id, sighting.box = one.frame_id, one.box
         sighting.position = one.position or sighting.position
+        sighting.thumbnail = sighting.thumbnail or thumbnail(one)  # the first image may be lost
         self._keep(sighting, self._index.row(sighting.number))
         return sighting
 
