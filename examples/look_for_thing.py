@@ -31,6 +31,7 @@ class LookFor(Behaviour):
 rclpy.init()
 node = rclpy.create_node('look_for_thing')
 client: Any = ActionClient(node, Find, '/memory/look_for')
+client.wait_for_server()
 leaf = LookFor(' '.join(sys.argv[1:]))
 while leaf.status not in (Status.SUCCESS, Status.FAILURE):
     leaf.tick_once()

@@ -68,7 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     if 'PYTEST_XDIST_WORKER' in os.environ:
         tests = Counter(item.path for item in items)
-        alone = {item.path for item in items if item.get_closest_marker("alone") is not None}
+        alone = {item.path for item in items if item.get_closest_marker('alone') is not None}
         items.sort(key=lambda item: (item.path in alone, tests[item.path], item.path))
     for item in items:
         function = getattr(item, 'function', None)

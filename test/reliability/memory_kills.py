@@ -56,7 +56,8 @@ def kill_often(ros: Ros, kills: int, rng: Random, folder: Path, kept: float = KE
             while not sender.topic.get_subscription_count():
                 time.sleep(STEP)
             time.sleep(0.3)  # what is sent before the other side knows it, too, may get lost
-        end = time.monotonic() + rng.uniform(0, LONGEST)
+        # A node that runs is killed when something has to be there.
+        end = time.monotonic() + rng.uniform(KEPT if number % 2 else 0, LONGEST)
         while time.monotonic() < end:
             sent.append(sender.send())
             time.sleep(STEP)
