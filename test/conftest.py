@@ -96,7 +96,7 @@ def machine(name: str, alone: bool) -> Iterator[None]:
             fcntl.flock(room, fcntl.LOCK_UN)
 
 
-@pytest.hookimpl(hookwrapper=True)
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)  # waiting is not of a test's own time limit
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """
     Run what is marked `alone` while no other test runs.

@@ -32,7 +32,8 @@ LIBRARIES = [
     'torch>=2.1', 'torchvision', 'timm>=1.0.22', 'open_clip_torch>=3.0', 'openvino>=2024.0',
     'numpy', 'safetensors>=0.4', 'pillow', 'PyYAML', 'tqdm',
     'ruff', 'mypy', 'types-PyYAML', 'types-tqdm',  # make lint; the last two are types alone
-    'pytest', 'pytest-xdist',  # the tests, over two processes: each mostly waits for others
+    # The tests, over three processes, as each mostly waits for others; one that hangs is ended.
+    'pytest', 'pytest-timeout', 'pytest-xdist',
     'openai>=1.40',  # descriptions of labels, from any server that speaks its protocol
     'rosbags>=0.11', 'mcap>=1.4', 'matplotlib',  # vl2v_classify: bags without ROS, pictures of why
     'mcp>=2.3', 'py_trees',  # vl2v_mcp; an example of a behaviour tree

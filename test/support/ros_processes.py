@@ -120,7 +120,8 @@ class Ros:
         for process in self._processes:
             process.close()
         rclpy.shutdown(context=self._context)
-        self._thread.join()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), 'the executor of the peer does not end'
 
     def news(self) -> str:
         """Return what all processes said since the last call."""
