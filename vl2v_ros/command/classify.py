@@ -9,14 +9,13 @@ With --boxes it names the boxes in images, and writes them as COCO JSON (.json) 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-import io
 import itertools
 from pathlib import Path
-import signal
 import sys
 
 from tqdm import tqdm
 from vl2v_ros.command import bags, boxes, outputs
+from vl2v_ros.command.program import ending
 from vl2v_ros.drawing.explanation_plot import Explanation, MOST_IMAGES, plot
 from vl2v_ros.drawing.text import check_font, missing
 from vl2v_ros.files import replacing, share, shown
@@ -273,18 +272,8 @@ def _table(prediction: Prediction, why: Sequence[Reason]) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exit with 1 and one line if it cannot be done."""
-    # SIGTERM removes incomplete files, as Ctrl-C does; `| head` ends the command quietly.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a label may be of any script
-        sys.stdout.reconfigure(errors='backslashreplace')
-    options = parse(arguments)
-    try:
-        run(options)
-    except (ValueError, OSError) as error:
-        sys.exit(f'vl2v_classify: {error}')
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+    with ending('vl2v_classify'):
+        run(parse(arguments))
 
 
 if __name__ == '__main__':

@@ -11,10 +11,8 @@ it draws them on a page. Pictures are compared as wholes: a small thing in a lar
 import argparse
 from collections.abc import Iterator, Sequence
 from functools import partial
-import io
 from itertools import chain, islice
 from pathlib import Path
-import signal
 import sys
 
 import cv2
@@ -22,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 from vl2v_ros.command.bags import seconds
 from vl2v_ros.command.classify import _number, open_input
+from vl2v_ros.command.program import ending
 from vl2v_ros.drawing import contact_sheet
 from vl2v_ros.drawing.contact_sheet import Part, Tile
 from vl2v_ros.files import one_line, replacing, shown
@@ -164,17 +163,8 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exit with 1 and one line if it cannot be done."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors='backslashreplace')
-    options = parse(arguments)
-    try:
-        run(options)
-    except (ValueError, OSError) as error:
-        sys.exit(f'vl2v_find: {error}')
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+    with ending('vl2v_find'):
+        run(parse(arguments))
 
 
 if __name__ == '__main__':
