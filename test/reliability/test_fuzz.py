@@ -1,4 +1,5 @@
 """A short part of what `make fuzz` does, and that the fuzzing finds what is planted."""
+import mmap
 from pathlib import Path
 from random import Random
 
@@ -44,8 +45,11 @@ def test_what_is_no_sentence_is_a_finding(error: Exception, outcome: str, tmp_pa
 def test_memory_beyond_the_bound_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                               ) -> None:
     monkeypatch.setattr(fuzz_files, 'MEMORY', 10 << 20)
-    monkeypatch.setitem(KINDS, 'planted', Kind(
-        lambda folder: None, lambda folder, target: print(len(b'x' * (100 << 20))), 1))
+
+    def read(folder: Path, target: Path) -> None:
+        with mmap.mmap(-1, 100 << 20) as memory:  # never what malloc has kept of earlier tests
+            memory.write(bytes(len(memory)))
+    monkeypatch.setitem(KINDS, 'planted', Kind(lambda folder: None, read, 1))
     assert fuzz_files.attempt('planted', tmp_path, tmp_path)['outcome'].startswith('memory')
 
 
