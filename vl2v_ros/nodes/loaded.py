@@ -75,7 +75,7 @@ def load(labeller: Labeller, parameters: Callable[[], ClassifierParameters],
     :raises ValueError: for an invalid vocabulary.
     """
     keeper = VocabularyKeeper(parameters, labeller.encoder, labeller.spec, versions, announce,
-                              logger, labeller.origin, labeller.example_scale)
+                              logger, labeller.origin)
     start, classifier = time.monotonic(), labeller.classifier
     for height, width in WARM_UP_SIZES:
         frame = Frame(np.zeros((height, width, 3), np.uint8))

@@ -22,6 +22,7 @@ from vl2v_ros.words.language_model import (
     describe,
     LanguageModel,
 )
+from vl2v_ros.words.vectors.examples import scale_of
 from vl2v_ros.words.vectors.origin import Origin
 from vl2v_ros.words.vectors.teaching import with_entries, without
 from vl2v_ros.words.vocabulary import build, Vocabulary
@@ -68,7 +69,7 @@ class VocabularyKeeper:
     def __init__(self, parameters: Callable[[], ClassifierParameters], encoder: TextEncoder,
                  spec: StudentSpec, versions: Iterator[int],
                  announce: Callable[[Vocabulary], None], logger: RcutilsLogger,
-                 origin: Origin, example_scale: float = 1.0) -> None:
+                 origin: Origin) -> None:
         """
         Start with the saved vocabulary, else with that of the parameter `vocabulary`.
 
@@ -76,12 +77,12 @@ class VocabularyKeeper:
         :param spec: the student's; its templates are for vocabularies without their own.
         :param versions: numbers of vocabularies, each used once.
         :param announce: receives each vocabulary that becomes the current one.
-        :param origin, example_scale: of the student's embeddings, as of `Labeller`.
+        :param origin: of the student's embeddings.
         :raises ValueError: if the vocabulary of the parameter is invalid.
         """
         self._parameters, self._encoder, self._versions = parameters, encoder, versions
         self._spec, self._announce, self._logger = spec, announce, logger
-        self._origin, self._scale = origin, example_scale
+        self._origin = origin
         self._changing = threading.Lock()
         self._closed = False
         self._enrichment: Enrichment | None = None
@@ -149,7 +150,8 @@ class VocabularyKeeper:
                                                                *self._background)}
         return build(file.all_entries, self._encoder, next(self._versions),
                      file.templates or self._spec.templates, tuple(background.values()),
-                     self._spec.presence, file.examples, self._scale)
+                     self._spec.presence, file.examples,
+                     scale_of(self._spec.unknown_threshold))
 
     def close(self) -> None:
         """Refuse further changes, and cancel a request for descriptions."""

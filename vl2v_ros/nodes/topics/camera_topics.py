@@ -22,6 +22,7 @@ from vl2v_ros import frame_profile
 from vl2v_ros.drawing.boxes import draw_boxes
 from vl2v_ros.drawing.overlay import draw
 from vl2v_ros.images.frame import Frame
+from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.image_executor import ImageExecutor, ImageGroup
 from vl2v_ros.nodes.topics.embedding_topics import EmbeddingTopics
@@ -102,7 +103,7 @@ class CameraTopics:
         # The image thread may drop a transport, the diagnostics thread may add it again.
         self._listening = threading.RLock()
         self._on_message: Callable[[Any], None] = _ignore
-        self.look: Callable[[Header, Frame, Current], None] = lambda *_: None
+        self.look: Callable[[Header, Frame, Prediction, Current], None] = lambda *_: None
         self.counts = Counts()
 
     def open(self, on_message: Callable[[Any], None], executor: ImageExecutor) -> None:
@@ -212,7 +213,7 @@ class CameraTopics:
                        parameters.font)
             self.overlay.publish(messages.to_image(drawn, 'rgb8', header))
             frame_profile.mark('overlay')
-        self.look(header, frame, used)
+        self.look(header, frame, prediction, used)
         self.counts.answered += 1
         latency = self._now() - _seconds(header.stamp)
         self.counts.latencies.append(latency if 0 <= latency < LATEST else None)

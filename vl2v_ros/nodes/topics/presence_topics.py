@@ -1,10 +1,11 @@
 """Which labels are present in the images of one camera, each by itself."""
+import numpy as np
 from rclpy.node import Node
 from std_msgs.msg import Header
 from vl2v_msgs.msg import PresenceArray
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model import presence
-from vl2v_ros.model.classifier import Classifier
+from vl2v_ros.model.spec import StudentSpec
 from vl2v_ros.model.where import Maps
 from vl2v_ros.nodes import messages
 from vl2v_ros.words.vocabulary import Vocabulary
@@ -28,17 +29,18 @@ class PresenceTopics:
         return bool(self._topic.get_subscription_count())
 
     def publish(self, header: Header, frame: Frame, vocabulary: Vocabulary,
-                classifier: Classifier, maps: Maps | None) -> None:
+                row: np.ndarray, spec: StudentSpec, maps: Maps | None) -> None:
         """
         Publish the presence of all labels, if the student can tell it.
 
+        :param row: (D,) unit embedding of the frame.
+        :param spec: of the student.
         :param maps: of the frame; None: there are none, or not yet.
         """
         if vocabulary.presence is not None:
-            probabilities = presence.by_prompts(
-                classifier.embed([frame])[0], vocabulary.presence, classifier.spec.temperature)
+            probabilities = presence.by_prompts(row, vocabulary.presence, spec.temperature)
         elif maps is not None:
-            probabilities = presence.by_maps(maps, classifier.spec.presence_line)
+            probabilities = presence.by_maps(maps, spec.presence_line)
         else:
             return
         height, width = frame.pixels.shape[:2]

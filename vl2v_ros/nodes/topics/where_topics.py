@@ -1,5 +1,6 @@
 """Where labels are in the images of one camera: maps, and boxes where no detector gives any."""
 from collections.abc import Callable, Iterator
+from functools import partial
 import time
 from typing import NamedTuple
 
@@ -10,8 +11,8 @@ from std_msgs.msg import Header
 from vl2v_ros import frame_profile
 from vl2v_ros.drawing.heatmap import draw_maps
 from vl2v_ros.images.frame import Frame
-from vl2v_ros.model.classifier import Classifier
-from vl2v_ros.model.where import Where
+from vl2v_ros.model.prediction import Prediction
+from vl2v_ros.model.where import Maps, Where
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.loaded import Loaded
 from vl2v_ros.nodes.topics.camera_topics import CameraTopics
@@ -59,13 +60,13 @@ class WhereTopics:
         self._next = 0.0  # time of the next step by time.monotonic [s]
         camera.look = self.look
 
-    def look(self, header: Header, frame: Frame, used: Current) -> None:
+    def look(self, header: Header, frame: Frame, prediction: Prediction, used: Current) -> None:
         """Go on with a look that was begun; else look at a frame that was labelled."""
         start = time.monotonic()
         if start < self._next:
             return
         if self._steps is None:
-            self._steps = self._begin(header, frame, used)
+            self._steps = self._begin(header, frame, prediction, used)
         while self._steps:
             if next(self._steps, DONE) is DONE:
                 self._steps = None
@@ -79,26 +80,29 @@ class WhereTopics:
         """Leave a look that was begun."""
         self._steps = None
 
-    def _begin(self, header: Header, frame: Frame, used: Current) -> Iterator[None] | None:
+    def _begin(self, header: Header, frame: Frame, prediction: Prediction, used: Current
+               ) -> Iterator[None] | None:
         """Return the steps of a look at a frame; None if nobody wants one, or not yet."""
         wanted = Wanted(bool(self.heatmap.get_subscription_count()), self._presence.wanted(),
                         used.parameters.own_boxes and self._regions.are_missing())
         loaded = self._loaded()
         if loaded is None or not any(wanted):
             return None
+        tell = partial(self._presence.publish, header, frame, used.vocabulary,
+                       prediction.vector(), loaded.classifier.spec)
         where = loaded.cells.get(frame, used.parameters.where_size)
         if where is None:
             if wanted.presence:
-                self._presence.publish(header, frame, used.vocabulary, loaded.classifier, None)
+                tell(None)
             return None
-        return self._look(header, frame, used, where, loaded.classifier, wanted)
+        return self._look(header, frame, used, where, tell, wanted)
 
     def _look(self, header: Header, frame: Frame, used: Current, where: Where,
-              classifier: Classifier, wanted: Wanted) -> Iterator[None]:
+              tell: Callable[[Maps], None], wanted: Wanted) -> Iterator[None]:
         vocabulary, parameters = used
         maps = where.maps(frame, vocabulary, parameters.where_size)
         if wanted.presence:
-            self._presence.publish(header, frame, vocabulary, classifier, maps)
+            tell(maps)
         if wanted.boxes:
             self._regions.publish_own(header, frame, (yield from where.boxes_in_steps(
                 frame, maps, vocabulary, parameters.region_margin, parameters.top_k,
