@@ -1,20 +1,9 @@
 """Pictures and options for vl2v_classify, which may run in the process of the tests."""
-from collections.abc import Iterator
 from pathlib import Path
-import signal
 
 import cv2
 import pytest
 from support.classify_command import draw, LABELS
-
-
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    """Undo what the command does to this process's signals."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGPIPE)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
