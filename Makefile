@@ -24,10 +24,11 @@ build:  ## build the message packages again and link this package again
 	@$(PYTHON3) tools/setup_env.py build
 
 # Hundreds of processes import the same files: each is compiled once, even where a container's
-# environment wants nothing kept.
+# environment wants nothing kept. With a process that crashes the run ends: pytest-xdist would wait
+# for its tests for good.
 test: lint  ## lint, then run the tests (PYTEST_ARGS='-k name')
 	@$(IN_VENV) PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n 3 --dist loadfile \
-		--no-loadscope-reorder --durations 10 $(PYTEST_ARGS)
+		--no-loadscope-reorder --max-worker-restart 0 --durations 10 $(PYTEST_ARGS)
 
 lint: setup  ## check the style and the types
 	@.venv/bin/python -m ruff check

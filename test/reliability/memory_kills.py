@@ -1,14 +1,16 @@
 """Kill memory_node at random moments: its file opens, and holds all but the last second."""
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 import time
 from typing import Any
 
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from std_msgs.msg import Header
-from support.processes import Process
-from support.ros_processes import Ros
+from support.processes import PATIENCE, Process
+from support.ros_processes import Received, Ros
 from vl2v_msgs.msg import Embedding
 from vl2v_ros.memory.memory import Memory
 
@@ -37,6 +39,13 @@ class Sender:
             space='a tower', student='a student', vector=row.tolist()))
         return now, row
 
+    def send_until(self, condition: Callable[[], object]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < end, 'the memory hears nothing'
+            self.send()
+            time.sleep(STEP)
+
 
 def kill_often(ros: Ros, kills: int, rng: Random, folder: Path, kept: float = KEPT
                ) -> dict[str, Any]:
@@ -47,15 +56,17 @@ def kill_often(ros: Ros, kills: int, rng: Random, folder: Path, kept: float = KE
         lets the node wait.
     """
     file, sender = folder / 'memory.sqlite', Sender(ros, rng)
+    status: Received[DiagnosticArray] = Received()
+    ros.node.create_subscription(DiagnosticArray, '/diagnostics', status.add, 10)
     sure: list[np.ndarray] = []  # what has to be there
     latest = 0.0  # oldest of what is not there, before a kill [s]
     for number in range(kills):
+        status.messages.clear()
         process, sent = start(ros, file), []
         if number % 2:
             process.wait_for_output('remembers in')
-            while not sender.topic.get_subscription_count():
-                time.sleep(STEP)
-            time.sleep(0.3)  # what is sent before the other side knows it, too, may get lost
+            # The subscription that is known may still be that of a node that was killed.
+            sender.send_until(lambda: any(map(hears, status.messages)))
         # A node that runs is killed when something has to be there.
         end = time.monotonic() + rng.uniform(KEPT if number % 2 else 0, LONGEST)
         while time.monotonic() < end:
@@ -71,9 +82,8 @@ def kill_often(ros: Ros, kills: int, rng: Random, folder: Path, kept: float = KE
         memory = Memory(file)
         if number % 2:
             there = [found(memory, row) for _, row in sent]
-            first = there.index(True) if any(there) else len(there)  # until then DDS lost them
             latest = max([latest, *(killed - when for (when, _), known in zip(
-                sent[first:], there[first:], strict=True) if not known)])
+                sent, there, strict=True) if not known)])
             assert latest < kept, f'kill {number}: {latest:.2f} s are missing'
             sure += [row for (_, row), known in zip(sent, there, strict=True) if known]
         missing = sum(not found(memory, row) for row in sure)
@@ -83,6 +93,11 @@ def kill_often(ros: Ros, kills: int, rng: Random, folder: Path, kept: float = KE
         process.wait_for_output(f'remembers in {file}')
     return {'kills': kills, 'sightings': len(sure), 'longest that is missing [s]': round(latest,
                                                                                           2)}
+
+
+def hears(message: DiagnosticArray) -> bool:
+    return any(value.key == 'received' and value.value != '0'
+               for status in message.status for value in status.values)
 
 
 def found(memory: Memory, row: np.ndarray) -> bool:

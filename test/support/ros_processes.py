@@ -33,6 +33,7 @@ from vl2v_ros.nodes.transport import environment
 
 T = TypeVar('T')
 DOMAINS = range(1, 102)  # higher ones reach into Linux's ephemeral ports
+LENT = itertools.count(7 * os.getpid())  # the domain to try first, of each that is lent
 LOST = 15.0  # without an answer for so long, a request counts as lost on the way [s]
 PIXELS = np.full((48, 64, 3), 127, np.uint8)
 LABELS = ('red circle', 'blue square', 'green triangle', 'yellow star', 'white circle',
@@ -41,8 +42,13 @@ LABELS = ('red circle', 'blue square', 'green triangle', 'yellow star', 'white c
 
 @contextmanager
 def own_domain() -> Iterator[int]:
-    """Lend a ROS_DOMAIN_ID that no other test has, in no other suite of this machine either."""
-    for number in sorted(DOMAINS, key=lambda number: (number + os.getpid()) % len(DOMAINS)):
+    """
+    Lend a ROS_DOMAIN_ID that no other test has, in no other suite of this machine either.
+
+    The next is another one: nodes that were killed are known in a domain for 20 s.
+    """
+    first = next(LENT)
+    for number in sorted(DOMAINS, key=lambda number: (number - first) % len(DOMAINS)):
         with (Path(tempfile.gettempdir()) / f'ros_domain_{number}.lock').open('a') as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
