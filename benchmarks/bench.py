@@ -26,7 +26,7 @@ from benchmarks.timing import MISSED, percentile
 import rclpy
 from tqdm import tqdm
 import tyro
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,7 @@ class Bench:
                 self.say(f'{name}: {error}')
             self.result['done'].append(name)
             self.out.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self.out) as temporary:
-                temporary.write_text(json.dumps(self.result, indent=1))
+            write_json(self.out, self.result)
 
     def say(self, line: str) -> None:
         """Print a line beside the progress bar, and store it for the page."""

@@ -12,7 +12,6 @@ that of whole frames.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import cycle
-import json
 import os
 from pathlib import Path
 import statistics
@@ -24,7 +23,7 @@ from benchmarks import machine
 import numpy as np
 from tqdm import tqdm
 import tyro
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.regions import Box, cut_all
 from vl2v_ros.labeller import Labeller
@@ -169,8 +168,7 @@ def main() -> None:
         sys.exit(f'boxes: {error}')
     result['table'] = table(result)
     print(f'{machine.sentence(result["machine"])}\n{result["runtime"]}\n\n{result["table"]}')
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
+    write_json(options.out, result)
 
 
 if __name__ == '__main__':

@@ -15,7 +15,6 @@ import copy
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import cycle
-import json
 import logging
 from pathlib import Path
 import re
@@ -34,7 +33,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 import tyro
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.checkpoint import StoredStudent
@@ -288,8 +287,7 @@ def main() -> None:
     print(machine.sentence(result['machine']))
     result['table'] = table(result)
     print(f'{options.width}x{options.height}, {options.labels} labels\n\n{result["table"]}')
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
+    write_json(options.out, result)
 
 
 if __name__ == '__main__':

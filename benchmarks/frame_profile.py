@@ -9,7 +9,6 @@ device after each, copies alone, and kernels and calls by torch's profiler.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-import json
 from pathlib import Path
 import sys
 import time
@@ -23,7 +22,7 @@ from torch.autograd import DeviceType
 from torch.profiler import profile, ProfilerActivity
 import tyro
 from vl2v_ros import frame_profile
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.preprocess import crop
 from vl2v_ros.model import checkpoint
@@ -172,8 +171,7 @@ def main() -> None:
     result = measure(options, device)
     result['table'] = table(result)
     print(result['table'])
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
+    write_json(options.out, result)
 
 
 if __name__ == '__main__':

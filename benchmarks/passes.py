@@ -10,7 +10,6 @@ noise. It writes JSON.
 """
 from dataclasses import dataclass
 from itertools import product
-import json
 from pathlib import Path
 import re
 import subprocess
@@ -24,7 +23,7 @@ import numpy as np
 import openvino
 from tqdm import tqdm
 import tyro
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 from vl2v_ros.labeller import Labeller
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.runtime import graphs
@@ -127,8 +126,7 @@ def main() -> None:
     result['table'] = table(result)
     print(result['table'])
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
+    write_json(options.out, result)
 
 
 if __name__ == '__main__':

@@ -7,7 +7,6 @@ It writes the memory and the rate after each part as JSON, and a picture of both
 growth is that from the end of the first tenth, in which caches fill, to the end.
 """
 from dataclasses import dataclass
-import json
 import os
 from pathlib import Path
 import sys
@@ -19,7 +18,7 @@ import matplotlib
 import numpy as np
 from tqdm import tqdm
 import tyro
-from vl2v_ros.files import replacing
+from vl2v_ros.files import replacing, write_json
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.labeller import Labeller
 from vl2v_ros.words.vocabulary import Vocabulary
@@ -92,8 +91,7 @@ def main() -> None:
     print(f'{result["runs on"]}\n{result["frames"][-1]} frames: memory '
           f'{result["memory [MiB]"][-1]:.1f} MiB, {result["growth [MiB]"]:.1f} MiB more than '
           'after the first tenth')
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
+    write_json(options.out, result)
     with replacing(options.out.with_suffix('.png')) as temporary:
         draw(result, temporary)
 

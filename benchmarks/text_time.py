@@ -8,7 +8,6 @@ ViT-B/32 with random weights.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import time
@@ -16,7 +15,7 @@ import time
 import open_clip
 import torch
 import tyro
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 from vl2v_ros.model import checkpoint
 from vl2v_ros.words import cached_text, clip_text
 
@@ -74,8 +73,7 @@ def main() -> None:
     found = measure(options)
     for name, times in found.items():
         print(f'{name}: {min(times):.3f} to {max(times):.3f} ms per label')
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps(found, indent=1))
+    write_json(options.out, found)
 
 
 if __name__ == '__main__':

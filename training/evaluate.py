@@ -27,7 +27,7 @@ from training.teachers import opening
 from training.teachers.embedding_cache import CachedTeacher
 from training.teachers.teacher import Teacher
 import tyro
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.runtime.choose import create
 from vl2v_ros.model.spec import StudentSpec
@@ -98,8 +98,7 @@ def run(options: EvaluateOptions) -> dict[str, Any]:
              {'checkpoint': str(options.checkpoint), 'backbone': before.backbone,
               'teacher': teacher.identity, 'trained on': before.trained_on}),
         choose=options.calibrate)
-    with replacing(done) as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
+    write_json(done, result)
     if student.spec != before:
         checkpoint.save(student.half(), options.checkpoint, student.int8)  # its weights stayed
     return result

@@ -28,14 +28,13 @@ python training/export.py --from-clip ViT-B-32 --pretrained datacomp_xl_s13b_b90
 import argparse
 from collections.abc import Sequence
 import copy
-import json
 from pathlib import Path
 import sys
 
 from training.exporting import from_clip, quantise
 from training.exporting.onnx import BATCHES, export, LARGEST_DIFFERENCE, LOWEST_COSINE
 from training.exporting.tensorrt import build_engine
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.runtime.outline import SUFFIX
 from vl2v_ros.model.student import Student
@@ -170,8 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                   f'mean angle {loss.angle:.2f} deg, lowest cosine {loss.cosine:.4f}')
         if options.report:
             writing = options.report
-            with replacing(options.report) as temporary:
-                temporary.write_text(json.dumps(loss._asdict(), indent=1))
+            write_json(options.report, loss._asdict())
     except ValueError as error:
         sys.exit(f'export: {error}')
     except OSError as error:

@@ -38,7 +38,6 @@ result.json into --out.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
-import json
 import sys
 from typing import Annotated, Any
 
@@ -63,7 +62,7 @@ from training.measuring.steadiness import Steadiness, steadiness
 from training.measuring.teaching import Teaching, teaching
 from training.measuring.unknown import Unknown, unknown
 import tyro
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +127,7 @@ def main() -> None:
         for note in result['notes']:
             print(f'\n{note}')
         command.out.mkdir(parents=True, exist_ok=True)
-        with replacing(command.out / 'result.json') as temporary:
-            temporary.write_text(json.dumps(result, indent=1))
+        write_json(command.out / 'result.json', result)
     except (ValueError, OSError) as error:
         sys.exit(f'naming: {error}')
 

@@ -27,7 +27,7 @@ from training.measuring.pages.report import around, insert, markdown_table
 from training.recipe import ROOT
 from training.recipe_file import read
 import tyro
-from vl2v_ros.files import brief, one_line, read_yaml, replacing
+from vl2v_ros.files import brief, one_line, read_yaml, replacing, write_json
 import yaml
 
 RESULT = 'result.json'  # of a run
@@ -264,8 +264,8 @@ def write(study: Study, options: StudyOptions, runs: Sequence[Run]) -> str:
         picture = page.parent / 'images' / f'{study.name}_{name}.png'
         draw(name, arms, found, picture)
         block += f'\n![{name}](images/{picture.name})\n'
-    with replacing(page.parent / 'results' / f'{study.name}.json') as temporary:
-        temporary.write_text(json.dumps({'seeds': study.seeds, 'values': found}, indent=1))
+    write_json(page.parent / 'results' / f'{study.name}.json',
+               {'seeds': study.seeds, 'values': found})
     insert(page, study.name, block)
     return table
 

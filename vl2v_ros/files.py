@@ -74,6 +74,12 @@ def read_json(path: Path) -> Any:
         raise ValueError(f'expected a JSON file: {one_line(error)}') from error
 
 
+def write_json(path: Path, value: object) -> None:
+    """Write a value as a JSON file, complete or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1))
+
+
 def read_yaml(path: Path) -> Any:
     """Return the content of a YAML file; raises ValueError that says why, but not which file."""
     import yaml

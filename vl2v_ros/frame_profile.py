@@ -6,12 +6,11 @@ recorder these calls do nothing, so they stay in the code.
 """
 from collections import deque
 from collections.abc import Mapping, Sequence
-import json
 from pathlib import Path
 import time
 from typing import Any
 
-from vl2v_ros.files import replacing
+from vl2v_ros.files import replacing, write_json
 
 # In the order of the frame path. `receive` lasts from the image's stamp to the callback, `wait`
 # from there to the start of work. A CPU has no `upload`; the last three need a subscriber.
@@ -98,8 +97,7 @@ def save(path: Path, picture: bool = False) -> None:
     """Write the times measured so far as JSON, and with `picture` also as a PNG beside it."""
     assert recorder, 'expected a recorder, which is to be set first'
     summary = recorder.summary()
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(summary, indent=1))
+    write_json(path, summary)
     if picture:
         with replacing(path.with_suffix('.png')) as temporary:
             plot({'frame': summary}, temporary)

@@ -8,7 +8,6 @@ the precision that is chosen for this CPU. What counts is the time on the CPU; o
 the time a frame takes where nothing else runs. The shipped student comes first.
 """
 from dataclasses import dataclass
-import json
 import math
 from pathlib import Path
 import statistics
@@ -22,7 +21,7 @@ import open_clip
 from safetensors import safe_open
 from training.exporting import from_clip
 import tyro
-from vl2v_ros.files import replacing, share
+from vl2v_ros.files import share, write_json
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.classifier import Classifier
@@ -87,9 +86,7 @@ def main(options: Options) -> None:
             found[name] = one | {'million weights': millions(path)}
         print(f'| {name} | {found[name]["million weights"]:.1f} | {one["side [px]"]} | '
               f'{one["time [ms]"]:.1f} |', flush=True)
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps({'machine': machine.describe(), 'models': found},
-                                        indent=1))
+    write_json(options.out, {'machine': machine.describe(), 'models': found})
 
 
 if __name__ == '__main__':

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from training.teachers import http_teacher
 import tyro
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH = 512  # of the embeddings
@@ -130,8 +130,7 @@ def main() -> None:
     result = measure(options)
     result['table'] = table(result)
     print(result['table'])
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
+    write_json(options.out, result)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,6 @@ chose: what a frozen backbone could gain by it. It writes JSON.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
-import json
 from pathlib import Path
 import statistics
 import sys
@@ -30,7 +29,7 @@ from training.learning.trainee import train_part, Trainee
 from training.recipe import Recipe
 from training.recipe_file import read
 import tyro
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.runtime.choose import create
@@ -166,8 +165,7 @@ def main() -> None:
         sys.exit(f'training_parts: {error}')
     result['table'] = table(result)
     print(result['table'])
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
+    write_json(options.out, result)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,6 @@ Targets are random, as only time is measured.
 """
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-import json
 import os
 from pathlib import Path
 import sys
@@ -28,7 +27,7 @@ from training.learning.batches import Batches, Drawn, index_batches
 from training.learning.trainee import build
 from training.recipe import Recipe, Stage, StudentSource
 import tyro
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 from vl2v_ros.model.spec import StudentSpec
 from vl2v_ros.words.encoder import TextTower
 
@@ -159,8 +158,7 @@ def main() -> None:
         sys.exit(f'training_rate: {error}')
     result['table'] = table(result)
     print(result['table'])
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
+    write_json(options.out, result)
 
 
 if __name__ == '__main__':

@@ -7,7 +7,6 @@ Plain and folded frozen batch norms (training/learning/frozen_norms.py) take tur
 On a CPU both are measured again with the malloc settings of training/learning/malloc_settings.py.
 """
 from dataclasses import dataclass
-import json
 import os
 from pathlib import Path
 import platform
@@ -21,7 +20,7 @@ from tqdm import tqdm
 from training.learning import frozen_norms
 from training.learning.malloc_settings import keep_memory
 import tyro
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,10 +90,9 @@ def main() -> None:
                      f'{middle / base:.2f} |')
     table = '\n'.join(lines)
     print(table)
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps({
+    write_json(options.out, {
             'machine': f'{platform.machine()}, {os.cpu_count()} cores, {options.device}',
-            'images/s': found, 'table': table}, indent=1))
+            'images/s': found, 'table': table})
 
 
 if __name__ == '__main__':

@@ -24,7 +24,7 @@ from training.rendering.moving_camera import moved
 import tyro
 from vl2v_ros.command.bags import COMPRESSED_IMAGE, message_types, open_bag
 from vl2v_ros.command.find import remember
-from vl2v_ros.files import read_yaml, replacing
+from vl2v_ros.files import read_yaml, replacing, write_json
 from vl2v_ros.images.folders import image_paths
 from vl2v_ros.images.frame import to_rgb
 from vl2v_ros.images.sources import read_image
@@ -152,8 +152,7 @@ def main() -> None:
         sys.exit(f'recall: {error}')
     print(json.dumps({name: value for name, value in found.items() if name != 'machine'},
                      indent=1))
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps(found, indent=1))
+    write_json(options.out, found)
 
 
 if __name__ == '__main__':

@@ -26,7 +26,7 @@ from benchmarks import machine
 from benchmarks.timing import percentile
 import numpy as np
 import tyro
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 from vl2v_ros.memory.memory import Memory
 from vl2v_ros.memory.sighting import Seen, Where
 from vl2v_ros.words.vectors.origin import Origin
@@ -173,8 +173,7 @@ def main() -> None:
             found['rivals'] = rivals(options, Path(place))
     print(json.dumps({name: value for name, value in found.items() if name != 'machine'},
                      indent=1))
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps(found, indent=1))
+    write_json(options.out, found)
 
 
 if __name__ == '__main__':

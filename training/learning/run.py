@@ -2,7 +2,6 @@
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
-import json
 from pathlib import Path
 import resource
 import time
@@ -20,7 +19,7 @@ from training.recipe_file import plain
 from training.teachers import opening
 from training.teachers.queries import Queries
 from training.teachers.teacher import OpenClipTeacher, Teacher
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.spec import StudentSpec
 
@@ -90,8 +89,7 @@ def finish(recipe: Recipe, trainee: Trainee, queries: Queries, result: dict[str,
     if not recipe.student.closed_set:
         # In half precision: the file is half as large, and a GPU computes in it anyway.
         checkpoint.save(trainee.student.half(), folder / 'student.safetensors')
-    with replacing(folder / RESULT) as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
+    write_json(folder / RESULT, result)
     (folder / STATE).unlink(missing_ok=True)
 
 

@@ -16,7 +16,6 @@ labels separates their images from those of other objects (AUROC, FPR95).
 """
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-import json
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from training.measuring.pages import charts
 from training.measuring.pages.report import insert, markdown_table
 from training.measuring.pages.tables import line
 from training.recipe import Data, ROOT
-from vl2v_ros.files import replacing
+from vl2v_ros.files import replacing, write_json
 from vl2v_ros.model import checkpoint
 from vl2v_ros.words import vocabulary, vocabulary_file
 from vl2v_ros.words.cached_text import default_cache_dir, open_text_tower
@@ -168,8 +167,7 @@ def write(out: Path, found: Mapping[str, Sequence[Mapping[str, Any]]], tables: s
         with replacing(page) as temporary:
             temporary.write_text(f'# Text space\n\n<!-- {NAME} -->\n<!-- end of {NAME} -->\n')
     insert(page, NAME, tables)
-    with replacing(out / 'results' / f'{NAME}.json') as temporary:
-        temporary.write_text(json.dumps(numbers, indent=1))
+    write_json(out / 'results' / f'{NAME}.json', numbers)
     with charts.drawing(), replacing(out / 'images' / f'{NAME}.png') as temporary:
         charts.draw_eigenvalues({
             name: {row['prompts']: row['eigenvalues'] for row in rows}

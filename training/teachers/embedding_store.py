@@ -11,14 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 import fcntl
 import hashlib
-import json
 import os
 from pathlib import Path
 import tempfile
 
 import numpy as np
 from tqdm import tqdm
-from vl2v_ros.files import brief, one_line, read_json, replacing
+from vl2v_ros.files import brief, one_line, read_json, write_json
 
 KEY = 16  # of a hash [bytes]
 
@@ -79,9 +78,8 @@ class Store:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             self._check()
             if not (self._folder / 'teacher.json').exists():
-                with replacing(self._folder / 'teacher.json') as temporary:
-                    temporary.write_text(json.dumps({'identity': self._identity,
-                                                     'width': self._width}))
+                write_json(self._folder / 'teacher.json',
+                           {'identity': self._identity, 'width': self._width})
             self._read()
             for path, size in ((self._keys, KEY), (self._rows, 2 * self._width)):
                 with open(path, 'ab') as file:

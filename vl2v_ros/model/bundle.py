@@ -11,11 +11,10 @@ Bundles: one folder with all that a robot needs to label images without a networ
 
 The manifest finds damage; it does not prove who made the bundle.
 """
-import json
 from pathlib import Path
 from typing import Any
 
-from vl2v_ros.files import brief, digest, read_json, replacing
+from vl2v_ros.files import brief, digest, read_json, write_json
 
 FORMAT, VERSION = 'vl2v_bundle', 1
 MANIFEST = 'manifest.json'
@@ -31,8 +30,7 @@ def write_manifest(folder: Path, made_with: dict[str, str]) -> None:
     files = {path.name: {'bytes': path.stat().st_size, 'sha256': digest(path)}
              for path in sorted(folder.iterdir()) if path.name != MANIFEST}
     content = {'format': FORMAT, 'version': VERSION, 'made_with': made_with, 'files': files}
-    with replacing(folder / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(content, indent=1), encoding='utf-8')
+    write_json(folder / MANIFEST, content)
 
 
 def check(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import openvino
-from vl2v_ros.files import replacing
+from vl2v_ros.files import write_json
 from vl2v_ros.model.runtime.graphs import core
 from vl2v_ros.model.runtime.matching import check_numbers
 from vl2v_ros.model.runtime.pictures import pictures
@@ -140,5 +140,4 @@ def read(path: Path) -> Choice | None:
 
 def write(path: Path, choice: Choice) -> None:
     """Write a choice atomically; raises OSError."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(asdict(choice)))
+    write_json(path, asdict(choice))
