@@ -2,6 +2,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 import os
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,9 @@ from vl2v_ros.model.spec import StudentSpec
 if TYPE_CHECKING:
     from vl2v_ros.model.student import Student
 
-MIN_SPEEDUP = 1.4  # required when doubling the threads
+MIN_SPEEDUP = 1.4  # required when doubling the threads, and of more than one after a pause
+PAUSE = 0.01  # since the last frame, from which on the threads of a graph are asleep [s]
+PAUSED_TRIALS = 3  # of each contender: a start waits for them
 MOST_THREADS = 8
 MOST_FRAMES = 8  # at a time: more are not faster, and 100 would take 0.6 GB more
 
@@ -61,7 +64,8 @@ class OpenVinoRuntime:
     Runs a student's graph by OpenVINO, without torch.
 
     One graph is compiled for a single frame, the most common case, which is faster with a fixed
-    shape; another one is compiled for several frames.
+    shape; another one is compiled for several frames. Threads that have to wake up for a frame
+    wait for each other, so a frame after a pause has a graph of its own, mostly with one thread.
     """
 
     def __init__(self, spec: StudentSpec, model: openvino.Model, choice: Choice, why: str) -> None:
@@ -72,12 +76,15 @@ class OpenVinoRuntime:
         :raises ValueError: if what the student makes is no number.
         """
         self._spec, self._precision = spec, choice.precision
-        self._one, self.threads = _fewest_threads(_for_one(model), choice.precision)
+        single, self._one, self.threads = _fewest_threads(_for_one(model), choice.precision)
         check_numbers(self._one.get_output_tensor().data)
+        self._paused = _after_pauses(single, self._one)
+        self._ended = 0.0  # when the last frame was done, by time.perf_counter [s]
         self._many = compiled(model, choice.precision, self.threads)
+        fewer = ' (1 after a pause)' if self._paused is not self._one else ''
         self.description = (
-            f'CPU, {choice.name}, {self.threads} thread{"s" * (self.threads > 1)}, OpenVINO '
-            f'({"; ".join(filter(None, [why, choice.why]))})')
+            f'CPU, {choice.name}, {self.threads} thread{"s" * (self.threads > 1)}{fewer}, '
+            f'OpenVINO ({"; ".join(filter(None, [why, choice.why]))})')
 
     def embed(self, frames: Sequence[Frame]) -> np.ndarray:
         """
@@ -94,7 +101,8 @@ class OpenVinoRuntime:
 
     def _embed(self, frames: Sequence[Frame]) -> np.ndarray:
         size = self._spec.image_size
-        request = self._one if len(frames) == 1 else self._many
+        request = self._many if len(frames) > 1 else (
+            self._one if time.perf_counter() < self._ended + PAUSE else self._paused)
         given = request.get_input_tensor()
         if given.shape[0] != len(frames):
             given.shape = [len(frames), size, size, 3]
@@ -103,6 +111,7 @@ class OpenVinoRuntime:
         request.infer()
         rows = request.get_output_tensor().data.copy()  # the next call overwrites it
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # again, as 16 bits are not exact
+        self._ended = time.perf_counter()
         frame_profile.mark('model')
         return rows
 
@@ -117,18 +126,20 @@ class OpenVinoRuntime:
 
 
 def _fewest_threads(model: openvino.Model, precision: str
-                    ) -> tuple[openvino.InferRequest, int]:
+                    ) -> tuple[openvino.InferRequest, openvino.InferRequest, int]:
     """
     Double the threads as long as that is MIN_SPEEDUP times faster.
 
     A small student gains little from a second thread, and the robot's other programs need the
-    cores too. Only two graphs are in memory at a time.
+    cores too.
 
     :param model: the graph for one frame.
-    :return: the compiled graph, which has run once on grey, and its number of threads.
+    :return: the graph compiled for one thread and that with the fewest, which may be the same;
+        both have run once on grey; and the number of threads of the latter.
     """
     most = min(MOST_THREADS, len(os.sched_getaffinity(0)))
-    best, threads = compiled(model, precision, 1), 1
+    single = best = compiled(model, precision, 1)
+    threads = 1
     best.get_input_tensor().data[:] = 128
     best.infer()
     while 2 * threads <= most:
@@ -138,4 +149,13 @@ def _fewest_threads(model: openvino.Model, precision: str
         if now * MIN_SPEEDUP >= before:
             break
         best, threads = request, 2 * threads
-    return best, threads
+    return single, best, threads
+
+
+def _after_pauses(single: openvino.InferRequest, several: openvino.InferRequest
+                  ) -> openvino.InferRequest:
+    """Return what to run after a pause: one thread, unless several are MIN_SPEEDUP faster."""
+    if several is single:
+        return single
+    one, more = fastest([single, several], PAUSED_TRIALS, PAUSE)
+    return several if more * MIN_SPEEDUP < one else single

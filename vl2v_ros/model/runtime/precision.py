@@ -64,11 +64,13 @@ def compiled(model: openvino.Model, precision: str, threads: int) -> openvino.In
     }).create_infer_request()
 
 
-def fastest(requests: Sequence[openvino.InferRequest]) -> list[float]:
-    """Return the time of each [s]; in turns, so that other work slows all alike."""
+def fastest(requests: Sequence[openvino.InferRequest], trials: int = TRIALS,
+            pause: float = 0.0) -> list[float]:
+    """Return the time of each after pauses [s]; in turns, so that other work slows all alike."""
     times = [float('inf')] * len(requests)
-    for _ in range(TRIALS):
+    for _ in range(trials):
         for place, request in enumerate(requests):
+            time.sleep(pause)
             start = time.perf_counter()
             request.infer()
             times[place] = min(times[place], time.perf_counter() - start)
