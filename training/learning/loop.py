@@ -6,7 +6,7 @@ of the schedule, averages the weights, shows and logs the progress, saves the st
 time, and stops for a signal or a loss that is not finite.
 """
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 import math
 from pathlib import Path
@@ -90,13 +90,18 @@ class Loop:
         try:
             with _noting(self._signals), tqdm(
                     total=sum(stage.steps for stage in self.stages), initial=done, unit='step',
-                    disable=not first) as self._bar:
+                    disable=not first) as self._bar, self._writer or nullcontext():
                 while self._progress.stage < len(self.stages):
                     self._stage(self.stages[self._progress.stage], kept)
                     kept = None
-        finally:
-            if self._writer:
-                self._writer.close()
+        # What torch raises at any place, also behind the error of a queue that was cut off.
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if isinstance(error, RuntimeError) and 'DataLoader worker' not in str(error):
+                raise
+            stage = self.stages[min(self._progress.stage, len(self.stages) - 1)]
+            raise Stopped(f'{stage.title}, step {self._progress.step + 1}: a process that loads '
+                          f'images ended: {error}; the same command resumes from the last saved '
+                          f'state in {self.state}') from error
         return self._progress
 
     def _done(self) -> int:
@@ -122,12 +127,6 @@ class Loop:
             raise Stopped(f'{stage.title}, step {progress.step + 1}: {error}; the last good state '
                           f'is kept in {self.state}. Lower the rate of the stage, or check the '
                           'images') from error
-        except RuntimeError as error:
-            if 'DataLoader worker' not in str(error):
-                raise
-            raise Stopped(f'{stage.title}, step {progress.step + 1}: a process that loads images '
-                          f'ended: {error}; the same command resumes from the last saved state '
-                          f'in {self.state}') from error
         progress.stage, progress.step = progress.stage + 1, 0
         progress.average, progress.averaged = {}, 0
         self._save(None)

@@ -37,7 +37,8 @@ class Asker:
             EncodeText, f'{classifier}/encode_text', callback_group=self.group)
         self._images: Client = node.create_client(
             EncodeImage, f'{classifier}/encode_image', callback_group=self.group)
-        self._pending: list[tuple[float, Client, Future]] = []
+        self._pending: list[tuple[float, Client, Future]] = []  # of an answer
+        self._awaited: list[tuple[float, Client, Future]] = []  # of the service
 
     async def vector(self, text: str, image: CompressedImage) -> np.ndarray:
         """
@@ -84,7 +85,7 @@ class Asker:
     async def _call(self, client: Client, request: Any) -> Any:
         """Return a successful response; raises ValueError that says why there is none."""
         for patience in (AGAIN, PATIENCE):
-            if not client.service_is_ready():
+            if not client.service_is_ready() and not await self._ready(client):
                 break
             future = client.call_async(request)
             self._pending.append((time.monotonic() + patience, client, future))
@@ -96,8 +97,20 @@ class Asker:
         raise ValueError(f'expected an answer of {client.srv_name}, got none; start a classifier, '
                          'or name it with the parameter `classifier`')
 
+    async def _ready(self, client: Client) -> bool:
+        """Wait for a classifier that this node may not know yet, as just after its start."""
+        future: Future = Future()
+        self._awaited.append((time.monotonic() + AGAIN, client, future))
+        return bool(await future)
+
     def expire(self) -> None:
-        """Give up on what has not been answered in time; call it often."""
+        """Go on where a service is there, give up on what is not in time; call it often."""
+        for entry in [*self._awaited]:
+            until, client, future = entry
+            ready = client.service_is_ready()
+            if ready or until < time.monotonic():
+                self._awaited.remove(entry)
+                future.set_result(ready)
         for entry in [entry for entry in self._pending
                       if entry[2].done() or entry[0] < time.monotonic()]:
             self._pending.remove(entry)
