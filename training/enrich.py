@@ -11,6 +11,7 @@ is read from an environment variable (--key-variable, by default OPENAI_API_KEY)
 """
 from dataclasses import dataclass, replace
 from pathlib import Path
+import shutil
 import sys
 from typing import Annotated
 
@@ -68,6 +69,10 @@ def main() -> None:
             answers = describe(missing, options.llm, options.cache_dir, lambda _: bar.update())
         entries = add(file.entries, {label: Entry((sentence,)) for label, sentence
                                      in answers.descriptions.items()})
+        kept = file.examples_path  # named in the file; it has to lie beside it
+        if kept and kept.parent.resolve() != options.out.parent.resolve():
+            with replacing(options.out.with_name(kept.name)) as temporary:
+                shutil.copyfile(kept, temporary)
         with replacing(options.out) as temporary:
             temporary.write_text(dump(replace(file, entries=entries)), encoding='utf-8')
     except (ValueError, OSError) as error:

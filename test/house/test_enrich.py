@@ -2,16 +2,20 @@
 from collections.abc import Iterator
 import os
 from pathlib import Path
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from support.chat_server import Answer, chat_server, ChatServer, completion, MODEL, SAID
 from training import enrich
 from vl2v_ros.words.labels import Entry
-from vl2v_ros.words.vocabulary_file import parse, VocabularyFile
+from vl2v_ros.words.vectors.examples import Examples
+from vl2v_ros.words.vectors.origin import Origin
+from vl2v_ros.words.vocabulary_file import parse, save, VocabularyFile
 
 KEY = 'top-secret-key'
 
@@ -50,6 +54,18 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setenv('OPENAI_API_KEY', KEY)
     with chat_server() as server:
         yield Command(server, tmp_path, monkeypatch, capsys)
+
+
+def test_what_was_taught_is_copied_along(command: Command) -> None:
+    words, origin = command.folder / 'other/kept.yaml', Origin('tower', 'student')
+    words.parent.mkdir()
+    taught = {'mug': Examples(np.eye(1, 4, dtype=np.float32))}
+    save(VocabularyFile({'mug': Entry(), 'cup': Entry()}, examples=taught), words, origin)
+    done, said = command.run(words)
+    assert done, said
+    shutil.rmtree(words.parent)
+    found = parse(str(command.out)).read_examples(origin)
+    assert np.array_equal(found.examples['mug'].rows, taught['mug'].rows)
 
 
 def test_a_list_of_labels_becomes_a_vocabulary_file(command: Command) -> None:
