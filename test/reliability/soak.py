@@ -29,12 +29,13 @@ import numpy as np
 from reliability.visitors import STUDENT, Visitors
 from support.ros_processes import draw_frames, own_domain, Ros, what_was_sent
 from vl2v_msgs.msg import LabelArray
+from vl2v_ros.files import write_json
 
 RATE = 30.0  # of the camera that stays [Hz]
 WARM = 0.2  # part of the time that does not count for the memory: caches fill
 FLAT = 0.01  # part by which the memory may grow from then to the end
 GAP = 3 / RATE  # between two answers, while the camera is in time [s]
-LONGEST = 20  # gaps that are written one by one
+GAPS = 'gaps: at [s], length [s]'
 SETTLE = 15.0  # until what comes and goes has gone [s]
 
 
@@ -56,16 +57,16 @@ class Answers:
         self.came[stamp.sec * 10 ** 9 + stamp.nanosec] = time.time()
 
 
-def gaps(came: dict[int, float], sent: Sequence[int]) -> list[float]:
+def gaps(came: dict[int, float], sent: Sequence[int]) -> list[tuple[float, float]]:
     """
-    Return the times between answers that are longer than GAP, while the camera was in time [s].
+    Return end and length of each time between answers over GAP, while the camera was in time [s].
 
     :param sent: stamps of the images [ns]; where two are farther apart, the camera was late.
     """
     late = [(before / 1e9, after / 1e9) for before, after in itertools.pairwise(sent)
             if after - before > GAP * 1e9]
     times = sorted(came.values())
-    return [after - before for before, after in itertools.pairwise(times)
+    return [(after, after - before) for before, after in itertools.pairwise(times)
             if after - before > GAP and not any(
                 first < after and before < last + GAP for first, last in late)]
 
@@ -90,7 +91,7 @@ def soak(minutes: float, seed: int) -> dict[str, Any]:
             time.sleep(0.1)
         visitors.warm()
         visitors.act(0)  # with the first requests the executor gets the rest of its threads
-        start, samples, first = time.monotonic(), [], state(node.pid)
+        start, samples, clock = time.monotonic(), [], time.time()
         end = start + minutes * 60 - 5 - SETTLE - 10
         for second in itertools.count():
             if time.monotonic() > end:
@@ -106,32 +107,33 @@ def soak(minutes: float, seed: int) -> dict[str, Any]:
         sent, lateness = what_was_sent(camera)
         stamps = sorted(stamp.sec * 10 ** 9 + stamp.nanosec for stamp in sent.values())
         code = node.stop()
-    return {'samples': samples, 'first': first, 'last': last, 'sent': len(stamps),
+    return {'samples': samples, 'last': last, 'sent': len(stamps),
             'answered': len(answers.came), 'camera was late by at most [s]': round(lateness, 3),
             'camera was late, times': sum(after - before > GAP * 1e9 for before, after
                                           in itertools.pairwise(stamps)),
-            'gaps [s]': sorted((round(gap, 3) for gap in gaps(answers.came, stamps)),
-                               reverse=True),
+            GAPS: [(round(end - clock, 1), round(length, 3)) for end, length
+                   in gaps(answers.came, stamps)],
             'load of the machine, median': float(np.median([sample[4] for sample in samples])),
             'exit code': code, **visitors.counts}
 
 
 def judge(seen: dict[str, Any]) -> dict[str, Any]:
     """Return the criteria, with their figures and whether each is met."""
-    memory = np.array([sample[1] for sample in seen['samples']])
+    samples = np.array(seen['samples'])
+    memory = samples[:, 1]
     part = max(1, len(memory) // 5)
     begin = int(WARM * len(memory))
     growth = float(np.median(memory[-part:]) / np.median(memory[begin:begin + part]) - 1)
     return {
         'memory grows by [part]': {'is': round(growth, 4), 'at most': FLAT, 'met': growth <= FLAT},
-        'threads more': _no_more(seen, 'threads'), 'open files more': _no_more(seen, 'files'),
-        'gaps over 3 periods': {'is': len(seen['gaps [s]']), 'at most': 0,
-                                'met': not seen['gaps [s]']},
+        'threads more': _no_more(seen, 'threads', samples[begin:begin + part, 2].min()),
+        'open files more': _no_more(seen, 'files', samples[begin:begin + part, 3].min()),
+        'gaps over 3 periods': {'is': len(seen[GAPS]), 'at most': 0, 'met': not seen[GAPS]},
         'exit code': {'is': seen['exit code'], 'at most': 0, 'met': not seen['exit code']}}
 
 
-def _no_more(seen: dict[str, Any], what: str) -> dict[str, Any]:
-    more = seen['last'][what] - seen['first'][what]
+def _no_more(seen: dict[str, Any], what: str, warm: float) -> dict[str, Any]:
+    more = int(seen['last'][what] - warm)
     return {'is': more, 'at most': 0, 'met': more <= 0}
 
 
@@ -168,10 +170,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     plot(seen, options.out / 'soak.png')
     seen['samples'] = [[round(value, 1) for value in sample] for sample in seen['samples'][::10]]
-    seen['gaps [s]'] = seen['gaps [s]'][:LONGEST]
-    (options.out / 'soak.json').write_text(json.dumps(
-        {'minutes': options.minutes, 'machine': machine.describe(), 'criteria': criteria, **seen},
-        indent=1))
+    write_json(options.out / 'soak.json', {'minutes': options.minutes,
+                                           'machine': machine.describe(), 'criteria': criteria,
+                                           **seen})
     print(json.dumps({**criteria, **{key: value for key, value in seen.items()
                                      if key != 'samples'}}, indent=1))
     sys.exit(int(not all(one['met'] for one in criteria.values())))
