@@ -33,7 +33,7 @@ from training.learning.run import Curves, finish, learn, new_trainee, RESULT
 from training.learning.trainee import check_hub, Trainee
 from training.learning.trainer import PASSING, STATE
 from training.measuring import presence
-from training.measuring.student import evaluate, Page
+from training.measuring.student import evaluate, Page, taught
 from training.recipe import Recipe
 from training.recipe_file import plain, read_command
 from training.teachers import opening
@@ -104,6 +104,8 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
             'training': f"{result['training_seconds']:.0f} s on {fabric.device}"}, curves)
         result |= evaluate(trainee, task, words, cached, page)
     if task.few is not None:
+        if fabric.is_global_zero and not recipe.student.closed_set:
+            result['taught'] = taught(trainee, task, words)
         curves = learn_few(recipe, fabric, trainee, teacher, task, batches, folder)
         if fabric.is_global_zero:
             result['few'] = evaluate(trainee, task, words, cached, replace(

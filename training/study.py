@@ -33,7 +33,8 @@ import yaml
 RESULT = 'result.json'  # of a run
 PHOTOS = f'photos/{RESULT}'  # of a run whose student names photos
 # Place of a column in result.json -> factor of its numbers, and the digits shown.
-FORMATS = {'table': (100, 1), 'few': (100, 1), 'photos': (1, 1), 'figures': (1, 2)}
+FORMATS = {'table': (100, 1), 'photos': (1, 1), 'figures': (1, 2)}
+FORMATS |= dict.fromkeys(('few', 'taught'), FORMATS['table'])
 TEACHER = 'the teacher'
 Result = Mapping[str, object]
 
@@ -46,8 +47,8 @@ class Study:
     base: path of the recipe that all runs change, from the repository's root.
     common: changes that all runs make, as in a recipe file.
     arms: name -> the changes that only this arm makes.
-    columns: column of the table -> its place in result.json: [table, row, column],
-    [few, table, row, column] after few_stages, [figures, name] or [photos, set, figure].
+    columns: column of the table -> its place in result.json: [table, row, column], [few, table,
+    row, column] after few_stages, [taught, row, column] without, [figures, name], [photos, set, ...].
     tables: title of a table -> its columns; empty: one table of all.
     leave_out: domains to leave out, one per run, or several joined by +; each is a column.
     always: domains that are trained on in all runs.

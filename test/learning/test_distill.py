@@ -83,9 +83,11 @@ def test_a_few_images_of_new_classes_are_learnt_beside_the_others(tmp_path: Path
         few_stages=[{'train': 'all', 'epochs': 25, 'rate': 3e-3}],
         augmentation={'scale': [0.9, 1.0], 'jitter': 0.1, 'hue': 0.0, 'grey': 0.0})
     before, after = named(result), named(result['few'])
+    taught = named({'table': result['taught']})
     seen = 'domains trained on'
     assert before[seen]['count'] == after[seen]['count']
     assert after[seen]['Y_ood over all'] > before[seen]['Y_ood over all'] + 0.2
+    assert taught[seen]['Y_ood over all'] > before[seen]['Y_ood over all']
     assert after[seen]['X_id over all'] > 0.5  # those of before are not forgotten
     folder = tmp_path / 'runs/tiny_seed0'
     first, last = (checkpoint.load(folder / f'{name}.safetensors').state_dict()

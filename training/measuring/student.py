@@ -20,6 +20,7 @@ from training.measuring.pages.tables import (
 )
 from training.teachers.embedding_cache import CachedTeacher, embeddings, Views
 from vl2v_ros.model.spec import StudentSpec
+from vl2v_ros.words.vectors.examples import Examples, scale_of
 from vl2v_ros.words.vocabulary import Vocabulary
 
 ALIGNED = (2, 3, 5)  # k of M_vlalign, as in the paper
@@ -114,6 +115,23 @@ def evaluate(trainee: Trainee, task: Task, vocabulary: Vocabulary, cached: Cache
         mistakes=mistakes(scores, task), losses=page.curves, reliability=bins,
         ece=figures.get('ECE', 0.0)), page.folder / 'report.html')
     return result
+
+
+def taught(trainee: Trainee, task: Task, vocabulary: Vocabulary) -> list[dict[str, Any]]:
+    """
+    Return the table of a student that is shown the images of `task.few`, and does not learn.
+
+    Each class that is new with them has the prototype that `~/teach` would give it on the robot.
+    """
+    assert task.few is not None, 'only where data.few is given'
+    spec, prototypes = trainee.student.spec, vocabulary.prototypes.copy()  # (C, D)
+    fresh = task.few.take(np.arange(task.fresh))
+    shown, labels = outputs(trainee, fresh)[0].numpy(), np.asarray(fresh.labels)
+    for label in np.unique(labels):
+        prototypes[label] = Examples(shown[labels == label]).prototype(
+            prototypes[label], scale_of(spec.unknown_threshold))
+    embedded, _ = outputs(trainee, task.test)
+    return accuracy_by_domain(embedded @ torch.from_numpy(prototypes).T, task.test, task)
 
 
 def against_teacher(rows: Rows, part: torch.Tensor, prototypes: torch.Tensor) -> dict[str, float]:
