@@ -33,8 +33,8 @@ import yaml
 RESULT = 'result.json'  # of a run
 PHOTOS = f'photos/{RESULT}'  # of a run whose student names photos
 # Place of a column in result.json -> factor of its numbers, and the digits shown.
-FORMATS = {'table': (100, 1), 'photos': (1, 1), 'figures': (1, 2)}
-FORMATS |= dict.fromkeys(('few', 'taught'), FORMATS['table'])
+FORMATS = {**dict.fromkeys(('table', 'few', 'taught'), (100, 1)), 'photos': (1, 1),
+           'figures': (1, 2)}
 TEACHER = 'the teacher'
 Result = Mapping[str, object]
 
@@ -48,7 +48,7 @@ class Study:
     common: changes that all runs make, as in a recipe file.
     arms: name -> the changes that only this arm makes.
     columns: column of the table -> its place in result.json: [table, row, column], [few, table,
-    row, column] after few_stages, [taught, row, column] without, [figures, name], [photos, set, ...].
+    row, column] after few_stages, [taught, row, column], [figures, name], [photos, set, figure].
     tables: title of a table -> its columns; empty: one table of all.
     leave_out: domains to leave out, one per run, or several joined by +; each is a column.
     always: domains that are trained on in all runs.
@@ -246,14 +246,13 @@ def draw(name: str, arms: Mapping[str, float],
         for title, values in found[arm].items():
             curves.setdefault(title, []).append((number, values))
     with charts.drawing(), replacing(path) as temporary:
-        charts.draw_sweep(curves, name).savefig(temporary, format='png', dpi=120,
-                                                facecolor='white')
+        charts.draw_sweep(curves, name).savefig(
+            temporary, format='png', dpi=120, facecolor='white')
 
 
 def write(study: Study, options: StudyOptions, runs: Sequence[Run]) -> str:
     """Write table, plot and JSON of a study whose runs are done; return the table."""
-    page = options.results
-    found = collect(study, runs)
+    page, found = options.results, collect(study, runs)
     parts = [f'{title}:\n\n{markdown_table(rows_of(study, found, columns))}'
              for title, columns in study.tables.items()]
     table = '\n\n'.join(parts) or markdown_table(rows_of(study, found))
