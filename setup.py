@@ -37,6 +37,7 @@ setup(
     ],
     install_requires=[
         'huggingface_hub>=0.26',
+        'jinja2>=3.0',
         'matplotlib',
         'mcap>=1.4',
         'numpy',
@@ -59,7 +60,7 @@ setup(
         'onnx-gpu': ['onnxruntime-gpu>=1.18'],  # the same on a GPU
         'test': ['pytest'],  # so that `colcon test` runs pytest
     },
-    package_data={NAME: ['py.typed']},
+    package_data={NAME: ['py.typed', 'command/templates/*.html']},
     zip_safe=True,
     entry_points={
         'console_scripts': [

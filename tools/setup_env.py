@@ -36,10 +36,11 @@ LIBRARIES = [
     'pytest', 'pytest-timeout', 'pytest-xdist',
     'openai>=1.40',  # descriptions of labels, from any server that speaks its protocol
     'rosbags>=0.11', 'mcap>=1.4', 'matplotlib',  # vl2v_classify: bags without ROS, pictures of why
+    'jinja2',  # pages: of vl2v_classify, and reports of distillation
     'mcp>=2.3', 'py_trees',  # vl2v_mcp; an example of a behaviour tree
     'mujoco>=3.2', 'webdataset',  # training data: rendered, and read from shards
-    # Distillation and its reports:
-    'lightning-fabric', 'tyro', 'torchmetrics', 'tensorboard', 'jinja2',
+    # Distillation:
+    'lightning-fabric', 'tyro', 'torchmetrics', 'tensorboard',
     'onnx', 'onnxruntime', 'onnxscript', 'nncf',  # export, the last to int8
     'colcon-common-extensions', 'setuptools<80',  # setuptools 80 ends colcon's --symlink-install
 ]

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.usefixtures('warm_cache')
     (['{image}', '--out', '{tmp}/x.txt'], 'expected a file that ends with .csv, .mcap, .avi'),
     (['{image}', '--out', '{tmp}/empty'], 'empty: expected the name of a new file, got a folder'),
     (['{image}', '--plot', '{tmp}/x.jpg'], 'expected a file that ends with .png'),
+    (['{image}', '--html', '{tmp}/x.htmx'], '--html: expected a file that ends with .html'),
     (['{image}', '--font', '{image}'], 'font: expected a font file'),
     (['{image}', '--plot', '{image}'], '0.png is an input and would be replaced'),
     (['{tmp}/bag.mcap', '--out', '{tmp}/bag.mcap'], 'bag.mcap is an input and would be replaced'),

@@ -95,5 +95,6 @@ def test_what_is_no_coco_file_or_would_be_replaced_is_refused(
     assert 'would be replaced' in refused(*options, '--out', scene / 'boxes.json')
     assert 'another folder than that of the pictures' in refused(*options, '--draw', scene)
     assert '--draw: expected --boxes' in refused(*options[:2], *options[4:], '--draw', tmp_path)
-    assert '--draw draws boxes' in refused(*options, '--plot', tmp_path / 'x.png')
+    for option in ('--plot', '--html'):
+        assert '--draw draws boxes' in refused(*options, option, tmp_path / 'x.png')
     assert not list(tmp_path.glob('x.*'))

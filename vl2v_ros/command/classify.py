@@ -4,6 +4,7 @@ vl2v_classify: label images, folders, videos and bags with your own labels, with
 For an image on the command line it prints the similarity of each label and of each of its prompts,
 which shows the sentence that decided. For other inputs it prints a line per frame. With --out it
 writes a table (.csv), an annotated video (.mp4, .avi, ...) or a bag (.mcap, or a folder) instead.
+With --html it makes a page of the pictures, with why they got their labels, and when.
 With --boxes it names the boxes in images, and writes them as COCO JSON (.json) or draws them.
 """
 import argparse
@@ -15,6 +16,7 @@ import sys
 
 from tqdm import tqdm
 from vl2v_ros.command import bags, boxes, outputs
+from vl2v_ros.command.page import MOST_PICTURES, Page
 from vl2v_ros.command.program import ending
 from vl2v_ros.drawing.explanation_plot import Explanation, MOST_IMAGES, plot
 from vl2v_ros.drawing.text import check_font, missing
@@ -96,6 +98,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--draw', type=Path, metavar='FOLDER', help='folder for the images with their --boxes')
     add('--plot', type=Path, help='PNG to write: similarities of labels and prompts, for at most '
         f'{MOST_IMAGES} images')
+    add('--html', type=Path, help='page to write: one HTML file with small pictures, the '
+        'sentences that decided, and timelines of videos and bags; it shows each image, and of a '
+        f'video or bag a picture for each change of the first label, at most {MOST_PICTURES}, '
+        'evenly spread')
     add('--font', default='', help='font file (*.ttf, *.otf, *.ttc) for the labels in a video or '
         'plot; letters that it lacks are drawn in the fonts of the system')
     options = parser.parse_args(arguments)
@@ -124,13 +130,15 @@ def check(options: argparse.Namespace, inputs: Sequence[Source]) -> None:
     check_boxes(options, inputs)
     if options.topic and not any(source.topics for source in inputs):
         raise ValueError('--topic: expected a bag among the inputs, got none')
-    for path in filter(None, (options.out, options.plot)):
+    for path in filter(None, (options.out, options.plot, options.html)):
         if any(path.exists() and given and path.samefile(given)
                for given in (*options.input, options.boxes)):
             raise ValueError(f'{path} is an input and would be replaced; choose another name')
         if path.is_dir():
             raise ValueError(f'{path}: expected the name of a new file, got a folder that exists; '
                              'remove it, or choose another name')
+    if options.html and options.html.suffix.lower() not in ('.html', '.htm'):
+        raise ValueError(f'--html: expected a file that ends with .html, got {options.html}')
     if options.out and not options.boxes:
         outputs.check_ending(options.out)
         topics = sorted({topic for source in inputs for topic in source.topics})
@@ -155,8 +163,9 @@ def check_boxes(options: argparse.Namespace, inputs: Sequence[Source]) -> None:
         return
     if not all(source.still for source in inputs):
         raise ValueError('--boxes: expected images or folders of images, got a video or a bag')
-    if options.plot:
-        raise ValueError('--boxes: expected no --plot beside it; --draw draws boxes')
+    if options.plot or options.html:
+        raise ValueError('--boxes: expected neither --plot nor --html beside it; --draw draws '
+                         'boxes')
     if options.out and options.out.suffix.lower() != '.json':
         raise ValueError(f'--out {options.out}: expected a file that ends with .json for --boxes')
 
@@ -185,8 +194,11 @@ def read_words(options: argparse.Namespace, labeller: Labeller) -> Vocabulary:
 
 def run(options: argparse.Namespace) -> None:
     """Do what the command line asks for; raises ValueError or OSError."""
+    page = Page()
+
     def skip(what: str) -> None:
         tqdm.write(f'skipped {what}', sys.stderr)
+        page.skip(what)
 
     labeller = Labeller.open(options.checkpoint, options.device)
     if options.known is not None:
@@ -214,6 +226,7 @@ def run(options: argparse.Namespace) -> None:
     with (outputs.writing(options.out, threshold, rate, options.score_threshold, options.font)
           if options.out else nullcontext(print_line)) as write, \
             replacing(options.plot) if options.plot else nullcontext() as drawing, \
+            replacing(options.html) if options.html else nullcontext() as html, \
             tqdm(total=count or None, unit='picture', disable=None, leave=False) as progress:
         for picture in itertools.chain.from_iterable(source.pictures for source in inputs):
             [prediction] = classifier.classify([picture.frame], words, options.top_k, threshold)
@@ -228,10 +241,15 @@ def run(options: argparse.Namespace) -> None:
             if options.plot:
                 title = shown('/'.join(picture.file.parts[-2:]))
                 explanations.append(Explanation(title, picture.frame, prediction, why))
+            if html:
+                page.add(picture, prediction, lambda: reasons(
+                    prediction.vector(), words, prediction.labels))
             progress.update()
         if drawing is not None:
             plot(explanations, threshold, drawing, options.font)
-    for path in filter(None, (options.out, options.plot)):
+        if html:
+            page.write(html, options.input, len(words.labels), threshold)
+    for path in filter(None, (options.out, options.plot, options.html)):
         print(f'wrote {shown(path)}')
 
 
