@@ -82,7 +82,7 @@ def test_ten_boxes_at_30_hz_while_the_vocabulary_changes_20_times(
     lists = LABELS, tuple(reversed([f'the {label}' for label in LABELS]))
     for names in lists:  # cached from here on
         assert ros.call(SetVocabulary, 'classifier/set_vocabulary', labels=names).success
-    for _ in range(3):  # where something else keeps the cores busy, images are dropped
+    for _ in range(6):  # where something else keeps the cores busy, images are dropped
         first = len(detections.messages)
         publisher = ros.publish_frames(scenes[0], count=200, rate=RATE)
         detections.wait_for(bool, since=first)
@@ -90,7 +90,9 @@ def test_ten_boxes_at_30_hz_while_the_vocabulary_changes_20_times(
             seen = len(detections.messages)
             assert ros.call(SetVocabulary, 'classifier/set_vocabulary',
                             labels=lists[number % 2]).success
-            wait_until(lambda: len(detections.messages) > seen + 3, 'more boxes')
+            wait_until(lambda: len(detections.messages) > seen + 3
+                       or publisher._popen.poll() is not None, 'more boxes')
+        in_time = publisher._popen.poll() is None  # all changes were made while images came
         sent, _ = what_was_sent(publisher)
         answers = detections.messages[first:]
         for answer in answers:
@@ -105,9 +107,9 @@ def test_ten_boxes_at_30_hz_while_the_vocabulary_changes_20_times(
                         for word in answer.detections[0].results)]
         assert np.mean(named) > 0.95
         print(f'{len(answers)} of {len(sent)} answered')
-        if len(answers) >= 0.99 * len(sent):
+        if in_time and len(answers) >= 0.99 * len(sent):
             return
-    pytest.fail('fewer than 99 % of the arrays of boxes were answered, three times')
+    pytest.fail('fewer than 99 % of the arrays of boxes were answered, six times')
 
 
 class Bench:
