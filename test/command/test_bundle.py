@@ -2,6 +2,8 @@
 import json
 from pathlib import Path
 import shutil
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -118,3 +120,30 @@ def test_labels_that_were_taught_are_in_a_bundle(robot: Path, tmp_path: Path) ->
     main(['--check', str(robot)])
     there = Labeller.open(robot / 'student.safetensors', 'cpu')
     assert there.label(IMAGE, robot / 'vocabulary.yaml').labels[0] == 'my thing'
+
+
+def test_the_graph_beside_a_student_is_taken_as_it_is(tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without torch, which a conversion would need; words that need it are refused in one line."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    source = offline_student.write(tmp_path, graph=True)
+
+    def without_torch(words: str) -> subprocess.CompletedProcess[str]:
+        lost = ('import sys; sys.modules |= dict.fromkeys('
+                '("huggingface_hub", "open_clip", "timm", "torch"))')
+        return subprocess.run(
+            [sys.executable, '-c', f'{lost}; from vl2v_ros.command.bundle import main; main()',
+             '--checkpoint', source, '--vocabulary', words, '--out', tmp_path / 'robot'],
+            capture_output=True, text=True)
+
+    refused = without_torch('mug, a word nobody knows')
+    assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 1, refused.stderr
+    assert 'cannot be loaded' in refused.stderr
+    done = without_torch('mug, orange')
+    assert done.returncode == 0, done.stderr
+    kept = tmp_path / 'empty'
+    found = Labeller.open(tmp_path / 'robot/student.safetensors', 'cpu', False, kept).label(
+        IMAGE, tmp_path / 'robot/vocabulary.yaml')
+    assert not list(kept.rglob('*.graph'))  # nothing was converted
+    before = Labeller.open(source, 'cpu', False).label(IMAGE, ['mug', 'orange'])
+    assert found.labels == before.labels

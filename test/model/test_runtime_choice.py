@@ -101,6 +101,19 @@ def test_signals_are_survived_after_another_thread_let_go_of_the_model(elsewhere
     assert 'OpenVINO (' in elsewhere[0] and elsewhere[2] == '[True]'
 
 
+def test_without_torch_the_cpu_is_taken_and_a_gpu_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where there is a driver; the shipped student needs no torch on a CPU."""
+    student = checkpoint.open_stored(
+        Path(__file__).parents[2] / 'models/student.safetensors', tmp_path)
+    monkeypatch.setattr('vl2v_ros.model.runtime.choose._has_driver', lambda: True)
+    monkeypatch.setitem(sys.modules, 'torch', None)
+    with pytest.raises(ValueError, match='needs torch, .* use cpu, or pip install torch'):
+        create(student, 'cuda')
+    assert 'torch cannot be imported' in create(student, half=False).description
+
+
 @pytest.mark.parametrize('device', ['gpu', 'CPU', '', 'cuda:', 'cuda:x', 'cuda:-1', 'cuda:1:2',
                                     'cuda:01', 'cuda:²', 'cuda1', 'cpu:0', 'onnx', 'onnx:gpu'])
 def test_unknown_device_is_refused_with_those_there_are(

@@ -7,6 +7,7 @@ ros2 launch vl2v_ros classify.launch.py bundle:=robot/
 """
 import argparse
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 import os
@@ -19,7 +20,7 @@ import numpy as np
 from vl2v_ros.files import one_line, read_yaml, replacing, share
 from vl2v_ros.labeller import Labeller
 from vl2v_ros.model import bundle, checkpoint
-from vl2v_ros.model.runtime.outline import SUFFIX
+from vl2v_ros.model.runtime import outline
 from vl2v_ros.model.spec import StudentSpec
 from vl2v_ros.words import recording, vocabulary_file
 from vl2v_ros.words.encoder import TextTower
@@ -58,7 +59,7 @@ def make(student: Path, words: str, out: Path, parameters: Path | None = None,
         recording.write(prompts, folder / PROMPTS)
         spec = replace(labeller.spec, text_tower=replace(tower, recording=PROMPTS))
         checkpoint.write_spec(student, spec, folder / bundle.STUDENT)
-        _graph(folder / bundle.STUDENT)
+        _graph(student, folder / bundle.STUDENT)
         vocabulary_file.save(file, folder / bundle.VOCABULARY, labeller.origin)
         if given:
             (folder / bundle.PARAMETERS).write_bytes(given)
@@ -105,13 +106,22 @@ def _prompts(known: Vocabulary, spec: StudentSpec, source: Path, identity: str) 
         np.zeros((0, spec.width), np.float16))
 
 
-def _graph(student: Path) -> None:
-    """Write the outline of a student beside it; raises ValueError if it cannot be converted."""
+def _graph(source: Path, student: Path) -> None:
+    """
+    Write the outline of a student beside it: that of its source, which has the same weights.
+
+    :raises ValueError: if the source has none, and cannot be converted.
+    """
+    graph = student.with_suffix(outline.SUFFIX)
+    with suppress(ValueError):
+        before = outline.read(source.with_suffix(outline.SUFFIX), source.read_bytes())
+        outline.write(graph, before, student.read_bytes())
+        return
     try:
         from vl2v_ros.model.runtime.openvino_graph import write_outline
-        write_outline(student, student.with_suffix(SUFFIX))
+        write_outline(student, graph)
     except (ImportError, RuntimeError) as error:
-        raise ValueError('a bundle needs an OpenVINO that can convert the student: '
+        raise ValueError('a bundle needs torch, and an OpenVINO that can convert the student: '
                          f'{one_line(error)}') from error
 
 

@@ -177,8 +177,12 @@ def open_text_tower(tower: TextTower, width: int, folder: Path, cache_dir: Path)
     identity = tower.identity or identify(tower, folder)
 
     def load() -> ClipText:
-        if not tower.is_local:
-            hub.check_early(identity)
-        return ClipText(tower, folder)
+        try:
+            if not tower.is_local:
+                hub.check_early(identity)
+            return ClipText(tower, folder)
+        except ImportError as error:  # as vl2v_ros was installed without what needs torch
+            raise hub.NotAtHand(identity, f'cannot be loaded ({one_line(error)})',
+                                'pip install open_clip_torch') from error
     return CachedText(identity, width, load, cache_dir,
                       folder / tower.recording if tower.recording else None)

@@ -41,7 +41,13 @@ def create(student: 'Student | StoredStudent', device: str = 'auto', half: bool 
         return _by_onnx(student, device, half)
     if device == 'auto' and not _has_driver():
         return _on_cpu(student, half, 'no CUDA driver was found')
-    import torch
+    try:
+        import torch
+    except ImportError as error:
+        if device == 'auto':
+            return _on_cpu(student, half, f'torch cannot be imported: {one_line(error)}')
+        raise ValueError(f'device: {device!r} needs torch, which cannot be imported '
+                         f'({one_line(error)}); use cpu, or pip install torch') from error
     if device == 'auto':
         if torch.cuda.is_available():
             return _on_cuda(student, 'cuda', half, 'a CUDA device was found')
