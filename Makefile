@@ -12,7 +12,7 @@ IN_VENV := . .venv/local_setup.sh &&
 # What is too long for `make test` lies beside its short parts in test/reliability/.
 IN_TEST := PYTHONPATH=$(CURDIR)/test:$$PYTHONPATH .venv/bin/python
 
-.PHONY: help setup build test lint docs demo bench bench-compare fuzz faults soak clean
+.PHONY: help setup build test lint docs demo bench bench-compare fuzz faults soak release-check clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*##(.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ faults: setup  ## kill programs, fill disks, take things away (FAULTS_ARGS='--ki
 
 soak: setup  ## run the nodes for long, and look for leaks and gaps: make soak MINUTES=10
 	@$(IN_VENV) $(IN_TEST) -m reliability.soak --minutes $(MINUTES)
+
+release-check: setup  ## check what a release needs: versions, changelogs, a wheel in an empty venv
+	@.venv/bin/python tools/release_check.py
 
 clean:  ## remove what setup and build made
 	rm -rf .venv .venv_docs build install log .mypy_cache .pytest_cache .ruff_cache

@@ -1,11 +1,9 @@
-"""The interface packages: type hashes, fields and constants, and versions that agree."""
+"""The interface packages: type hashes, fields and constants."""
 
 from importlib import import_module
 import json
 import os
 from pathlib import Path
-import re
-from xml.etree import ElementTree
 
 from ament_index_python.packages import get_package_share_directory
 import pytest
@@ -176,12 +174,3 @@ def test_operations() -> None:
     request = vl2v_msgs.srv.SetVocabulary.Request
     assert (request.REPLACE, request.ADD, request.REMOVE, request.RESET) == (0, 1, 2, 3)
     assert request().operation == request.REPLACE
-
-
-def test_versions_agree() -> None:
-    """One version for both package.xml files and setup.py."""
-    in_xml = {ElementTree.parse(ROOT / folder / 'package.xml').findtext('version')
-              for folder in ('.', 'vl2v_msgs')}
-    in_setup = re.findall(r"version='(.+)'", (ROOT / 'setup.py').read_text())
-    assert len(in_xml) == 1
-    assert in_setup == list(in_xml)
