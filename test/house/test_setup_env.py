@@ -6,6 +6,7 @@ import subprocess
 import sys
 from types import ModuleType
 
+from packaging.requirements import Requirement
 import pytest
 from support.setup_tool import load
 
@@ -198,25 +199,29 @@ def test_distro_pins(tool: ModuleType) -> None:
     assert tool.distro_pins(pins, {}) == pins
     assert tool.distro_pins(pins, {'numpy': '1.26.4', 'pyyaml': '6.0.1'}) == [
         'torch==2.14.1', 'torchvision==0.29.1', 'open_clip_torch==3.3.0', 'numpy==1.26.4']
+    both = ["scipy==1.15.3; python_version < '3.14'", "scipy==1.17.1; python_version >= '3.14'"]
+    assert tool.distro_pins(both, {}) == both
+    assert tool.distro_pins(both, {'scipy': '1.11.4'}) == []
     assert tool.distro_pins(pins, {'torch': '2.5.0', 'open-clip-torch': '2.30.0'}) == [
         'numpy==2.2.6', 'PyYAML==6.0.3', 'torch==2.5.0']
 
 
 def test_a_python_newer_than_the_pins_is_not_held_to_them(tool: ModuleType) -> None:
-    assert tool.read_pins((3, 10)) == tool.read_pins((3, 13)) != []
-    assert tool.read_pins((3, 14)) == []
-    assert tool.distro_pins(tool.read_pins((3, 14)), {'numpy': '2.3.4'}) == ['numpy==2.3.4']
+    assert tool.read_pins((3, 10)) == tool.read_pins((3, 14)) != []
+    assert tool.read_pins((3, 15)) == []
+    assert tool.distro_pins(tool.read_pins((3, 15)), {'numpy': '2.3.4'}) == ['numpy==2.3.4']
 
 
 def test_pins_are_complete(tool: ModuleType) -> None:
-    """Every package asked for has one version, and every line of the file is a pin."""
+    """Every package asked for has one version for each Python; every line of the file is a pin."""
     lines = [line for line in tool.PINS.read_text().splitlines() if not line.startswith('#')]
-    names = [tool.normalised(line.split('==')[0]) for line in lines]
     assert all(line.count('==') == 1 for line in lines)
-    assert len(names) == len(set(names))
-    for requirement in tool.LIBRARIES + tool.ROS_WHEELS:
-        name = requirement.replace('[', '<').replace('>', '<').split('<')[0]
-        assert tool.normalised(name) in names
+    asked = {tool.normalised(Requirement(each).name) for each in tool.LIBRARIES + tool.ROS_WHEELS}
+    for minor in range(10, tool.PINNED_PYTHON[1] + 1):
+        names = [tool.normalised(pin.name) for pin in map(Requirement, lines)
+                 if not pin.marker or pin.marker.evaluate({'python_version': f'3.{minor}'})]
+        assert len(names) == len(set(names))
+        assert asked <= set(names)
 
 
 def test_patch_cmake(tool: ModuleType) -> None:
