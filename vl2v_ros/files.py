@@ -26,12 +26,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
     :raises OSError: if it cannot be written; `path` is then unchanged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f'.{glob.escape(path.name)}.????????'):
-        with suppress(OSError):  # another process removes it
-            if time.time() - left.stat().st_mtime > LEFT:
-                shutil.rmtree(left)
-    with TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f'.{glob.escape(path.name)}.????????'):
+            with suppress(OSError):  # another process removes it
+                if time.time() - left.stat().st_mtime > LEFT:
+                    shutil.rmtree(left)
+        beside = TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent)
+    except OSError as error:  # it would name the hidden folder
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    with beside as folder:
         temporary = Path(folder) / path.name
         yield temporary
         for file in temporary.rglob('*') if temporary.is_dir() else [temporary]:

@@ -50,6 +50,22 @@ def test_a_thing_is_found_in_a_bag_at_its_time(
     assert page.shape[1] > 900 and page.std() > 30
 
 
+@pytest.mark.parametrize(('arguments', 'said'), [
+    (['{folder}/2.png', 'mug', '--sheet', '{folder}/2.png'], '2.png is an input and would be'),
+    (['{folder}', '--image', '{folder}/2.png', '--sheet', '{folder}/2.png'], 'would be replaced'),
+    (['{folder}', 'red circle', '--sheet', '{folder}/2.png/a.png'], 'a.png cannot be read'),
+    (['a mug', '{folder}'], 'expected what to look for as the last word')], ids=str)
+@pytest.mark.usefixtures('warm_cache')
+def test_what_is_not_meant_is_refused(
+        folder: Path, given: list[object], capsys: pytest.CaptureFixture[str],
+        arguments: list[str], said: str) -> None:
+    before = (folder / '2.png').read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        lines(capsys, *(word.format(folder=folder) for word in arguments), *given)
+    assert said in str(ended.value) + capsys.readouterr().err
+    assert (folder / '2.png').read_bytes() == before
+
+
 @pytest.mark.usefixtures('warm_cache')
 def test_a_picture_is_found_among_pictures(
         folder: Path, given: list[object], capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,7 @@
 """The pages for readers: links lead somewhere, and what is said of rooms and files is so."""
+import ast
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 import re
 from xml.etree import ElementTree
@@ -39,6 +42,27 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
     page = tmp_path / 'page.md'
     page.write_text('# A `b`, c\n[one](#a-b-c) [two](#d) ![three](x.png) [four](https://x.y)\n')
     assert broken(page) == ['#d', 'x.png']
+
+
+def unknown_imports(page: Path) -> list[str]:
+    """Return what the Python on a page imports of this repository that is not there."""
+    blocks = re.findall(r'^```python\n(.*?)^```', page.read_text('utf-8'), re.M | re.S)
+    nodes = [node for block in blocks for node in ast.walk(ast.parse(block))
+             if isinstance(node, ast.ImportFrom) and str(node.module).startswith('vl2v_ros')]
+    return [f'{node.module}.{alias.name}' for node in nodes for alias in node.names
+            if not hasattr(import_module(str(node.module)), alias.name)
+            and not find_spec(f'{node.module}.{alias.name}')]
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_what_pages_import_is_there(page: Path) -> None:
+    assert unknown_imports(page) == []
+
+
+def test_imports_of_what_is_not_there_are_found(tmp_path: Path) -> None:
+    page = tmp_path / 'page.md'
+    page.write_text('```python\nfrom vl2v_ros import Labeller, other\nfrom x import y\n```\n')
+    assert unknown_imports(page) == ['.'.join(('vl2v_ros', 'other'))]
 
 
 def test_site_has_all_pages() -> None:

@@ -129,7 +129,8 @@ def _checked(parameters: Path) -> bytes:
     """Return the content of a parameter file; raises ValueError for another YAML file."""
     try:
         content = read_yaml(parameters)
-        if not all('ros__parameters' in node for node in content.values()):
+        if not (isinstance(content, dict)
+                and all('ros__parameters' in node for node in content.values())):
             raise ValueError('expected `ros__parameters:` below the name of each node')
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f'--params {parameters}: expected a file of ROS parameters: '

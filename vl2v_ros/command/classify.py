@@ -17,7 +17,7 @@ import sys
 from tqdm import tqdm
 from vl2v_ros.command import bags, boxes, outputs
 from vl2v_ros.command.page import MOST_PICTURES, Page
-from vl2v_ros.command.program import ending
+from vl2v_ros.command.program import check_output, ending
 from vl2v_ros.drawing.explanation_plot import Explanation, MOST_IMAGES, plot
 from vl2v_ros.drawing.text import check_font, missing
 from vl2v_ros.files import replacing, share, shown
@@ -130,13 +130,8 @@ def check(options: argparse.Namespace, inputs: Sequence[Source]) -> None:
     check_boxes(options, inputs)
     if options.topic and not any(source.topics for source in inputs):
         raise ValueError('--topic: expected a bag among the inputs, got none')
-    for path in filter(None, (options.out, options.plot, options.html)):
-        if any(path.exists() and given and path.samefile(given)
-               for given in (*options.input, options.boxes)):
-            raise ValueError(f'{path} is an input and would be replaced; choose another name')
-        if path.is_dir():
-            raise ValueError(f'{path}: expected the name of a new file, got a folder that exists; '
-                             'remove it, or choose another name')
+    for path in (options.out, options.plot, options.html):
+        check_output(path, (*options.input, options.boxes))
     if options.html and options.html.suffix.lower() not in ('.html', '.htm'):
         raise ValueError(f'--html: expected a file that ends with .html, got {options.html}')
     if options.out and not options.boxes:

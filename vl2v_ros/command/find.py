@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 from vl2v_ros.command.bags import seconds
 from vl2v_ros.command.classify import _number, open_input
-from vl2v_ros.command.program import ending
+from vl2v_ros.command.program import check_output, ending
 from vl2v_ros.drawing import contact_sheet
 from vl2v_ros.drawing.contact_sheet import Part, Tile
 from vl2v_ros.files import one_line, replacing, shown
@@ -64,6 +64,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error('expected a recording, then what to look for in it, got '
                      f'{options.text!r:.80} alone')
     options.input = [Path(name) for name in options.input]
+    texts = [name for name in (options.text, *options.input) if not Path(name).exists()]
+    if options.text and Path(options.text).exists() and len(texts) == 1:
+        parser.error(f'expected what to look for as the last word, got {texts[0]!r:.80} before '
+                     f'{options.text!r:.80}')
     if options.sheet and options.sheet.suffix.lower() not in SHEETS:
         parser.error(f'--sheet: expected a file that ends with {", ".join(SHEETS)}, got '
                      f'{options.sheet}')
@@ -144,6 +148,7 @@ def run(options: argparse.Namespace) -> None:
     def skip(what: str) -> None:
         tqdm.write(f'skipped {what}', sys.stderr)
 
+    check_output(options.sheet, (*options.input, options.image))
     labeller = Labeller.open(options.checkpoint, options.device)
     query = wanted(options, labeller)  # its errors are reported before the slow steps
     inputs = [open_input(path, options.topic, skip, options.recursive) for path in options.input]
