@@ -66,7 +66,7 @@ def kill_often(ros: Ros, kills: int, rng: Random, folder: Path, kept: float = KE
         if number % 2:
             process.wait_for_output('remembers in')
             # The subscription that is known may still be that of a node that was killed.
-            sender.send_until(lambda: any(map(hears, status.messages)))
+            sender.send_until(lambda: any(hears(message, file) for message in status.messages))
         # A node that runs is killed when something has to be there.
         end = time.monotonic() + rng.uniform(KEPT if number % 2 else 0, LONGEST)
         while time.monotonic() < end:
@@ -95,8 +95,8 @@ def kill_often(ros: Ros, kills: int, rng: Random, folder: Path, kept: float = KE
                                                                                           2)}
 
 
-def hears(message: DiagnosticArray) -> bool:
-    return any(value.key == 'received' and value.value != '0'
+def hears(message: DiagnosticArray, file: Path) -> bool:
+    return any(status.hardware_id == str(file) and value.key == 'received' and value.value != '0'
                for status in message.status for value in status.values)
 
 
