@@ -72,7 +72,12 @@ def test_damage_is_found_in_one_line(robot: Path, tmp_path: Path) -> None:
         path.unlink()
         assert path.name in (said := refusal('--check', robot)), said
         path.write_bytes(kept)
+    (robot / '.directory').touch()  # as file managers write
     main(['--check', str(robot)])
+    (robot / 'parameters.yaml').write_text('{}')
+    assert 'parameters.yaml is not of this bundle; remove it' in refusal('--check', robot)
+    (robot / 'parameters.yaml').unlink()
+    assert 'unpack it: `tar -xf' in refusal('--check', tmp_path / 'robot.tar')
     manifest = json.loads((robot / MANIFEST).read_text())
     for changes, expected in (({'version': 2}, 'expected version 1, got 2'),
                               ({'format': 'other'}, "got 'other'"), ({'files': 3}, 'is damaged'),

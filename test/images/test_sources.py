@@ -82,11 +82,14 @@ def test_a_folder_without_images_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / 'notes.txt').write_text('none')
     with pytest.raises(ValueError, match=r'expected images \(.bmp, .jpeg, .*found none'):
         open_folder(tmp_path, print)
+    (tmp_path / 'Kitchen.MP4').write_bytes(b'')
+    with pytest.raises(ValueError, match='found none; passed over videos, such as Kitchen.MP4'):
+        open_folder(tmp_path, print)
 
 
 def test_a_folder_of_damaged_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / 'a.png').write_bytes(b'')
-    with pytest.raises(ValueError, match='got 1 image files that cannot be read'):
+    with pytest.raises(ValueError, match='found 1 of which none can be read'):
         list(open_folder(tmp_path, lambda line: None).pictures)
 
 

@@ -47,6 +47,18 @@ def test_a_value_of_another_type_is_refused_by_the_name_of_its_parameter(
             node.destroy_node()
 
 
+def test_what_looks_misspelt_is_logged(ros: Ros, capfd: pytest.CaptureFixture[str]) -> None:
+    """And nothing else: a file may be for several nodes."""
+    arguments = ['--ros-args', '-p', 'topk:=3', '-p', 'jpeg_quality:=80', '-p', 'top_k:=2']
+    node = Node('given', context=ros.node.context, start_parameter_services=False,
+                use_global_arguments=False, cli_args=arguments)
+    assert declare(node, ClassifierParameters).top_k == 2
+    node.destroy_node()
+    said = capfd.readouterr().err
+    assert 'parameter topk is unknown and changes nothing; is top_k meant?' in said
+    assert 'jpeg_quality' not in said
+
+
 def test_empty_lists_are_one_camera_and_no_background(ros: Ros, settings: dict[str, object]
                                                       ) -> None:
     node = in_this_process(ros, settings | {'cameras': None, 'background': None})

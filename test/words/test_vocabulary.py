@@ -65,6 +65,14 @@ def mean(rows: Sequence[np.ndarray]) -> np.ndarray:
     return unit(sum(row.astype(float) for row in rows))
 
 
+@pytest.mark.parametrize(('label', 'read'), [
+    ('a red mug', 'a photo of a red mug'), ('an apple', 'a photo of an apple'),
+    ('the onion', 'a photo of an onion'), ('the', 'a photo of a the'),
+    ('The Laughing Cow', 'a photo of a The Laughing Cow'), ('anchor', 'a photo of an anchor')])
+def test_a_label_is_read_as_without_its_article(label: str, read: str) -> None:
+    assert vocabulary.prompt('a photo of {a} {label}', label) == read
+
+
 @pytest.mark.parametrize(('templates', 'prompts'), [
     ([TEMPLATE], [['a photo of a cup. It is hot.'], ['a photo of a dog.'],
                   ['a photo of a {label}. It has {braces}.']]),

@@ -77,8 +77,8 @@ def _tower(tower: TextTower, source: Path, folder: Path, wanted: bool
            ) -> tuple[TextTower, list[str]]:
     """Return the text tower of the bundle, and put its files there if they are wanted."""
     if not wanted:
-        return tower, ['without the text tower: the robot knows the names in the bundle alone, '
-                       'and those that it can fetch the tower for']
+        return tower, ['the text tower is left out: the robot can name what is in the bundle, and '
+                       'needs a network for other words; --text-tower puts it in']
     if tower.is_local:
         for name in (tower.model, tower.pretrained):
             shutil.copyfile(source / name, folder / Path(name).name)

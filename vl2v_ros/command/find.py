@@ -31,7 +31,6 @@ from vl2v_ros.labeller import Labeller
 from vl2v_ros.memory import thumbnail
 from vl2v_ros.memory.memory import ALIKE, GAP, Memory
 from vl2v_ros.memory.sighting import Found, Seen, Sighting
-from vl2v_ros.words.labels import without_article
 
 BATCH = 16  # pictures that are embedded at once
 MOST_SIGHTINGS = 1_000_000  # the oldest are forgotten then
@@ -64,6 +63,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error('expected a recording, then what to look for in it, got '
                      f'{options.text!r:.80} alone')
     options.input = [Path(name) for name in options.input]
+    if options.image and len(options.input) > 1 and not options.input[-1].exists():
+        parser.error(f'--image: expected no text beside it, got {str(options.input[-1])!r:.80}')
     texts = [name for name in (options.text, *options.input) if not Path(name).exists()]
     if options.text and Path(options.text).exists() and len(texts) == 1:
         parser.error(f'expected what to look for as the last word, got {texts[0]!r:.80} before '
@@ -77,7 +78,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def wanted(options: argparse.Namespace, labeller: Labeller) -> np.ndarray:
     """Return the (D,) float32 unit row of what is looked for; raises ValueError."""
     if not options.image:
-        words = labeller.vocabulary([without_article(options.text)])
+        words = labeller.vocabulary([options.text])
         if words.note:
             print(f'vl2v_find: {words.note}', file=sys.stderr)
         return words.prototypes[0]
@@ -128,7 +129,7 @@ def lines(found: Found) -> Iterator[str]:
 
 def tile(sighting: Sighting) -> Tile:
     """Return a picture of the page."""
-    when = Path(sighting.frame_id).name if sighting.camera == STILL else (
+    when = '/'.join(Path(sighting.frame_id).parts[-2:]) if sighting.camera == STILL else (
         f'{seconds(sighting.first)[:-6]} s')
     return Tile(to_rgb(decode(sighting.thumbnail)), when, max(0.0, sighting.similarity))
 

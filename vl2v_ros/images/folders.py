@@ -10,7 +10,8 @@ OTHERS = ('.arw', '.avif', '.cr2', '.cr3', '.dng', '.gif', '.heic', '.heif', '.j
           '.jxl', '.mpo', '.nef', '.orf', '.pgm', '.ppm', '.psd', '.raf', '.rw2', '.svg', '.tga')
 
 
-def image_files(root: Path, recursive: bool = True) -> Iterator[PurePosixPath]:
+def image_files(root: Path, recursive: bool = True, endings: tuple[str, ...] = IMAGES
+                ) -> Iterator[PurePosixPath]:
     """
     Yield the files that are named as images, relative to a folder, in the order of their names.
 
@@ -19,7 +20,7 @@ def image_files(root: Path, recursive: bool = True) -> Iterator[PurePosixPath]:
     """
     for folder, files in _folders(root, frozenset(), recursive):
         for name in files:
-            if name.lower().endswith(IMAGES):
+            if name.lower().endswith(endings):
                 yield PurePosixPath((folder / name).relative_to(root).as_posix())
 
 

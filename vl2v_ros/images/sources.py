@@ -89,8 +89,11 @@ def open_folder(folder: Path, skip: Skip, recursive: bool = False) -> Source:
     paths = image_paths(folder, recursive)
     below = None if recursive else next(
         (file for file in image_files(folder) if len(file.parts) > 1), None)
-    passed = list(filter(None, (other_images(folder, recursive), below and (
-        f'images in folders below, such as {shown(below)}; --recursive reads them'))))
+    video = next(image_files(folder, recursive, VIDEOS), None)
+    passed = list(filter(None, (
+        other_images(folder, recursive),
+        below and f'images in folders below, such as {shown(below)}; --recursive reads them',
+        video and f'videos, such as {shown(video)}; name each of them as an input')))
     if not paths:
         raise ValueError(f'{folder}: expected images ({", ".join(IMAGES)}), found none'
                          + ''.join(f'; passed over {what}' for what in passed))
@@ -108,8 +111,8 @@ def open_folder(folder: Path, skip: Skip, recursive: bool = False) -> Source:
             shown += 1
             yield Picture(frame, path)
         if not shown:
-            raise ValueError(f'{folder}: expected images, got {len(paths)} image files that '
-                             'cannot be read')
+            raise ValueError(f'{folder}: expected images, found {len(paths)} of which none can '
+                             'be read')
     return Source(pictures(), len(paths), still=True)
 
 

@@ -37,8 +37,12 @@ def check(folder: Path) -> dict[str, Any]:
     """
     Compare a bundle with its manifest, and return the manifest.
 
-    :raises ValueError: if it is no bundle, of another version, or a file is missing or changed.
+    :raises ValueError: if it is no bundle, of another version, or a file is missing, added or
+        changed; what is hidden does not count.
     """
+    if folder.is_file():
+        raise ValueError(f'bundle {folder}: expected a folder, got a file; unpack it: '
+                         f'`tar -xf {folder}`')
     if not (folder / MANIFEST).is_file():
         raise ValueError(f'bundle {folder}: expected a folder with {MANIFEST}, found none; make '
                          'one with vl2v_bundle, or correct the path')
@@ -61,6 +65,10 @@ def check(folder: Path) -> dict[str, Any]:
     if missing := [name for name in (*wanted, STUDENT, VOCABULARY)
                    if not (folder / name).is_file() or name not in wanted]:
         raise ValueError(f'bundle {folder}: {missing[0]} is missing; copy the bundle again')
+    if added := [path.name for path in sorted(folder.iterdir())
+                 if path.name not in {*wanted, MANIFEST} and not path.name.startswith('.')]:
+        raise ValueError(f'bundle {folder}: {added[0]} is not of this bundle; remove it, or make '
+                         'the bundle again')
     for name, (size, sha) in wanted.items():
         if (folder / name).stat().st_size != size or digest(folder / name) != sha:
             raise ValueError(f'bundle {folder}: {name} is not as it was written; copy the bundle '

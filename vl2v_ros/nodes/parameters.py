@@ -1,6 +1,7 @@
 """Every ROS parameter: name, type, default, range and description; read as frozen snapshots."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, Field, field, fields, replace
+from difflib import get_close_matches
 from functools import partial
 import re
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -157,6 +158,7 @@ class Fields(Protocol):
 
 
 T = TypeVar('T', bound=Fields)
+ALIKE = 0.8  # of two names, one of which may be the other, misspelt
 
 # What a user must give, by the type of the default.
 EXPECTED = {
@@ -169,6 +171,8 @@ EXPECTED = {
 def declare(node: Node, kind: type[T]) -> T:
     """
     Declare all parameters of a kind and return their values; answer every request to set some.
+
+    A parameter file may hold those of other nodes, too, so only what looks misspelt is logged.
 
     :raises ValueError: for a value of a wrong type, or one that is not one of the choices; the
         message names the parameter.
@@ -184,6 +188,10 @@ def declare(node: Node, kind: type[T]) -> T:
         if choices and value not in choices:
             raise ValueError(f'parameter {entry.name}: expected one of {choices}, got {value!r}')
         values[entry.name] = tuple(value) if isinstance(entry.default, tuple) else value
+    for name in node._parameter_overrides.keys() - values.keys():  # rclpy has no public name
+        for meant in get_close_matches(name, values, 1, ALIKE):
+            node.get_logger().warning(f'parameter {name} is unknown and changes nothing; is '
+                                      f'{meant} meant?')
     return kind(**values)
 
 

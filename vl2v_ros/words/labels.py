@@ -151,7 +151,7 @@ def folded(text: str) -> str:
 
 
 def without_article(name: str) -> str:
-    """Return the name of a thing without its article: 'a red mug' is read as 'red mug' is."""
+    """Return the name of a thing without its article."""
     return re.sub(r'^(?:an?|the) (?=.)', '', name.strip())
 
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from vl2v_ros.words.cached_text import NoTower
 from vl2v_ros.words.encoder import TextEncoder
-from vl2v_ros.words.labels import check_templates, Entries
+from vl2v_ros.words.labels import check_templates, Entries, without_article
 from vl2v_ros.words.offline import fall_back, PLAIN, Wording
 from vl2v_ros.words.vectors.examples import Examples, mixed
 
@@ -170,13 +170,14 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 def prompt(template: str, label: str, description: str = '') -> str:
     """
-    Return the prompt of a label.
+    Return the prompt of a label, which may have an article: 'a red mug' is read as 'red mug' is.
 
     :param template: contains {label}, and may contain {description} and {a} for 'a' or 'an'; a
         part in [brackets] is left out if there is no description.
     """
-    words = {'{label}': label, '{description}': description,
-             '{a}': 'an' if label[:1].casefold() in set('aeiou') else 'a'}
+    name = without_article(label)
+    words = {'{label}': name, '{description}': description,
+             '{a}': 'an' if name[:1].casefold() in set('aeiou') else 'a'}
     template = re.sub(r'\[(.*?)\]', r'\1' if description else '', template)
     # In one pass, so that braces inside a label or a description stay what they are.
     return re.sub(r'\{(label|description|a)\}', lambda found: words[found[0]], template).strip()

@@ -11,7 +11,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage
 from vl2v_msgs.srv import EncodeImage, EncodeText
 from vl2v_ros.memory.memory import Memory
-from vl2v_ros.words.labels import check_texts, without_article
+from vl2v_ros.words.labels import check_texts
 from vl2v_ros.words.offline import PLAIN
 from vl2v_ros.words.vectors.origin import Origin
 from vl2v_ros.words.vocabulary import prompt
@@ -19,6 +19,10 @@ from vl2v_ros.words.vocabulary import prompt
 PATIENCE = 30.0  # longest wait for an answer [s]; a text tower may have to be loaded
 AGAIN = 5.0  # the first request to a service that was just found may get lost [s]
 MOST_BYTES = 32 << 20  # of a picture
+
+
+class Refused(ValueError):
+    """What the classifier answers if it cannot embed something."""
 
 
 class Asker:
@@ -61,16 +65,13 @@ class Asker:
     async def _of_text(self, text: str) -> np.ndarray:
         name, = check_texts((text,), 'text', 'a name')
         prompts = prompts_of(name)
-        try:
-            return await self._mean(prompts)
-        except ValueError as error:
-            # Without a text tower only some of them may be known.
-            for one in (*prompts, name):
-                try:
-                    return await self._mean([one])
-                except ValueError:
-                    continue
-            raise error
+        # Without a text tower only some of them may be known; the last refusal quotes the name.
+        for texts in (prompts, *([one] for one in (*prompts, name))):
+            try:
+                return await self._mean(texts)
+            except Refused as error:
+                refusal = error
+        raise refusal
 
     async def _mean(self, prompts: Sequence[str]) -> np.ndarray:
         answer = await self._call(self._texts, EncodeText.Request(texts=list(prompts)))
@@ -91,7 +92,7 @@ class Asker:
             self._pending.append((time.monotonic() + patience, client, future))
             answer = await future
             if answer is not None and not answer.success:
-                raise ValueError(answer.message)
+                raise Refused(answer.message)
             if answer is not None:
                 return answer
         raise ValueError(f'expected an answer of {client.srv_name}, got none; start a classifier, '
@@ -121,5 +122,5 @@ class Asker:
 
 
 def prompts_of(name: str) -> list[str]:
-    """Return what the text tower reads of a thing, with or without its article: 'a red mug'."""
-    return [prompt(template, without_article(name)) for template in PLAIN]
+    """Return what the text tower reads of a thing."""
+    return [prompt(template, name) for template in PLAIN]
