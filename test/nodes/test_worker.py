@@ -8,6 +8,7 @@ import pytest
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from support import tiny_models
+from support.detector import to_regions
 from support.ros_processes import wait_until
 from vl2v_msgs.srv import ClassifyImage
 from vl2v_ros.images.frame import Frame
@@ -15,7 +16,8 @@ from vl2v_ros.model.prediction import Prediction
 from vl2v_ros.nodes.messages import to_image
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.services.classify_image import ImageRequest
-from vl2v_ros.nodes.worker import Current, Predictions, Worker
+from vl2v_ros.nodes.topics.region_pairs import Pair
+from vl2v_ros.nodes.worker import Asked, Current, Predictions, Worker
 from vl2v_ros.words.vocabulary import Vocabulary
 
 VOCABULARY = tiny_models.given({'mug': [1.0]}, version=3)
@@ -56,8 +58,9 @@ class Camera:
     name: str
     outcome: Outcome = field(compare=False)
 
-    def answer(self, asked: Image, frame: Frame, predictions: Predictions, used: Current) -> None:
-        self.outcome.answered.append(asked.header.frame_id)
+    def answer(self, asked: Asked, frame: Frame, predictions: Predictions, used: Current) -> None:
+        image = asked.image if isinstance(asked, Pair) else asked
+        self.outcome.answered.append(image.header.frame_id)
 
     def refuse(self, reason: str) -> None:
         self.outcome.refused[self.name] = reason
@@ -101,6 +104,25 @@ def test_what_waits_is_one_batch_of_the_newest_images(worker: Worker, gate: Gate
     assert outcome.answered == ['first', 'front 3', 'rear 1']
     assert [worker.dropped(Camera(name, outcome)) for name in ('front', 'rear', 'left')] == [
         2, 0, 0]
+    worker.close()
+
+
+@pytest.mark.parametrize(('max_rate', 'batches', 'order'), [
+    (0.0, [1, 3, 2, 3], ['first', 'boxes 1', 'front 1', 'rear 1', 'boxes 2']),
+    (1000.0, [1, 8], ['first', 'boxes 1', 'front 1', 'boxes 2', 'rear 1'])])
+def test_boxes_take_turns_with_images_unless_batches_are_limited(
+        gate: Gate, outcome: Outcome, max_rate: float, batches: list[int], order: list[str]
+        ) -> None:
+    used = Current(VOCABULARY, ClassifierParameters(max_rate=max_rate, region_min_size=1))
+    worker = Worker(gate, lambda: used, outcome.failures.append)
+    begin(worker, gate, outcome)
+    for name in ('boxes 1', 'front 1', 'boxes 2', 'rear 1'):
+        image = picture(name)
+        worker.submit(Camera(name, outcome), Pair(image, to_regions(
+            image.header, [(2, 2, 4, 4, name)] * 3)) if 'boxes' in name else image)
+    gate.go_on.release(4)
+    wait_until(lambda: len(outcome.answered) == 5, 'answers')
+    assert (gate.batches, outcome.answered) == (batches, order)
     worker.close()
 
 

@@ -1,5 +1,5 @@
 """The one thread that runs the model: newest image of every camera in, results out."""
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 import threading
 import time
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -52,17 +52,20 @@ class Newest(Generic[T]):
             self._changed.notify()
             return True
 
-    def take(self, timeout: float | None = None) -> dict[Hashable, T]:
+    def take(self, timeout: float | None = None,
+             choose: Callable[[Mapping[Hashable, T]], Collection[Hashable]] = tuple
+             ) -> dict[Hashable, T]:
         """
-        Wait for items and return all of them by camera, leaving the box empty.
+        Wait for items and return some of them by camera; by default all.
 
         :param timeout: longest wait [s]; None: no limit.
+        :param choose: returns which of the waiting items to take; the others stay.
         :return: camera -> item; empty after the timeout, or once the box is closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._closed, timeout)
-            items, self._items = self._items, {}
-            return {} if self._closed else items
+            return {} if self._closed else {
+                camera: self._items.pop(camera) for camera in choose(self._items)}
 
     def __bool__(self) -> bool:
         """Return whether an item waits, or the box is closed."""
@@ -116,7 +119,13 @@ def whole(predictions: Predictions) -> Prediction:
 
 
 class Worker:
-    """Labels the newest image of each asker as one batch, again and again, until it is closed."""
+    """
+    Labels the newest images until it is closed.
+
+    Those of all cameras are one batch. The boxes in an image are a batch of their own, and take
+    turns with the images: these would else wait for all boxes of all cameras. With max_rate all
+    that waits is one batch.
+    """
 
     def __init__(self, classifier: Classifier, snapshot: Callable[[], Current],
                  on_failure: Callable[[Exception], None]) -> None:
@@ -129,6 +138,8 @@ class Worker:
         self._smoother = Smoother(classifier)
         self._snapshot, self._on_failure = snapshot, on_failure
         self._box: Newest[_Job] = Newest()
+        self._images_next = True  # where boxes wait, too
+        self._max_rate = 0.0  # of the last batch [Hz]; 0: no limit
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name='classifier', daemon=True)
         self._thread.start()
@@ -158,16 +169,28 @@ class Worker:
         self._thread.join()
 
     def _run(self) -> None:
-        while jobs := self._box.take():
+        while jobs := self._box.take(choose=self._turn):
             started = time.monotonic()
             try:
-                max_rate = self._label(list(jobs.values()))
+                self._max_rate = self._label(list(jobs.values()))
             except Exception as error:  # noqa: BLE001 whatever it is, it must not go unseen
                 for job in (*jobs.values(), *self._box.close().values()):
                     job.asker.refuse(f'the node failed: {error}')
                 self._on_failure(error)
                 return
-            self._pause(started, max_rate)
+            self._pause(started, self._max_rate)
+
+    def _turn(self, waiting: Mapping[Hashable, _Job]) -> Collection[Hashable]:
+        """Return which of the waiting images come next."""
+        if self._max_rate:
+            return tuple(waiting)
+        boxes = [asker for asker, job in waiting.items() if isinstance(job.asked, Pair)]
+        images = waiting.keys() - boxes
+        if boxes and not (images and self._images_next):
+            self._images_next = True
+            return boxes[:1]  # which wait the longest
+        self._images_next = False
+        return [asker for asker in waiting if asker in images]
 
     def _pause(self, started: float, max_rate: float) -> None:
         """Wait until max_rate allows the next batch, also if it changes during the wait."""
