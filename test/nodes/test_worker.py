@@ -107,12 +107,12 @@ def test_what_waits_is_one_batch_of_the_newest_images(worker: Worker, gate: Gate
     worker.close()
 
 
-@pytest.mark.parametrize(('max_rate', 'batches', 'order'), [
-    (0.0, [1, 3, 2, 3], ['first', 'boxes 1', 'front 1', 'rear 1', 'boxes 2']),
-    (1000.0, [1, 8], ['first', 'boxes 1', 'front 1', 'boxes 2', 'rear 1'])])
+@pytest.mark.parametrize(('max_rate', 'batches', 'held', 'order'), [
+    (0.0, [1, 2, 3, 1, 3], 3, ['first', 'front 1', 'rear 1', 'boxes 1', 'front 2', 'boxes 2']),
+    (1000.0, [1, 8, 1], 2, ['first', 'boxes 1', 'front 1', 'boxes 2', 'rear 1', 'front 2'])])
 def test_boxes_take_turns_with_images_unless_batches_are_limited(
-        gate: Gate, outcome: Outcome, max_rate: float, batches: list[int], order: list[str]
-        ) -> None:
+        gate: Gate, outcome: Outcome, max_rate: float, batches: list[int], held: int,
+        order: list[str]) -> None:
     used = Current(VOCABULARY, ClassifierParameters(max_rate=max_rate, region_min_size=1))
     worker = Worker(gate, lambda: used, outcome.failures.append)
     begin(worker, gate, outcome)
@@ -120,8 +120,11 @@ def test_boxes_take_turns_with_images_unless_batches_are_limited(
         image = picture(name)
         worker.submit(Camera(name, outcome), Pair(image, to_regions(
             image.header, [(2, 2, 4, 4, name)] * 3)) if 'boxes' in name else image)
-    gate.go_on.release(4)
-    wait_until(lambda: len(outcome.answered) == 5, 'answers')
+    gate.go_on.release(held - 1)
+    wait_until(lambda: len(gate.batches) == held, 'the batch that is held')
+    worker.submit(Camera('front 2', outcome), picture('front 2'))
+    gate.go_on.release(3)
+    wait_until(lambda: len(outcome.answered) == 6, 'answers')
     assert (gate.batches, outcome.answered) == (batches, order)
     worker.close()
 

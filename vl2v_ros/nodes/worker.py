@@ -138,7 +138,7 @@ class Worker:
         self._smoother = Smoother(classifier)
         self._snapshot, self._on_failure = snapshot, on_failure
         self._box: Newest[_Job] = Newest()
-        self._images_next = True  # where boxes wait, too
+        self._passed_over: list[Hashable] = []  # whose boxes waited when images were taken
         self._max_rate = 0.0  # of the last batch [Hz]; 0: no limit
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name='classifier', daemon=True)
@@ -185,12 +185,10 @@ class Worker:
         if self._max_rate:
             return tuple(waiting)
         boxes = [asker for asker, job in waiting.items() if isinstance(job.asked, Pair)]
-        images = waiting.keys() - boxes
-        if boxes and not (images and self._images_next):
-            self._images_next = True
-            return boxes[:1]  # which wait the longest
-        self._images_next = False
-        return [asker for asker in waiting if asker in images]
+        images = [asker for asker in waiting if asker not in boxes]
+        due = [asker for asker in boxes if asker in self._passed_over] if images else boxes
+        self._passed_over = [] if due else boxes
+        return due[:1] or images
 
     def _pause(self, started: float, max_rate: float) -> None:
         """Wait until max_rate allows the next batch, also if it changes during the wait."""
