@@ -194,7 +194,9 @@ def make_packages(distro: str) -> None:
     else:
         run([sys.executable, '-m', 'venv', '--clear', str(VENV)], 'making .venv')
         constraints, packages = PINS, LIBRARIES + ROS_WHEELS
-    run([*pip, 'install', '-c', str(constraints), *packages], 'installing with pip (minutes)')
+    # Of 20,000 modules few are ever imported, which compiles and keeps them.
+    run([*pip, 'install', '--no-compile', '-c', str(constraints), *packages],
+        'installing with pip (minutes)')
 
 
 def make_interfaces(distro: str) -> None:

@@ -70,7 +70,7 @@ def test_the_camera_does_what_it_may_and_no_more(ros: Ros) -> None:
     for transport, topic in topics.items():
         may = allowed('camera', '/ns') - {*topics.values()} | {topic}
         with ros.start('camera_node', {'source': str(PHOTOS), 'image_transport': transport,
-                                       'use_sim_time': True}, '-r', '__ns:=/ns'
+                                       'use_sim_time': True}, '-r', '__ns:=/ns', fresh=True
                        ).wait_for_output(f'on {topic[1]}:'):
             wait_until(lambda may=may: len(done(ros, 'camera', '/ns')) >= len(may), 'its graph')
             wait_until(lambda topic=topic: topic in done(ros, 'camera', '/ns'), 'its image topic')
