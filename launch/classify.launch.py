@@ -29,6 +29,7 @@ ARGUMENTS = {  # default value and description
     'overlay': ('', 'Offer the annotated image on ~/overlay; by default true'),
     'autostart': ('', 'Configure and activate the node at start-up; by default true; false: wait '
                   'for a lifecycle manager'),
+    'use_sim_time': ('', 'Take the time from /clock, as of a simulator; by default false'),
     'namespace': ('', 'Namespace of the node'),
     'name': ('classifier', 'Name of the classifier node'),
     'respawn': ('false', 'Start the node again 2 s after it ends'),
@@ -63,7 +64,7 @@ def generate_launch_description() -> LaunchDescription:
             ParameterFile(Bundled(files=False)),
             ParameterFile(Bundled(files=True)),
             ParameterFile(Given(('checkpoint', 'vocabulary', 'device'),
-                                booleans=('overlay', 'autostart')))],
+                                booleans=('overlay', 'autostart', 'use_sim_time')))],
         remappings=[(topic, LaunchConfiguration(topic))
                     for topic in TOPICS])
     return LaunchDescription([*arguments, *transport, classifier])

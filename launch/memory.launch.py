@@ -29,6 +29,9 @@ def generate_launch_description() -> LaunchDescription:
                         '~/.local/share/vl2v_ros/memory.sqlite'),
         DeclareLaunchArgument('classifier', default_value='',
                               description='Name of the classifier node; by default classifier'),
+        DeclareLaunchArgument('use_sim_time', default_value='',
+                              description='Take the time from /clock, as of a simulator; by '
+                                          'default false'),
         DeclareLaunchArgument(
             'params_file', default_value=PathJoinSubstitution([
                 FindPackageShare('vl2v_ros'), 'config', 'memory.yaml']),
@@ -50,6 +53,6 @@ def generate_launch_description() -> LaunchDescription:
         namespace=LaunchConfiguration('namespace'), output='screen', emulate_tty=True,
         respawn=LaunchConfiguration('respawn'), respawn_delay=2.0,
         parameters=[ParameterFile(LaunchConfiguration('params_file')),
-                    ParameterFile(Given(('file', 'classifier')))],
+                    ParameterFile(Given(('file', 'classifier'), booleans=('use_sim_time',)))],
         remappings=[(topic, LaunchConfiguration(topic)) for topic in TOPICS])
     return LaunchDescription([*arguments, *transport, memory])

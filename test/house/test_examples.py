@@ -1,13 +1,16 @@
 """Examples: short enough to be read, and run as a user runs them."""
 from contextlib import closing
 from pathlib import Path
+import shutil
 import subprocess
 import sys
 
 import cv2
 import pytest
-from support import image_bags, photos_sample
+from support import image_bags, photos_sample, shapes
 from support.ros_processes import Camera, LABELS, Ros, wait_until
+from vl2v_msgs.msg import LabelArray
+from vl2v_msgs.srv import Find
 from vl2v_ros.images.frame import to_rgb
 from vl2v_ros.words.vocabulary_file import parse
 
@@ -108,3 +111,19 @@ def test_without_a_classifier_that_is_said(ros: Ros) -> None:
     change = ros.run(sys.executable, ROOT / 'examples' / 'change_vocabulary.py', 'mug')
     assert change.wait() == 1
     assert 'no classifier offers /classifier/set_vocabulary' in change.output
+
+
+@pytest.mark.usefixtures('warm_cache')
+def test_a_robot_is_brought_up(ros: Ros, shapes_student: Path, tmp_path: Path) -> None:
+    pytest.importorskip('launch_ros')
+    shapes.draw_sequence(tmp_path / 'frames', frames=2)
+    given = {'camera': tmp_path / 'frames', 'checkpoint': shapes_student,
+             'vocabulary': ', '.join(LABELS), 'file': tmp_path / 'memory.sqlite'}
+    with ros.run(shutil.which('ros2'), 'launch', ROOT / 'examples/robot.launch.py',
+                 *(f'{name}:={value}' for name, value in given.items())) as launcher:
+        labels = ros.subscribe(LabelArray, '/robot/classifier/labels')
+        assert labels.wait_for(bool).labels[0].label in LABELS
+        wait_until(lambda: ros.call(Find, '/robot/memory/find', text=LABELS[0]).sightings,
+                   'a sighting', step=0.3)
+        assert launcher.stop() == 0
+    assert 'Traceback' not in launcher.output

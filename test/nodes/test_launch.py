@@ -109,8 +109,8 @@ def test_the_arguments_people_change_have_defaults_and_descriptions(name: str) -
         'image': 'image', 'depth': 'depth', 'camera_info': 'camera_info', 'namespace': '',
         'name': 'classifier', 'profile': '',
         'fast_transport': 'true', 'respawn': 'false',
-        **dict.fromkeys(('checkpoint', 'vocabulary', 'bundle', 'device', 'overlay', 'autostart'),
-                        '')}
+        **dict.fromkeys(('checkpoint', 'vocabulary', 'bundle', 'device', 'overlay', 'autostart',
+                         'use_sim_time'), '')}
     assert all(launched.descriptions.values())
 
 
@@ -132,6 +132,14 @@ def test_arguments_reach_the_classifier() -> None:
     assert given == {'checkpoint': 'a.safetensors', 'vocabulary': '12, true, mug',
                      'device': 'cpu', 'overlay': False, 'autostart': False}
     assert node['parameters'].keys() <= ClassifierParameters.__dataclass_fields__.keys()
+
+
+@pytest.mark.usefixtures('own_environment')
+@pytest.mark.parametrize(('name', 'node'), [
+    (CLASSIFY, 'classifier_node'), (MEMORY, 'memory_node')])
+def test_simulated_time_is_an_argument(name: str, node: str) -> None:
+    assert 'use_sim_time' not in Launched(name).nodes[node]['parameters']
+    assert Launched(name, use_sim_time='true').nodes[node]['parameters']['use_sim_time'] is True
 
 
 @pytest.mark.usefixtures('own_environment')

@@ -34,6 +34,7 @@ from vl2v_ros.nodes.worker import Asked, Current, Predictions, whole
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
 SILENCE = 2.0  # time without an image after which a warning is given [s]
+RAW_FIRST = 1.0  # time that raw images are waited for once compressed ones come [s]
 LATEST = 60.0  # an older stamp is from another clock, or not set [s]
 TRANSPORT_SETTINGS = ('the transport settings of the launch file '
                       '(FASTDDS_DEFAULT_PROFILES_FILE) on both sides')
@@ -96,6 +97,7 @@ class CameraTopics:
                                for transport, topic in self.topics.items()}
         self._subscriptions: dict[str, Subscription] = {}
         self._numbers: dict[str, int] = {}  # sequence number of each transport's last image
+        self._came = 0.0  # first image since listening to both, by time.monotonic [s]
         self._gaps, self._gaps_before = 0, 0  # missing sequence numbers, now and a second ago
         self._publishers: list[list[int]] = []  # those of a second ago
         self._judged_before = 0, 0
@@ -147,6 +149,7 @@ class CameraTopics:
                     self._node.destroy_subscription(self._subscriptions.pop(transport))
             for transport in wanted.keys() - self._subscriptions.keys():
                 self._numbers.pop(transport, None)
+                self._came = 0.0
                 assert self._executor is not None  # nothing is wanted before `open`
                 self._subscriptions[transport] = self._subscribe(
                     transport, wanted[transport], self._executor.group)
@@ -176,7 +179,10 @@ class CameraTopics:
     def _receive(self, message: Image | CompressedImage, info: Mapping[str, int], transport: str
                  ) -> None:
         if len(self._subscriptions) > 1:  # auto: keep the first transport that delivers
-            if transport == 'compressed' and self._node.count_publishers(self.topics['raw']):
+            self._came = self._came or time.monotonic()
+            # Some drivers offer raw images beside the JPEGs of a camera, and send none.
+            if (transport == 'compressed' and time.monotonic() < self._came + RAW_FIRST
+                    and self._node.count_publishers(self.topics['raw'])):
                 return
             self._listen(transport)
             self._node.get_logger().info(f'receives images on {self.topics[transport]}')
