@@ -136,8 +136,8 @@ def run_page(path: Path, data: Data, place: Path) -> Iterator[Row]:
     folder.mkdir()
     if running:
         copy(folder)
-    with closing(Shell(folder, {'VENV': sys.prefix, 'XDG_CACHE_HOME': str(place / 'cache')}
-                       )) as shell:
+    cache = str(folder.with_suffix('.cache'))  # what a page encodes helps no other
+    with closing(Shell(folder, {'VENV': sys.prefix, 'XDG_CACHE_HOME': cache})) as shell:
         for command in commands:
             problems = check(command, data.stand_ins, made)
             why = '' if command in running or command.inline else reason(command, data.left_out)
@@ -183,6 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('pages', nargs='*', type=Path, default=PAGES,
                         help='pages to check; by default all')
     pages = [path.resolve() for path in parser.parse_args(arguments).pages]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what runs, and tidies up
     data, counts = read_data(), Counter[str]()
     with TemporaryDirectory() as place:
         for path in pages:
