@@ -6,13 +6,14 @@ BENCH_ARGS ?=
 FUZZ_ARGS ?=
 FAULTS_ARGS ?=
 MINUTES ?= 10
+PAGES ?=
 
 # In a distribution's shell and outside one alike: put .venv on ROS's and Python's search paths.
 IN_VENV := . .venv/local_setup.sh &&
 # What is too long for `make test` lies beside its short parts in test/reliability/.
 IN_TEST := PYTHONPATH=$(CURDIR)/test:$$PYTHONPATH .venv/bin/python
 
-.PHONY: help setup build test lint docs demo bench bench-compare fuzz faults soak release-check clean
+.PHONY: help setup build test lint docs demo bench bench-compare fuzz faults soak release-check docs-check clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*##(.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -65,6 +66,9 @@ soak: setup  ## run the nodes for long, and look for leaks and gaps: make soak M
 
 release-check: setup  ## check what a release needs: versions, changelogs, a wheel in an empty venv
 	@.venv/bin/python tools/release_check.py
+
+docs-check: setup  ## run the commands of all pages, or check those that cannot run (PAGES='README.md')
+	@$(IN_VENV) .venv/bin/python tools/docs_check.py $(PAGES)
 
 clean:  ## remove what setup and build made
 	rm -rf .venv .venv_docs build install log .mypy_cache .pytest_cache .ruff_cache
