@@ -52,9 +52,10 @@ class Node:
 def _children(parent: int) -> list[int]:
     """Return the processes below one."""
     found = []
-    for thread in Path(f'/proc/{parent}/task').iterdir():
-        for pid in map(int, (thread / 'children').read_text().split()):
-            found += [pid, *_children(pid)]
+    with suppress(OSError):  # it has ended
+        for thread in Path(f'/proc/{parent}/task').iterdir():
+            for pid in map(int, (thread / 'children').read_text().split()):
+                found += [pid, *_children(pid)]
     return found
 
 
