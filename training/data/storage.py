@@ -77,16 +77,17 @@ class _Stream:
 
 
 def _file_system(place: str) -> Any:
-    scheme = place.partition('://')[0]
+    scheme, version = place.partition('://')[0], ''
     try:
         import fsspec
+        version = f'=={fsspec.__version__}' if scheme in ('s3', 'gs') else ''  # theirs, too
         # Of the environment: proxies, which this library alone does not look for by itself.
         settings = {'client_kwargs': {'trust_env': True}} if scheme.startswith('http') else {}
         return fsspec.filesystem(scheme, **settings)
     except ImportError as error:
         raise ValueError(f'expected the Python package {LIBRARIES[scheme]}, which reads '
-                         f'{scheme}://, found none ({one_line(error)}); .venv/bin/pip install -c '
-                         f'constraints.txt {LIBRARIES[scheme]}') from error
+                         f'{scheme}://, found none ({one_line(error)}); .venv/bin/pip install '
+                         f'{LIBRARIES[scheme]}{version}') from error
 
 
 def _patiently(do: Callable[[], T]) -> T:
