@@ -30,6 +30,7 @@ from training.learning import loop, mixture
 from training.learning.batches import Batches, index_batches, shard_batches
 from training.learning.memory import Memory, prototypes_of, remember
 from training.learning.run import Curves, finish, learn, new_trainee, RESULT
+from training.learning.run_state import check_same
 from training.learning.trainee import check_hub, Trainee
 from training.learning.trainer import PASSING, STATE
 from training.measuring import presence
@@ -67,7 +68,9 @@ def distill(recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
     """
     folder = recipe.out / f'{recipe.name}_seed{recipe.seed}'
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / RESULT).is_file():
+    complete = (folder / RESULT).is_file()
+    check_same(fabric, (complete,), folder / RESULT)
+    if complete:
         return finished(recipe, folder)
     if recipe.student.weights == 'hub':
         check_hub(recipe.student.backbone)

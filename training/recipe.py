@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import math
 from operator import attrgetter
 from pathlib import Path
+import re
 
 from vl2v_ros.checks import check_ranges
 from vl2v_ros.model.spec import PROJECTORS
@@ -21,6 +22,19 @@ PRECISIONS = ('32-true', 'bf16-mixed', '16-mixed')
 NEED_TEACHER = {'mse', 'im_cst', 'vlprox', 'img_cos', 'centred', 'kd'}
 NEED_LABELS = {'cls', 'txt_cos', 'vlprox'}
 OF_SCENES = {'presence', 'mse', 'im_cst', 'img_cos', 'centred'}  # terms for many labels per image
+ADDRESS = re.compile(r'([a-z][a-z0-9+.-]*):/+(.*)')
+
+
+def address_of(folder: Path) -> str:
+    """
+    Return the address that a path was written as, such as s3://bucket/prefix; '' for a folder.
+
+    A path keeps one slash where an address has two.
+    """
+    found = ADDRESS.fullmatch(str(folder))
+    if found:
+        return '://'.join(found.groups())
+    return str(folder) if str(folder).startswith('pipe:') else ''  # webdataset's; it is refused
 
 
 @dataclass(frozen=True)
@@ -96,7 +110,8 @@ class Data:
     """The images to train and test on, and the words for their classes."""
 
     images: Path = ROOT / 'data/ycb_sample/single'
-    """Folder of images, <domain>/<class>/* or <class>/*; with `shards` a dataset of render.py."""
+    """Folder of images, <domain>/<class>/* or <class>/*; with `shards` a dataset of render.py,
+    also at an address such as s3://bucket/prefix, see storage.py."""
     shards: bool = False
     """Read the WebDataset shards below `images` instead of folders; the teacher is asked in each
     step."""
@@ -319,6 +334,14 @@ class Recipe:
 
     def _check_folders(self) -> None:
         """Refuse settings that need sources, and a caption term without captions."""
+        data = self.data
+        if address_of(data.images) and not data.shards:
+            raise ValueError('data.images: expected data.shards beside the address '
+                             f'{address_of(data.images)}, as only shards are read from one, got '
+                             'none; set it, or name a folder')
+        if data.test and address_of(data.test):
+            raise ValueError('data.test: expected a folder on disk, got the address '
+                             f'{address_of(data.test)}; copy the test images here')
         if self.data.few and (self.data.shards or not self.data.split):
             raise ValueError('data.few: expected an object split as data.split, and folders of '
                              f'images, got {self.data.split or "none"}'

@@ -7,7 +7,7 @@ import types
 import typing
 from typing import Any
 
-from training.recipe import Recipe, ROOT
+from training.recipe import address_of, Recipe, ROOT
 from vl2v_ros.files import brief, one_line, read_yaml
 
 DEFAULT = ROOT / 'config/distill/ood.yaml'
@@ -15,7 +15,7 @@ DEFAULT = ROOT / 'config/distill/ood.yaml'
 
 def read(path: Path) -> Recipe:
     """
-    Read a recipe; paths in it are relative to the repository.
+    Read a recipe; paths in it are relative to the repository, but for addresses.
 
     :raises ValueError: for a file that is no recipe, naming the key and the known ones.
     """
@@ -64,7 +64,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
             raise ValueError(f'{where}: expected {len(kinds)} values, got {brief(value)}')
         return tuple(_build(one, entry, where) for one, entry in zip(kinds, value, strict=True))
     if kind is Path and isinstance(value, str):
-        return ROOT / value
+        return Path(value) if address_of(Path(value)) else ROOT / value
     if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-3 as text
@@ -82,5 +82,5 @@ def plain(recipe: Recipe) -> dict[str, Any]:
             return {key: convert(entry) for key, entry in value.items()}
         if isinstance(value, (list, tuple)):
             return [convert(entry) for entry in value]
-        return str(value) if isinstance(value, Path) else value
+        return address_of(value) or str(value) if isinstance(value, Path) else value
     return convert(asdict(recipe))

@@ -6,6 +6,7 @@ python training/recordings.py record --teacher.model ViT-L-14 --teacher.pretrain
 python training/recordings.py import answers.safetensors --images PHOTOS
 python training/recordings.py from-npz images.npz texts.npz --identity ViT-L-14-quickgelu/openai \
     --image-size 224 --licence 'CC BY 4.0, mine' --out answers.safetensors
+python training/recordings.py merge answers.safetensors   # what `record --part K/N` has written
 
 After the import, training with the same teacher asks it only for what the file lacks; if it lacks
 nothing, an open_clip model is not even loaded. `record` uses the caches, so the same command
@@ -22,7 +23,7 @@ from training.data.image_index import Index, make_index, without_corrupt
 from training.data.task import report_corrupt
 from training.learning.trainee import open_device
 from training.recipe import TeacherSource
-from training.teachers import opening
+from training.teachers import opening, parts
 from training.teachers.embedding_cache import CachedTeacher, embeddings, file_digests
 from training.teachers.queries import CountedText, NAMED, Queries
 from training.teachers.recorded import check_identity, half, keep
@@ -39,7 +40,7 @@ Files = Annotated[tuple[Path, ...], tyro.conf.Positional]
 
 def record(out: Path, licence: str, teacher: TeacherSource = TeacherSource(),
            images: Path | None = None, prompts: Path | None = None, device: str = 'auto',
-           batch: int = 64, workers: int = 1) -> None:
+           batch: int = 64, workers: int = 1, part: str = '1/1') -> None:
     """
     Ask a teacher, and write its answers.
 
@@ -51,12 +52,21 @@ def record(out: Path, licence: str, teacher: TeacherSource = TeacherSource(),
     :param device: device that runs the teacher: auto, cpu or cuda.
     :param batch: images per query.
     :param workers: processes that read images.
+    :param part: K/N: take part K of N of the images only, and write OUT.KofN.safetensors beside
+        `out`; each of N workers takes another part, and `merge` makes one recording of all.
     :raises ValueError: for a teacher, images or prompts that cannot be read.
     """
     if images is None and prompts is None:
         raise ValueError('expected --images, --prompts or both, got none')
+    mine = parts.parse(part)
+    if images is None and mine.count > 1:
+        raise ValueError('--part: expected --images beside it, as prompts have no parts, got none')
+    if batch < 1:
+        raise ValueError(f'--batch: expected at least 1, got {batch}')
+    all_said = {} if prompts is None else read_prompts(prompts)
+    names = [] if images is None else find_images(images)
     source, queries = opening.open_teacher(teacher, str(open_device(device))), Queries()
-    said = {} if prompts is None else read_prompts(prompts)
+    said = all_said if mine.number == 1 else {}
     with tqdm(total=len(said), desc='prompts', unit='prompt', disable=None) as bar:
         texts = CountedText(source, default_cache_dir(), queries, bar.update).encode(tuple(said))
         bar.update(len(said) - bar.n)  # what was cached
@@ -65,13 +75,14 @@ def record(out: Path, licence: str, teacher: TeacherSource = TeacherSource(),
               f'{" and others" if len(cut) > 1 else ""}')
     files: list[Path] = []
     rows: np.ndarray = np.empty((0, source.width))
-    if images is not None:
-        index = read_images(images)
+    if images is not None and (share := mine.share(names, batch)):
+        index = read_images(images, share)
         files = [images / file for file in index.files]
-        cached = CachedTeacher(source, default_cache_dir() / 'embeddings', queries)
+        cached = CachedTeacher(source, default_cache_dir() / mine.cache, queries)
         rows = embeddings(index, cached, batch=batch, workers=workers)[:, 0]
     write(Recording(source.identity, source.image_size if files else 0, licence, tuple(said),
-                    tuple(said.values()), half(texts.rows), digests_of(files), half(rows)), out)
+                    tuple(said.values()), half(texts.rows), digests_of(files), half(rows),
+                    mine.of(names, all_said)), mine.file(out))
     print(f'queries to the teacher: {queries}')
 
 
@@ -154,11 +165,26 @@ def import_files(files: Files, images: Path | None = None, teacher: str = '') ->
               f'{len(answered - set(digests.values()))} answers fit no image here')
 
 
-def read_images(root: Path) -> Index:
+def merge(out: Annotated[Path, tyro.conf.Positional]) -> None:
+    """
+    Make one recording of the parts that `record --part` has written beside it.
+
+    :param out: the recording to write (*.safetensors), as `record` was told.
+    :raises ValueError: for a part that is missing, damaged, or of another recording.
+    """
+    write(parts.merge(parts.find(out)), out)
+
+
+def find_images(root: Path) -> list[str]:
     """Return the images at any depth of a folder; raises ValueError if there is none."""
     files = [str(file) for file in image_files(root)]
     if not files:
         raise ValueError(f'--images: expected a folder with images, found none in {root}')
+    return files
+
+
+def read_images(root: Path, files: Sequence[str]) -> Index:
+    """Return images of a folder, without corrupt ones; raises ValueError if none can be read."""
     nothing = [''] * len(files)  # no classes and no domains
     index = without_corrupt(make_index(root, files, nothing, nothing), check=True)
     report_corrupt(index)
@@ -216,8 +242,9 @@ def write(found: Recording, out: Path) -> None:
 def main() -> None:
     """Do what the command line says."""
     try:
-        tyro.extras.subcommand_cli_from_dict({'record': record, 'import': import_files,
-                                              'from-npz': from_npz}, description=__doc__)
+        tyro.extras.subcommand_cli_from_dict(
+            {'record': record, 'merge': merge, 'import': import_files, 'from-npz': from_npz},
+            description=__doc__)
     except ValueError as error:
         sys.exit(f'recordings: {error}')
     except OSError as error:

@@ -263,10 +263,10 @@ def main() -> None:
         work = list(units(meshes, pools, settings, options.count, options.out))
         outcome = run(work, options.out, options.workers)
         outcome.skipped.update(skipped)
+        shards = dataset_files.write_shards(
+            options.out, outcome.records, options.shards) if options.shards else []
         card = dataset_files.write_dataset(options.out, outcome.records, outcome.skipped, meshes,
-                                           asdict(settings), options.meshes)
-        if options.shards:
-            dataset_files.write_shards(options.out, outcome.records, options.shards)
+                                           asdict(settings), options.meshes, shards)
     except ValueError as error:
         sys.exit(f'render: {error}')
     except OSError as error:

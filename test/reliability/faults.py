@@ -22,6 +22,7 @@ from typing import Any
 
 from reliability import memory_kills
 from reliability.kills import check_files, finish, kill_often, NAMES, programs, said
+from reliability.lost_node import lost_node
 from support import offline_student
 from support.chat_server import chat_server, MODEL
 from support.ros_processes import Camera, own_domain, Process, Ros
@@ -197,7 +198,7 @@ FAULTS: dict[str, Callable[[Ros, Path], dict[str, Any]]] = {
     **{f'full disk, {name}': full_disk(name) for name in FULL},
     'full disk, node': node_on_full_disk, 'read-only cache': read_only_cache,
     'full /dev/shm': full_shared_memory, 'hung language model': hung_language_model,
-    'locked SQLite file': locked_cache}
+    'locked SQLite file': locked_cache, 'lost node': lost_node}
 
 
 def segments() -> int:

@@ -1,5 +1,5 @@
 """Trainings that can be stopped: tiny runs of the trainer, in this process or in others."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import itertools
 import math
 import multiprocessing
@@ -123,7 +123,7 @@ def learn(data: Path, out: Path, recipe: Recipe, at: int = 0,
     try:
         progress = trainer.train(fabric, trainee, recipe,
                                  at_batch(batches, at, lambda: signal_all(number)), out)
-    except (loop.Stopped, OSError) as error:
+    except (loop.Stopped, OSError, ValueError) as error:
         (out / f'said{fabric.global_rank}').write_text(str(error))
         raise
     finally:
@@ -138,24 +138,30 @@ def learn(data: Path, out: Path, recipe: Recipe, at: int = 0,
     return progress
 
 
-def rank_learns(rank: int, world: int, port: int, arguments: dict[str, Any]) -> None:
+def rank_learns(rank: int, world: int, nodes: int, port: int, arguments: dict[str, Any]) -> None:
     """Train as one of several processes, told so as torchrun does."""
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world),
-                      LOCAL_WORLD_SIZE=str(world), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
-                      GROUP_RANK='0', TORCHELASTIC_RUN_ID='test')
-    if rank:
-        arguments = {**arguments, 'at': 0}  # only the first is sent a signal
+    local = world // nodes
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank % local), WORLD_SIZE=str(world),
+                      LOCAL_WORLD_SIZE=str(local), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
+                      GROUP_RANK=str(rank // local), TORCHELASTIC_RUN_ID='test')
     learn(**arguments)
 
 
-def run(world: int = 1, **arguments: Any) -> list[int]:
-    """Train in processes of their own and return their exit codes."""
+def run(world: int = 1, nodes: int = 1, of_rank: Mapping[int, dict[str, Any]] = {},
+        **arguments: Any) -> list[int]:
+    """
+    Train in processes of their own and return their exit codes.
+
+    :param nodes: over how many nodes they are spread.
+    :param of_rank: what single processes are given; only the first is sent a signal without it.
+    """
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     processes = [
         PROCESSES.Process(target=learn, kwargs=arguments) if world == 1 else
-        PROCESSES.Process(target=rank_learns, args=(rank, world, port, arguments))
+        PROCESSES.Process(target=rank_learns, args=(rank, world, nodes, port, {
+            **arguments, **({'at': 0} if rank else {}), **of_rank.get(rank, {})}))
         for rank in range(world)]
     for process in processes:
         process.start()

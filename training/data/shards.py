@@ -1,60 +1,102 @@
 """
 Images from WebDataset shards, for data larger than a disk; the same samples as `images.py`.
 
-Corrupt images: a stream cannot be checked before training, so a corrupt sample, and the rest of a
-shard that is cut off, are left out when they are read. Each adds a line with its name and the
-reason to a log file that the workers of all ranks share; `ShardImages.corrupt` returns them, each
-once.
+Shards lie in a folder, or at an address that `storage.py` reads.
+
+Corrupt images: a stream cannot be checked before training, so a corrupt sample, a shard that is
+missing, and the rest of one that is cut off are left out when they are read; the next turn through
+the shards tries them again. Each adds a line with its name and the reason to a log file that the
+workers of all ranks share; `ShardImages.corrupt` returns them, each once.
 """
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 import json
 import os
 from pathlib import Path
+import re
 import tarfile
 from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset
 from training.data.images import Preparation, Sample
-from training.recipe import Augmentation
-from vl2v_ros.files import brief, one_line, read_json
+from training.data.storage import opened, place_of, read
+from training.recipe import address_of, Augmentation
+from vl2v_ros.files import brief, one_line
 from vl2v_ros.images.encodings import decode, FILES
 from vl2v_ros.images.frame import to_rgb
 import webdataset
+from webdataset.tariterators import group_by_keys, tar_file_expander
+
+CARD = 'dataset.json'
+NAME = re.compile(r'[\w.-]+\.tar')
 
 
 @dataclass(frozen=True)
 class Shards:
-    """The places of shards (paths or URLs), and the sorted names of classes and domains."""
+    """
+    The places of shards (paths or addresses), and the sorted names of classes and domains.
+
+    card: place of the dataset.json that names them.
+    counts: number of images of each <kind>/<domain>, as it stands there.
+    """
 
     urls: tuple[str, ...]
     class_names: tuple[str, ...]
     domain_names: tuple[str, ...]
+    card: str = ''
+    counts: Any = None
 
 
 def find_shards(root: Path, kind: str = 'single') -> Shards:
     """
-    Find the shards that `render.py --shards` wrote.
+    Find the shards that `render.py --shards` wrote, in a folder or at an address.
+
+    At an address, where nothing is listed, they are those that dataset.json names.
 
     :param kind: 'single' or 'clutter'.
-    :raises ValueError: if there are none, or no dataset.json that names classes and domains.
+    :raises ValueError: if there are none, or no dataset.json that names classes and domains; or
+        if an address cannot be read.
     """
-    urls = tuple(str(path) for path in sorted((root / 'shards').glob(f'{kind}-*.tar')))
-    card = root / 'dataset.json'
-    if not urls or not card.is_file():
-        raise ValueError(f'expected {root}/shards/{kind}-*.tar and {card}, found {len(urls)} '
-                         'shards; render.py --shards N writes them')
-    classes, domains = (_names(card, key) for key in ('classes', 'domains'))
-    return Shards(urls, classes, domains)
+    card = place_of(root, CARD)
+    there: list[str] = []
+    if not address_of(root):
+        there = sorted(path.name for path in (root / 'shards').glob(f'{kind}-*.tar'))
+        if not there or not Path(card).is_file():
+            raise ValueError(f'expected {root}/shards/{kind}-*.tar and {card}, found '
+                             f'{len(there)} shards; render.py --shards N writes them')
+    facts = _facts(card)
+    classes, domains = (_names(card, facts, key) for key in ('classes', 'domains'))
+    named = facts.get('shards')
+    if named is None:
+        named = there
+    elif not isinstance(named, list) or not all(
+            isinstance(name, str) and NAME.fullmatch(name) for name in named):
+        raise ValueError(f'{card}: expected a list of names such as {kind}-000000.tar as shards, '
+                         f'got {brief(named)}; render.py --shards N writes it')
+    urls = tuple(place_of(root, f'shards/{name}') for name in named
+                 if name.startswith(f'{kind}-'))
+    if not urls:
+        raise ValueError(f'{card}: expected the names of {kind}-*.tar as shards, got '
+                         f'{brief(named)}; render.py --shards N writes them')
+    return Shards(urls, classes, domains, card, facts.get('counts', {}))
 
 
-def _names(card: Path, key: str) -> tuple[str, ...]:
+def _facts(card: str) -> dict[str, Any]:
+    """Return the content of a dataset.json; raises ValueError."""
     try:
-        facts = read_json(card)
-    except ValueError as error:
+        content = read(card)
+    except (OSError, ValueError) as error:
         raise ValueError(f'{card}: {error}') from error
-    names = facts.get(key) if isinstance(facts, dict) else None
+    try:
+        facts = json.loads(content.decode('utf-8-sig'))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{card}: expected a JSON file: {one_line(error)}') from error
+    return facts if isinstance(facts, dict) else {}
+
+
+def _names(card: str, facts: dict[str, Any], key: str) -> tuple[str, ...]:
+    names = facts.get(key)
     if not isinstance(names, list | dict) or not names or not all(
             isinstance(name, str) for name in names):
         raise ValueError(f'{card}: expected a list of names as {key}, got {brief(names)}; '
@@ -105,11 +147,14 @@ class ShardImages(IterableDataset):
 
     def _entries(self, source: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for shard in source:
-            address = str(shard['url'])
+            place = str(shard['url'])
             try:
-                yield from webdataset.tariterators.tarfile_samples([shard])
+                with opened(place) as stream:
+                    yield from group_by_keys(tar_file_expander([{'url': place, 'stream': stream}]))
             except (EOFError, OSError, ValueError, tarfile.TarError) as error:
-                self._note(address, getattr(error, 'strerror', None) or str(error))
+                # webdataset adds to the arguments of what it lets through.
+                said = getattr(error, 'strerror', None) or next(iter(error.args), '')
+                self._note(place, str(said) or type(error).__name__)
 
     def _samples(self, source: Iterable[dict[str, Any]]) -> Iterator[Sample]:
         for entry in source:

@@ -17,7 +17,7 @@ from training.data.shards import ShardImages, Shards
 from training.learning.rows import mixed_rows, rows_of_epoch, shares
 from training.recipe import Data, Recipe
 from training.teachers.teacher import Teacher, unit_rows
-from vl2v_ros.files import one_line, read_json
+from vl2v_ros.files import one_line
 
 SHUFFLE = 1000  # images of shards to draw from at a time
 EMPTY_TURNS = 10  # in a row without an image to train on, and a process gives up
@@ -137,10 +137,9 @@ def _rows(fabric: Fabric, recipe: Recipe, count: int, part: int, fresh: int
 
 def count_shard_images(data: Data, shards: Shards, trained: int) -> int:
     """Return the number of training images in shards, if all classes have equally many."""
-    card = data.images / 'dataset.json'
+    card = shards.card
     try:
-        counts = read_json(card).get('counts', {})
-        of_kind = {name: int(counts.get(f'single/{name}', 0))
+        of_kind = {name: int(shards.counts.get(f'single/{name}', 0))
                    for name in data.domains or shards.domain_names}
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f'{card}: expected `counts` of single/<domain>, got '
@@ -179,14 +178,17 @@ class Endless(IterableDataset):
         last = -1  # turn with an image
         for turn in itertools.count():
             # Each turn of an epoch is shuffled in another way, and dealt out in another way.
-            for sample in self.make(self.epoch + (turn << 32)):
+            images = self.make(self.epoch + (turn << 32))
+            for sample in images:
                 if sample.domain in self.domains and int(sample.label) in self.numbers:
                     last = turn
                     yield sample._replace(label=torch.tensor(self.numbers[int(sample.label)]))
             if turn - last == EMPTY_TURNS:
+                left_out = images.corrupt()
+                why = f'; left out: {left_out[0]}' if left_out else ''
                 raise ValueError('expected shards with images of the classes and domains trained '
                                  f'on, found none in {EMPTY_TURNS} turns; write fewer shards, '
-                                 'with more images in each')
+                                 f'with more images in each{why}')
 
 
 def shard_batches(fabric: Fabric, recipe: Recipe, shards: Shards, teacher: Teacher,

@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from training.learning.malloc_settings import keep_memory
 from training.learning.run_state import check_finite, load, Progress, save
+from vl2v_ros.files import one_line
 
 WARM_UP = 0.1  # of a stage
 TOTAL = 'loss'  # name of the sum of all terms
@@ -77,8 +78,9 @@ class Loop:
         Train through all stages that are not done yet, and return the progress.
 
         :raises ValueError: if the state is that of other settings, or damaged; or from a stage.
-        :raises Stopped: for a loss that is not finite, naming step and term, or when interrupted
-            (by SIGINT or SIGTERM, after the current step); the last saved state stays.
+        :raises Stopped: for a loss that is not finite, naming step and term, when interrupted
+            (by SIGINT or SIGTERM, after the current step), or if a process that loads images or
+            another one of the run has ended; the last saved state stays.
         :raises OSError: if the state cannot be saved, such as on a full disk; the last one stays.
         """
         keep_memory()
@@ -96,12 +98,16 @@ class Loop:
                     kept = None
         # What torch raises at any place, also behind the error of a queue that was cut off.
         except (RuntimeError, ConnectionError, EOFError) as error:
-            if isinstance(error, RuntimeError) and 'DataLoader worker' not in str(error):
+            lost = is_of_peer(error)
+            if isinstance(error, RuntimeError) and not lost and 'DataLoader worker' not in str(
+                    error):
                 raise
             stage = self.stages[min(self._progress.stage, len(self.stages) - 1)]
-            raise Stopped(f'{stage.title}, step {self._progress.step + 1}: a process that loads '
-                          f'images ended: {error}; the same command resumes from the last saved '
-                          f'state in {self.state}') from error
+            who = ('another process of this run ended, or its node is out of reach' if lost else
+                   'a process that loads images ended')
+            raise Stopped(f'{stage.title}, step {self._progress.step + 1}: {who}: '
+                          f'{one_line(error)}; the same command{" on all nodes" if lost else ""} '
+                          f'resumes from the last saved state in {self.state}') from error
         return self._progress
 
     def _done(self) -> int:
@@ -189,6 +195,12 @@ class Loop:
         if self._writer:
             self._writer.flush()  # so that a resumed run has the curve up to its saved state
         save(self.fabric, self.state, self.settings, self.model, optimizer, self._progress)
+
+
+def is_of_peer(error: Exception) -> bool:
+    """Return whether an error is that of another process of the run (of gloo or NCCL)."""
+    return isinstance(error, torch.distributed.DistError) or isinstance(
+        error, RuntimeError) and 'gloo' in str(error)
 
 
 def rate_at(peak: float, step: int, steps: int) -> float:

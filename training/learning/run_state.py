@@ -1,5 +1,5 @@
 """State of a run: saved from time to time, so that a stopped run can be resumed."""
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 import io
 from pathlib import Path
@@ -63,13 +63,38 @@ def load(fabric: Fabric, path: Path, settings: Mapping[str, object], model: nn.M
     """
     Restore a saved run, if any; return its progress and the state of its optimizer.
 
-    :raises ValueError: if it was written with other settings, or is damaged.
+    :raises ValueError: if it was written with other settings, or is damaged; or if another
+        process of the run finds another state.
     """
     if fabric.is_global_zero:
         for unfinished in path.parent.glob(f'.{path.name}.*'):  # by a run that was killed
             shutil.rmtree(unfinished, ignore_errors=True)
-    if not path.is_file():
-        return Progress(), None
+    progress, optimizer = _read(fabric, path, settings, model) if path.is_file() else (
+        Progress(), None)
+    check_same(fabric, (progress.stage, progress.step), path)
+    return progress, optimizer
+
+
+def check_same(fabric: Fabric, found: Sequence[int], path: Path) -> None:
+    """
+    Check that all processes of a run found the same in its folder.
+
+    Otherwise they would do different steps, and each would wait for the others for good.
+
+    :raises ValueError: where they did not, as on nodes that share no disk.
+    """
+    if fabric.world_size == 1:
+        return
+    of_all = fabric.all_gather(torch.tensor(found, dtype=torch.int64))
+    assert isinstance(of_all, torch.Tensor), of_all
+    if (of_all != of_all[0]).any():
+        raise ValueError(f'{path}: expected that all {fabric.world_size} processes find the same '
+                         f'there, found {of_all.tolist()}; name a folder as --out that all nodes '
+                         'share')
+
+
+def _read(fabric: Fabric, path: Path, settings: Mapping[str, object], model: nn.Module
+          ) -> tuple[Progress, dict[str, object]]:
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
         then = state['shared']

@@ -29,12 +29,13 @@ def write(path: Path, data: bytes) -> None:
 
 
 def write_dataset(out: Path, records: Sequence[Mapping[str, Any]], skipped: Mapping[str, str],
-                  meshes: Sequence[Mesh], settings: Mapping[str, Any], source: Path
-                  ) -> dict[str, Any]:
+                  meshes: Sequence[Mesh], settings: Mapping[str, Any], source: Path,
+                  shards: Sequence[str] = ()) -> dict[str, Any]:
     """
     Write the annotations of each kind and domain, and dataset.json; return the latter.
 
     :param records: one per image, as `render.py` makes them.
+    :param shards: names of the shards, where some were written.
     """
     names = [mesh.name for mesh in meshes]
     for kind in ('single', 'clutter'):
@@ -47,7 +48,8 @@ def write_dataset(out: Path, records: Sequence[Mapping[str, Any]], skipped: Mapp
     counts = Counter(f'{record["kind"]}/{record["domain"]}' for record in records)
     card = {
         **settings, 'domains': {name: DOMAINS[name].description for name in settings['domains']},
-        'classes': names, 'counts': dict(counts), 'skipped': dict(skipped),
+        'classes': names, 'counts': dict(counts), **({'shards': [*shards]} if shards else {}),
+        'skipped': dict(skipped),
         'untextured': [mesh.name for mesh in meshes if mesh.texture is None],
         'versions': {module.__name__: module.__version__ for module in (mujoco, numpy, cv2)},
         **credit_of(source, names)}
@@ -86,19 +88,26 @@ def to_coco(records: Sequence[Mapping[str, Any]], names: Sequence[str], folder: 
             'categories': [{'id': index, 'name': name} for index, name in enumerate(names, 1)]}
 
 
-def write_shards(out: Path, records: Sequence[Mapping[str, object]], per_shard: int) -> None:
-    """Write `shards/<kind>-NNNNNN.tar` for WebDataset: the image, and its record as JSON."""
+def write_shards(out: Path, records: Sequence[Mapping[str, object]], per_shard: int) -> list[str]:
+    """
+    Write `shards/<kind>-NNNNNN.tar` for WebDataset: the image, and its record as JSON.
+
+    :return: their names.
+    """
     import webdataset
+    written: list[str] = []
     (out / 'shards').mkdir(exist_ok=True)
     for kind in ('single', 'clutter'):
         chosen = [record for record in records if record['kind'] == kind]
         if not chosen:
             continue
         pattern = str(out / 'shards' / f'{kind}-%06d.tar')
-        with webdataset.ShardWriter(pattern, maxcount=per_shard, mtime=0, verbose=0) as sink:
+        with webdataset.ShardWriter(pattern, maxcount=per_shard, mtime=0, verbose=0,
+                                    post=lambda path: written.append(Path(path).name)) as sink:
             for record in chosen:
                 sink.write({'__key__': str(record['file'])[:-len('.jpg')].replace('.', '_'),
                             'jpg': (out / str(record['file'])).read_bytes(), 'json': record})
+    return written
 
 
 def _dump(value: object) -> bytes:

@@ -2,7 +2,7 @@
 Recordings: answers of a teacher in one file, so that no answer is paid for twice.
 
 A recording is a safetensors file. Its header has, as JSON under 'vl2v_recording', `version`,
-`identity`, `image_size`, `licence`, `prompts` and `names`; its tensors are
+`identity`, `image_size`, `licence`, `prompts` and `names`, of a part `part` too; its tensors are
 
     prompt_rows   (P, D) float16 unit rows, one per prompt
     image_digests (N, 32) uint8, SHA-256 of each image file
@@ -43,6 +43,7 @@ class Recording:
     prompt_rows: (P, D) float16 unit rows.
     image_digests: (N, 32) uint8, SHA-256 of the image files.
     image_rows: (N, D) float16 unit rows.
+    part: of a part, which one it is and of what, see training/teachers/parts.py; else ''.
     """
 
     identity: str
@@ -53,6 +54,7 @@ class Recording:
     prompt_rows: np.ndarray
     image_digests: np.ndarray
     image_rows: np.ndarray
+    part: str = ''
 
     def __post_init__(self) -> None:
         """Check that all parts fit together; raises ValueError that names the wrong part."""
@@ -73,6 +75,7 @@ class Recording:
              (len(self.image_rows), DIGEST), self.image_digests.shape),
             ('image_digests', self.image_digests.dtype == np.uint8, 'bytes (uint8)',
              self.image_digests.dtype),
+            ('part', isinstance(self.part, str), 'a text', self.part),
             ('image_size', self.image_size >= bool(len(self.image_rows)), 'at least 1 [px]',
              self.image_size),
         ):
@@ -137,6 +140,8 @@ def write(recording: Recording, path: Path) -> None:
     """Write a recording atomically; raises OSError."""
     header = {'version': VERSION, **{name: getattr(recording, name) for name in (
         'identity', 'image_size', 'licence', 'prompts', 'names')}}
+    if recording.part:
+        header['part'] = recording.part
     content = save({'prompt_rows': recording.prompt_rows.astype(np.float16),
                     'image_digests': recording.image_digests,
                     'image_rows': recording.image_rows.astype(np.float16)},
