@@ -63,6 +63,7 @@ START = (
     "if p))})\n")
 ADVICE = {  # what a failed command says -> what to do
     'No space left': 'no room is left: .venv takes 7 GB, and /tmp (TMPDIR) 3 GB meanwhile',
+    'ensurepip': 'pip could not be put into .venv, as if no room were left: .venv takes 7 GB',
     'ProxyError': 'the proxy of https_proxy or http_proxy does not answer: correct or unset it'}
 DISTRO_PACKAGES = ['ament_cmake', 'bond', 'diagnostic_msgs', 'rclpy', 'rosidl_default_generators',
                    'sensor_msgs', 'std_msgs', 'vision_msgs']
@@ -143,10 +144,8 @@ def run(command: list[str], what: str) -> None:
     print(f'setup: {what}', flush=True)
     process = subprocess.Popen(command, env=clean_environment(), stderr=subprocess.PIPE, text=True,
                                errors='replace', cwd=VENV if VENV.is_dir() else ROOT / 'tools')
-    said = ''
-    for line in process.stderr or ():
-        sys.stderr.write(line)
-        said += line
+    # Each line is shown when it comes, and kept.
+    said = ''.join(line for line in process.stderr or () if sys.stderr.write(line))
     if process.wait() != 0:
         stop(f'failed: {what}; ' + next(
             (advice for words, advice in ADVICE.items() if words in said), 'the reason is above'))

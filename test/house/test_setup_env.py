@@ -169,6 +169,8 @@ def test_32_bits_are_refused_before_anything_is_to_be_installed(
     (['cp', __file__, '/dev/full'], 'no room is left: .venv takes'),
     ([sys.executable, '-m', 'pip', 'install', '--isolated', '--retries=1', '--index-url',
       'https://index.invalid/simple', 'nothing'], 'the proxy of https_proxy'),
+    (['sh', '-c', f'ulimit -f 1; exec {sys.executable} -m venv ${{TMPDIR:-/tmp}}/$$'],
+     'pip could not be put into .venv'),
     (['ls', '/nowhere'], 'the reason is above')])
 def test_why_a_command_failed(
     tool: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],

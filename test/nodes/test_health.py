@@ -24,6 +24,14 @@ def asked(ros: Ros, *arguments: str, seconds: float = 30.0) -> tuple[int, str]:
         return code, line
 
 
+def test_a_home_that_cannot_be_written_is_named(ros: Ros) -> None:
+    """As on a read-only disk; each node says the same, as ROS keeps logs there."""
+    with ros.run(HEALTH, env={'ROS_LOG_DIR': '/proc/none'}) as process:
+        assert process.wait() == 1
+        line, = process.output.splitlines()
+        assert line.endswith('name a folder that can be written with ROS_LOG_DIR')
+
+
 @pytest.fixture(scope='module')
 def classifier(ros: Ros, settings: dict[str, object]) -> Iterator[Process]:
     with ros.classifier(settings) as process:
