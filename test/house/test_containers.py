@@ -1,9 +1,11 @@
 """docker/ and .devcontainer/: they parse, and name what is there; no image is built here."""
 from fnmatch import fnmatch
 import json
+import os
 from pathlib import Path
 import re
 import shlex
+import shutil
 import subprocess
 from typing import Any
 
@@ -133,9 +135,24 @@ def test_environment_is_that_of_the_launch_files() -> None:
     transport = pytest.importorskip('vl2v_ros.nodes.transport')
     entries = dict(word.split('=', 1) for word in shlex.split(given('ENV')[0]))
     assert entries.pop('PATH') == f'{HOME}/.venv/bin:$PATH'
-    profile = f'{HOME}/config/fastdds_shm.xml'
-    assert entries == transport.MALLOC | {transport.PROFILE: profile,
-                                          transport.OLDER_PROFILE: profile}
+    assert entries == transport.MALLOC
+
+
+@pytest.mark.parametrize('distribution', ['', *DISTRIBUTIONS])
+def test_profile_has_the_name_that_fast_dds_knows(tmp_path: Path, distribution: str) -> None:
+    transport = pytest.importorskip('vl2v_ros.nodes.transport')
+    (tmp_path / 'docker').mkdir()
+    (tmp_path / '.venv').mkdir()
+    (tmp_path / '.venv/setup.sh').touch()
+    program = shutil.copy(ROOT / 'docker/entrypoint.sh', tmp_path / 'docker')
+    name = (transport.OLDER_PROFILE if distribution in transport.FAST_DDS_2 else
+            transport.PROFILE)
+    for own in ('', 'own.xml'):
+        said = subprocess.run(
+            [program, 'env'], check=True, text=True, capture_output=True,
+            env={'PATH': os.environ['PATH'], 'ROS_DISTRO': distribution, name: own}).stdout
+        assert [line for line in said.splitlines() if 'PROFILES' in line] == [
+            f'{name}={own or tmp_path / "config/fastdds_shm.xml"}']
 
 
 @pytest.mark.parametrize('name', SERVICES)
