@@ -144,7 +144,6 @@ def run(command: list[str], what: str) -> None:
     print(f'setup: {what}', flush=True)
     process = subprocess.Popen(command, env=clean_environment(), stderr=subprocess.PIPE, text=True,
                                errors='replace', cwd=VENV if VENV.is_dir() else ROOT / 'tools')
-    # Each line is shown when it comes, and kept.
     said = ''.join(line for line in process.stderr or () if sys.stderr.write(line))
     if process.wait() != 0:
         stop(f'failed: {what}; ' + next(
