@@ -77,6 +77,7 @@ setup(
             f'vl2v_classify = {NAME}.command.classify:main',
             f'vl2v_demo = {NAME}.nodes.demo:main',
             f'vl2v_find = {NAME}.command.find:main',
+            f'vl2v_health = {NAME}.nodes.health:main',
             f'vl2v_mcp = {NAME}.nodes.agents.mcp_server:main',
         ],
     },

@@ -39,8 +39,7 @@ LIBRARIES = [
     'jinja2',  # pages: of vl2v_classify, and reports of distillation
     'mcp>=2.3', 'py_trees',  # vl2v_mcp; an example of a behaviour tree
     'mujoco>=3.2', 'webdataset',  # training data: rendered, and read from shards
-    # Distillation:
-    'lightning-fabric', 'tyro', 'torchmetrics', 'tensorboard',
+    'lightning-fabric', 'tyro', 'torchmetrics', 'tensorboard',  # distillation
     'onnx', 'onnxruntime', 'onnxscript', 'nncf',  # export, the last to int8
     'colcon-common-extensions', 'setuptools<80',  # setuptools 80 ends colcon's --symlink-install
 ]
@@ -62,6 +61,10 @@ START = (
     "if '_local_setup_util_' in ' '.join(sys.orig_argv) else {'AMENT_PREFIX_PATH': ':'.join("
     "dict.fromkeys(p for p in [*os.environ.get('AMENT_PREFIX_PATH', '').split(':'), sys.prefix] "
     "if p))})\n")
+ADVICE = {  # what a failed command says -> what to do
+    'No space left': 'no room is left: .venv takes 7 GB, and /tmp (TMPDIR) 3 GB meanwhile',
+    'ensurepip': 'pip could not be put into .venv, as if no room were left: .venv takes 7 GB',
+    'ProxyError': 'the proxy of https_proxy or http_proxy does not answer: correct or unset it'}
 DISTRO_PACKAGES = ['ament_cmake', 'bond', 'diagnostic_msgs', 'rclpy', 'rosidl_default_generators',
                    'sensor_msgs', 'std_msgs', 'vision_msgs']
 
@@ -89,6 +92,12 @@ def check_machine(distro: str) -> None:
     if there != ROOT and (there / 'tools' / 'setup_env.py').is_file():
         stop(f'.venv is a link to that of the checkout {there}, which would be emptied: run make '
              'setup there, or remove the link')
+    machine = f'{sys.platform} {platform.machine()} Python {platform.python_version()}'
+    if sys.maxsize < 2 ** 32:
+        stop(f'expected a 64-bit system, this is {machine} of 32 bits: torch has no wheels for it')
+    if not distro and not re.match(r'linux x86_64 Python 3\.1[0-3]\.', machine):
+        stop(f'ROS 2 wheels exist for linux x86_64 Python 3.10 to 3.13, this is {machine}: '
+             'source a distribution (docs/containers.md), or make setup PYTHON3=python3.12')
     found: dict[str, object] = {tool: shutil.which(tool) for tool in ('cmake', 'g++', 'make')}
     found['python3-venv'] = importlib.util.find_spec('ensurepip')
     found['python3-dev'] = Path(sysconfig.get_path('include'), 'Python.h').is_file()
@@ -96,14 +105,8 @@ def check_machine(distro: str) -> None:
         found['libgl1'], found['libglib2.0-0'] = find_library('GL'), find_library('gthread-2.0')
     if missing := ' '.join(name for name, path in found.items() if not path):
         stop(f'{missing} missing: apt-get install -y {missing}')
-    if distro:
-        return
-    machine = f'{sys.platform} {platform.machine()} Python {platform.python_version()}'
-    if not re.match(r'linux x86_64 Python 3\.1[0-3]\.', machine):
-        stop(f'ROS 2 wheels exist for linux x86_64 Python 3.10 to 3.13, this is {machine}: '
-             'source a ROS 2 distribution, or make setup PYTHON3=python3.12')
-    config = VENV / 'pyvenv.cfg'
-    if config.is_file() and 'include-system-site-packages = true' in config.read_text():
+    config, of_distro = VENV / 'pyvenv.cfg', 'include-system-site-packages = true'
+    if not distro and config.is_file() and of_distro in config.read_text():
         stop('.venv was made for a ROS 2 distribution and none is sourced: '
              'source /opt/ros/<name>/setup.bash, or make clean for an environment of wheels')
 
@@ -139,9 +142,12 @@ def add_distro_packages(distro: str) -> None:
 def run(command: list[str], what: str) -> None:
     """Run a command with its output shown, not beside colcon_defaults.yaml; stop if it fails."""
     print(f'setup: {what}', flush=True)
-    cwd = VENV if VENV.is_dir() else ROOT / 'tools'
-    if subprocess.run(command, env=clean_environment(), cwd=cwd).returncode != 0:
-        stop(f'failed: {what}; the reason is above')
+    process = subprocess.Popen(command, env=clean_environment(), stderr=subprocess.PIPE, text=True,
+                               errors='replace', cwd=VENV if VENV.is_dir() else ROOT / 'tools')
+    said = ''.join(line for line in process.stderr or () if sys.stderr.write(line))
+    if process.wait() != 0:
+        stop(f'failed: {what}; ' + next(
+            (advice for words, advice in ADVICE.items() if words in said), 'the reason is above'))
 
 
 def clean_environment() -> dict[str, str]:
@@ -258,8 +264,7 @@ def fingerprints(distro: str) -> dict[str, str]:
     messages = [f'{p} {p.read_text()}'
                 for p in files('vl2v_msgs', 'tools/bond', 'tools/vision_msgs')]
     package = [(ROOT / name).read_text() for name in ('package.xml', 'setup.py', 'setup.cfg')]
-    # Linked, so only the names matter.
-    package += map(str, files('launch', 'config', 'models'))
+    package += map(str, files('launch', 'config', 'models'))  # linked: names matter
     inputs = {'packages': packages, 'interfaces': both + messages, 'package': both + package}
     return {step: hashlib.sha256('\0'.join(parts).encode()).hexdigest()
             for step, parts in inputs.items()}
@@ -289,4 +294,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except OSError as error:  # such as on a full or a read-only disk
+        stop(f'{error}; expected a folder with room that this user may write')

@@ -51,6 +51,13 @@ def test_distributions_are_tested_in_their_containers() -> None:
     assert commands(job).endswith(f'{sourced} && make setup\n{sourced} && make test')
 
 
+def test_image_of_each_distribution_is_built_and_must_be_healthy() -> None:
+    job = JOBS['container']
+    assert job['strategy']['matrix'] == JOBS['distribution']['strategy']['matrix']
+    assert 'docker build -f docker/Dockerfile --build-arg ROS=${{ matrix.' in commands(job)
+    assert 'health=healthy' in commands(job)
+
+
 def test_called_targets_are_in_the_makefile() -> None:
     makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
     hooks = read(ROOT / '.pre-commit-config.yaml')['repos']

@@ -153,6 +153,47 @@ def test_python_without_wheels(
     tool.check_machine('humble')
 
 
+def test_32_bits_are_refused_before_anything_is_to_be_installed(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such as of ARM: also on a distribution, and also with a 64-bit kernel."""
+    monkeypatch.setattr(tool.platform, 'machine', lambda: 'armv7l')
+    monkeypatch.setattr(tool.shutil, 'which', lambda name: None)
+    for bits, distro in (31, ''), (31, 'jazzy'), (63, ''):
+        monkeypatch.setattr(tool.sys, 'maxsize', 2 ** bits - 1)
+        with pytest.raises(SystemExit, match='this is linux armv7l Python'):
+            tool.check_machine(distro)
+
+
+@pytest.mark.parametrize(('command', 'advice'), [
+    (['cp', __file__, '/dev/full'], 'no room is left: .venv takes'),
+    ([sys.executable, '-m', 'pip', 'install', '--isolated', '--retries=1', '--index-url',
+      'https://index.invalid/simple', 'nothing'], 'the proxy of https_proxy'),
+    (['sh', '-c', f'ulimit -f 1; exec {sys.executable} -m venv ${{TMPDIR:-/tmp}}/$$'],
+     'pip could not be put into .venv'),
+    (['ls', '/nowhere'], 'the reason is above')])
+def test_why_a_command_failed(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    command: list[str], advice: str,
+) -> None:
+    """The last line says what to do, below what the command said."""
+    monkeypatch.setenv('https_proxy', 'http://127.0.0.1:9')
+    monkeypatch.delenv('no_proxy', raising=False)
+    with pytest.raises(SystemExit, match=f'^setup: failed: a step; {advice}'):
+        tool.run(command, 'a step')
+    assert capfd.readouterr().err
+
+
+def test_a_disk_that_cannot_be_written_is_one_line(checkout: Path) -> None:
+    """Here a file lies where the folder of an environment is to be."""
+    (checkout / '.venv').rmdir()
+    (checkout / '.venv').touch()
+    result = call(checkout, programs(checkout / 'bin', 'cmake', 'g++', 'make'))
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert 'expected a folder with room' in result.stderr
+
+
 def headers(tool: ModuleType) -> Path:
     """Make a folder with Python's header file."""
     (tool.ROOT / 'Python.h').touch()

@@ -45,6 +45,13 @@ def test_the_demo_says_what_it_cannot_do(ros: Ros, shapes_student: Path, tmp_pat
     assert 'Traceback' not in demo.output
 
 
+def test_the_demo_says_where_it_cannot_write(ros: Ros) -> None:
+    demo = ros.run(DEMO, '--out', '/proc/demo')
+    assert demo.wait() == 1
+    line, = demo.output.splitlines()
+    assert line.startswith('vl2v_demo: expected a folder for --out that can be written, got [')
+
+
 @pytest.mark.parametrize('option', ['--vocabulary', '--then'])
 def test_the_demo_takes_no_other_file_for_labels(ros: Ros, tmp_path: Path, option: str) -> None:
     demo = ros.run(DEMO, '--out', tmp_path, option, 'labels.txt')

@@ -11,6 +11,7 @@ import math
 import os
 from pathlib import Path
 import sys
+from tempfile import TemporaryFile
 import time
 from typing import Any
 
@@ -202,7 +203,11 @@ def main() -> None:
         arguments.then = parse(arguments.then)
     except ValueError as error:
         sys.exit(f'vl2v_demo: {error}')
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=arguments.out).close()
+    except OSError as error:
+        sys.exit(f'vl2v_demo: expected a folder for --out that can be written, got {error}')
     os.environ.update(environment())  # for the two nodes, and for what this process receives
     rclpy.init()
     if arguments.scene:

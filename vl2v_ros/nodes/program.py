@@ -18,7 +18,9 @@ def _reading(program: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         said = ' '.join(str(error).split())
-        sys.exit(f"{program}: {said}; an empty text is written as -p name:=\"''\"")
+        advice = ('name a folder that can be written with ROS_LOG_DIR'
+                  if 'log directory' in said else 'an empty text is written as -p name:="\'\'"')
+        sys.exit(f'{program}: {said}; {advice}')
 
 
 def begin(program: str, args: list[str] | None) -> None:
