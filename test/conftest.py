@@ -9,6 +9,7 @@ import inspect
 import os
 from pathlib import Path
 import re
+import signal
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from support.ros_processes import Ros
 
 os.environ.setdefault('MUJOCO_GL', 'egl')  # before MuJoCo is imported: render without a screen
+# A shell's background job ignores Ctrl-C, and so would all programs that the tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # What a test module imports that is there only where ROS 2 is.

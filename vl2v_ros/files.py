@@ -73,8 +73,16 @@ def brief(value: object) -> str:
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file; raises ValueError that says why, but not which file."""
     try:
-        return json.loads(path.read_text(encoding='utf-8-sig'))
-    except (OSError, ValueError, RecursionError) as error:
+        return parse_json(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f'expected a JSON file: {one_line(error)}') from error
+
+
+def parse_json(content: bytes) -> Any:
+    """Return what a JSON file says; raises ValueError as `read_json` does."""
+    try:
+        return json.loads(content.decode('utf-8-sig'))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'expected a JSON file: {one_line(error)}') from error
 
 

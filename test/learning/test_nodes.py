@@ -1,24 +1,17 @@
 """Training over two nodes, one of which is lost: the same command resumes it."""
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 import signal
 
 import pytest
 from safetensors.torch import load_file
-from support import shapes
 from support.trainings import RECIPE, run, state, STEPS, weights, write_images
 import torch
 from training.recipe import Recipe
 
 TWO = replace(RECIPE, average=0.0, save_every=2)
 
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread() -> Iterator[None]:
-    """With several, some CPUs' matrix products differ in the last bit from run to run."""
-    with shapes.one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')

@@ -1,5 +1,4 @@
 """Training that is stopped: it resumes to the same weights, and what goes wrong is said."""
-from collections.abc import Iterator
 from dataclasses import replace
 import os
 from pathlib import Path
@@ -9,7 +8,6 @@ import subprocess
 
 import pytest
 from safetensors.torch import load_file
-from support import shapes
 from support.trainings import (
     at_batch,
     guide,
@@ -32,12 +30,7 @@ from training.learning.batches import index_batches
 from training.learning.rows import rows_of_epoch
 from training.recipe import Stage
 
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread() -> Iterator[None]:
-    """With several, some CPUs' matrix products differ in the last bit from run to run."""
-    with shapes.one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')

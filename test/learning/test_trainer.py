@@ -1,5 +1,4 @@
 """The trainer: what is learnt, on one process or on two, from folders or from shards."""
-from collections.abc import Iterator
 from dataclasses import replace
 import json
 from pathlib import Path
@@ -9,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from support import shapes
 from support.trainings import (
     CLASSES,
     guide,
@@ -29,12 +27,7 @@ from training.learning.rows import rows_of_epoch
 from training.learning.trainee import Trainee
 from training.recipe import Data, Loss, Recipe, Stage, TRAINED
 
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread() -> Iterator[None]:
-    """With several, some CPUs' matrix products differ in the last bit from run to run."""
-    with shapes.one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')

@@ -22,7 +22,7 @@ from torch.utils.data import IterableDataset
 from training.data.images import Preparation, Sample
 from training.data.storage import opened, place_of, read
 from training.recipe import address_of, Augmentation
-from vl2v_ros.files import brief, one_line
+from vl2v_ros.files import brief, one_line, parse_json
 from vl2v_ros.images.encodings import decode, FILES
 from vl2v_ros.images.frame import to_rgb
 import webdataset
@@ -85,13 +85,9 @@ def find_shards(root: Path, kind: str = 'single') -> Shards:
 def _facts(card: str) -> dict[str, Any]:
     """Return the content of a dataset.json; raises ValueError."""
     try:
-        content = read(card)
+        facts = parse_json(read(card))
     except (OSError, ValueError) as error:
         raise ValueError(f'{card}: {error}') from error
-    try:
-        facts = json.loads(content.decode('utf-8-sig'))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{card}: expected a JSON file: {one_line(error)}') from error
     return facts if isinstance(facts, dict) else {}
 
 

@@ -132,7 +132,7 @@ def _checked(parameters: Path) -> bytes:
         if not (isinstance(content, dict)
                 and all('ros__parameters' in node for node in content.values())):
             raise ValueError('expected `ros__parameters:` below the name of each node')
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f'--params {parameters}: expected a file of ROS parameters: '
                          f'{one_line(error)}') from error
     return parameters.read_bytes()

@@ -139,7 +139,7 @@ class Worker:
         self._snapshot, self._on_failure = snapshot, on_failure
         self._box: Newest[_Job] = Newest()
         self._passed_over: list[Hashable] = []  # whose boxes waited when images were taken
-        self._max_rate = 0.0  # of the last batch [Hz]; 0: no limit
+        self._max_rate = 0.0  # the current one, as far as it was read [Hz]; 0: no limit
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name='classifier', daemon=True)
         self._thread.start()
@@ -178,7 +178,7 @@ class Worker:
                     job.asker.refuse(f'the node failed: {error}')
                 self._on_failure(error)
                 return
-            self._pause(started, self._max_rate)
+            self._pause(started)
 
     def _turn(self, waiting: Mapping[Hashable, _Job]) -> Collection[Hashable]:
         """Return which of the waiting images come next."""
@@ -190,12 +190,12 @@ class Worker:
         self._passed_over = [] if due else boxes
         return due[:1] or images
 
-    def _pause(self, started: float, max_rate: float) -> None:
+    def _pause(self, started: float) -> None:
         """Wait until max_rate allows the next batch, also if it changes during the wait."""
-        while max_rate and (rest := started + 1 / max_rate - time.monotonic()) > 0:
+        while self._max_rate and (rest := started + 1 / self._max_rate - time.monotonic()) > 0:
             if self._closing.wait(min(rest, HEED)):
                 return
-            max_rate = self._snapshot().parameters.max_rate
+            self._max_rate = self._snapshot().parameters.max_rate
 
     def _label(self, jobs: list[_Job]) -> float:
         """Label a batch, and return the current max_rate."""
