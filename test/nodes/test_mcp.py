@@ -16,6 +16,7 @@ import pytest
 from support import shapes
 from support.processes import wait_until
 from support.ros_processes import Camera, LABELS, Ros
+from vl2v_msgs.srv import Find
 from vl2v_ros.images.encodings import decode
 
 mcp = pytest.importorskip('mcp')
@@ -42,6 +43,9 @@ def robot(ros: Ros, settings: dict[str, object], tmp_path_factory: pytest.TempPa
             camera.send(picture)
     thread = threading.Thread(target=show)
     thread.start()
+    # The memory may hear of the camera a second later than of the classifier.
+    wait_until(lambda: any(one.thumbnail.data for one in ros.call(
+        Find, 'memory/find', text=SHOWN).sightings), 'a picture', step=0.3)
     yield
     ended.set()
     thread.join()

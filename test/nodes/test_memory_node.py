@@ -60,7 +60,9 @@ def memory(ros: Ros, settings: dict[str, object], file: Path) -> Process:
 @pytest.fixture(scope='module')
 def camera(ros: Ros, memory: Process) -> Iterator[Camera]:
     camera = Camera(ros)
-    wait_until(lambda: show(camera) and find(ros, text=SHOWN[0]).compared, 'a sighting', step=0.3)
+    # The memory may hear of the camera a second later than of the classifier.
+    wait_until(lambda: show(camera) and any(one.thumbnail.data for one in find(
+        ros, text=SHOWN[0]).sightings), 'a sighting with its picture', step=0.3)
     yield camera
     camera.close()
 

@@ -2,6 +2,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +27,8 @@ CURRENT = Current(VOCABULARY, ClassifierParameters())
 
 class Gate:
     """Stands for a classifier: notes its batches, and holds each until it is released."""
+
+    runtime = SimpleNamespace(at_once=2)
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -70,6 +73,11 @@ def picture(frame_id: str) -> Image:
     return to_image(np.zeros((4, 4), np.uint8), 'mono8', Header(frame_id=frame_id))
 
 
+def boxes(name: str) -> Pair:
+    image = picture(name)
+    return Pair(image, to_regions(image.header, [(2, 2, 4, 4, name)] * 3))
+
+
 @pytest.fixture
 def gate() -> Iterator[Gate]:
     gate = Gate()
@@ -108,25 +116,59 @@ def test_what_waits_is_one_batch_of_the_newest_images(worker: Worker, gate: Gate
 
 
 @pytest.mark.parametrize(('max_rate', 'batches', 'held', 'order'), [
-    (0.0, [1, 2, 3, 1, 3], 3, ['first', 'front 1', 'rear 1', 'boxes 1', 'front 2', 'boxes 2']),
+    (0.0, [1, 2, 2, 1, 1, 2, 1], 3, [
+        'first', 'front 1', 'rear 1', 'front 2', 'boxes 1', 'boxes 2']),
     (1000.0, [1, 8, 1], 2, ['first', 'boxes 1', 'front 1', 'boxes 2', 'rear 1', 'front 2'])])
-def test_boxes_take_turns_with_images_unless_batches_are_limited(
+def test_images_come_between_boxes_unless_batches_are_limited(
         gate: Gate, outcome: Outcome, max_rate: float, batches: list[int], held: int,
         order: list[str]) -> None:
     used = Current(VOCABULARY, ClassifierParameters(max_rate=max_rate, region_min_size=1))
     worker = Worker(gate, lambda: used, outcome.failures.append)
     begin(worker, gate, outcome)
     for name in ('boxes 1', 'front 1', 'boxes 2', 'rear 1'):
-        image = picture(name)
-        worker.submit(Camera(name, outcome), Pair(image, to_regions(
-            image.header, [(2, 2, 4, 4, name)] * 3)) if 'boxes' in name else image)
+        worker.submit(Camera(name, outcome),
+                      boxes(name) if 'boxes' in name else picture(name))
     gate.go_on.release(held - 1)
     wait_until(lambda: len(gate.batches) == held, 'the batch that is held')
     worker.submit(Camera('front 2', outcome), picture('front 2'))
-    gate.go_on.release(3)
+    gate.go_on.release(5)
     wait_until(lambda: len(outcome.answered) == 6, 'answers')
     assert (gate.batches, outcome.answered) == (batches, order)
     worker.close()
+
+
+@pytest.fixture
+def between(outcome: Outcome, gate: Gate) -> Worker:
+    """Return a worker that holds an image which came between the boxes of another."""
+    used = Current(VOCABULARY, ClassifierParameters(region_min_size=1))
+    worker = Worker(gate, lambda: used, outcome.failures.append)
+    worker.submit(Camera('boxes', outcome), boxes('boxes'))
+    wait_until(lambda: gate.batches == [2], 'some boxes')
+    worker.submit(Camera('front', outcome), picture('front'))
+    gate.go_on.release()
+    wait_until(lambda: gate.batches == [2, 1], 'the image')
+    return worker
+
+
+def test_close_does_not_wait_for_the_other_boxes(between: Worker, gate: Gate, outcome: Outcome
+                                                 ) -> None:
+    closing = threading.Thread(target=between.close)
+    closing.start()
+    wait_until(between.waiting, 'the end')
+    gate.go_on.release()
+    closing.join(10)
+    assert not closing.is_alive() and gate.batches == [2, 1]
+    assert outcome.answered == ['front']
+    assert outcome.refused == {'boxes': 'the node was deactivated'}
+
+
+def test_an_error_between_boxes_refuses_them_too(between: Worker, gate: Gate, outcome: Outcome
+                                                 ) -> None:
+    gate.error = RuntimeError('no memory')
+    gate.go_on.release()
+    wait_until(lambda: outcome.failures, 'failure')
+    assert outcome.refused == dict.fromkeys(('boxes', 'front'), 'the node failed: no memory')
+    between.close()
 
 
 def test_a_bad_image_does_not_spoil_its_batch(worker: Worker, gate: Gate, outcome: Outcome

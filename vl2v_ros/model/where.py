@@ -22,7 +22,6 @@ MOST_LABELS = 16  # labels that are looked for in an image; those with the highe
 MOST_BOXES = 32  # boxes that get a second look, which costs as much as an image each
 NEAREST = 16  # labels between which a second look decides how sure it is
 FINER = 4  # times as many pixels as cells along a side, where maps are cut into parts
-AT_ONCE = 8  # boxes of a second look before something else gets its turn
 SAME = 0.4  # overlap over union above which two boxes of a label are one
 INSIDE = 0.7  # part of the smaller of two boxes of a label in the other, above which they are one
 
@@ -99,14 +98,15 @@ class Where:
     def boxes_in_steps(self, frame: Frame, maps: Maps, vocabulary: Vocabulary, margin: float,
                        top_k: int = 1, unknown_threshold: float | None = None
                        ) -> Generator[None, None, list[Found]]:
-        """Do what `boxes` does, AT_ONCE boxes at a time; yield where others may have a turn."""
+        """Do what `boxes` does, some boxes at a time; yield where others may have a turn."""
         height, width = frame.pixels.shape[:2]
         proposed = propose(maps[:2], width, height)
         predictions: list[Prediction] = []
-        for start in range(0, len(proposed), AT_ONCE):
+        at_once = self._classifier.runtime.at_once
+        for start in range(0, len(proposed), at_once):
             yield
             predictions += self._classifier.classify(
-                [cut(frame, box, margin, 0) for _, box in proposed[start:start + AT_ONCE]],
+                [cut(frame, box, margin, 0) for _, box in proposed[start:start + at_once]],
                 vocabulary, max(top_k, NEAREST), unknown_threshold)
         return without_doubles([
             Found(box, _shortened(prediction, top_k), certainty(prediction))

@@ -10,7 +10,7 @@ from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.regions import cut_all
 from vl2v_ros.model.classifier import Classifier
 from vl2v_ros.model.prediction import Prediction
-from vl2v_ros.model.smoothing import Smoother
+from vl2v_ros.model.smoothing import Smoother, Track
 from vl2v_ros.nodes.messages import to_box, to_frame
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.topics.region_pairs import Pair
@@ -122,9 +122,9 @@ class Worker:
     """
     Labels the newest images until it is closed.
 
-    Those of all cameras are one batch. The boxes in an image are a batch of their own, and take
-    turns with the images: these would else wait for all boxes of all cameras. With max_rate all
-    that waits is one batch.
+    Those of all cameras are one batch. The boxes in an image are labelled apart from them, a few at
+    a time, and images that wait come between: they would else wait for all boxes of all cameras.
+    With max_rate all that waits is one batch.
     """
 
     def __init__(self, classifier: Classifier, snapshot: Callable[[], Current],
@@ -136,8 +136,10 @@ class Worker:
         :param on_failure: receives an error that no input has caused; it ends the thread.
         """
         self._smoother = Smoother(classifier)
+        self._boxes_at_once = classifier.runtime.at_once
         self._snapshot, self._on_failure = snapshot, on_failure
         self._box: Newest[_Job] = Newest()
+        self._working: list[_Job] = []  # what was begun: boxes, then images that came between
         self._passed_over: list[Hashable] = []  # whose boxes waited when images were taken
         self._max_rate = 0.0  # the current one, as far as it was read [Hz]; 0: no limit
         self._closing = threading.Event()
@@ -162,30 +164,29 @@ class Worker:
         return self._box.dropped.get(asker, 0)
 
     def close(self) -> None:
-        """Refuse the waiting images and wait for the current batch."""
+        """Refuse what waits, and boxes that are not labelled yet; wait for the current batch."""
         self._closing.set()
         for job in self._box.close().values():
             job.asker.refuse(DEACTIVATED)
         self._thread.join()
 
     def _run(self) -> None:
-        while jobs := self._box.take(choose=self._turn):
-            started = time.monotonic()
-            try:
-                self._max_rate = self._label(list(jobs.values()))
-            except Exception as error:  # noqa: BLE001 whatever it is, it must not go unseen
-                for job in (*jobs.values(), *self._box.close().values()):
-                    job.asker.refuse(f'the node failed: {error}')
-                self._on_failure(error)
-                return
-            self._pause(started)
+        try:
+            while jobs := self._box.take(choose=self._turn):
+                started = time.monotonic()
+                self._label(list(jobs.values()))
+                self._pause(started)
+        except Exception as error:  # noqa: BLE001 whatever it is, it must not go unseen
+            for job in (*self._working, *self._box.close().values()):
+                job.asker.refuse(f'the node failed: {error}')
+            self._on_failure(error)
 
     def _turn(self, waiting: Mapping[Hashable, _Job]) -> Collection[Hashable]:
         """Return which of the waiting images come next."""
         if self._max_rate:
             return tuple(waiting)
-        boxes = [asker for asker, job in waiting.items() if isinstance(job.asked, Pair)]
-        images = [asker for asker in waiting if asker not in boxes]
+        images = _images(waiting)
+        boxes = [asker for asker in waiting if asker not in images]
         due = [asker for asker in boxes if asker in self._passed_over] if images else boxes
         self._passed_over = [] if due else boxes
         return due[:1] or images
@@ -197,10 +198,12 @@ class Worker:
                 return
             self._max_rate = self._snapshot().parameters.max_rate
 
-    def _label(self, jobs: list[_Job]) -> float:
-        """Label a batch, and return the current max_rate."""
+    def _label(self, jobs: Sequence[_Job]) -> None:
+        """Label a batch: what its images show, or what the boxes in one show."""
+        self._working += jobs
         used = self._snapshot()
-        vocabulary, parameters = used
+        parameters = used.parameters
+        self._max_rate = parameters.max_rate
         usable: list[tuple[_Job, Frame, list[Frame | None]]] = []
         frame_profile.begin([job.received for job in jobs])
         for job in jobs:
@@ -215,14 +218,43 @@ class Worker:
         shown = [(part, track) for job, _, parts in usable for part, track in zip(
             parts, tracks(job.asker, job.asked, job.received) if steady and job.follows
             else [None] * len(parts), strict=True) if part]
-        predictions = iter(self._smoother.classify(
-            [part for part, _ in shown], [track for _, track in shown], vocabulary,
-            parameters.top_k, parameters.unknown_threshold, parameters.smoothing,
-            parameters.hysteresis) if shown else ())
+        boxes = isinstance(jobs[0].asked, Pair) and not self._max_rate
+        predictions = self._predict(shown, used,
+                                    self._boxes_at_once if boxes else max(1, len(shown)))
+        rest = iter(predictions or ())
         for job, frame, parts in usable:
-            job.asker.answer(job.asked, frame,
-                             [next(predictions) if part else None for part in parts], used)
-        return parameters.max_rate
+            if predictions is None:
+                job.asker.refuse(DEACTIVATED)
+            else:
+                job.asker.answer(job.asked, frame,
+                                 [next(rest) if part else None for part in parts], used)
+        del self._working[-len(jobs):]
+
+    def _predict(self, shown: Sequence[tuple[Frame, Track | None]], used: Current, at_once: int
+                 ) -> list[Prediction] | None:
+        """
+        Label parts of images, and between some and the next the images that wait.
+
+        :return: a prediction for each; None if the node was deactivated meanwhile.
+        """
+        vocabulary, parameters = used
+        predictions: list[Prediction] = []
+        for start in range(0, len(shown), at_once):
+            if start:
+                if images := self._box.take(0, _images):
+                    self._label(list(images.values()))
+                if self._closing.is_set():
+                    return None
+            frames, followed = zip(*shown[start:start + at_once], strict=True)
+            predictions += self._smoother.classify(
+                frames, followed, vocabulary, parameters.top_k, parameters.unknown_threshold,
+                parameters.smoothing, parameters.hysteresis)
+        return predictions
+
+
+def _images(waiting: Mapping[Hashable, _Job]) -> list[Hashable]:
+    """Return who wants an image labelled as a whole."""
+    return [asker for asker, job in waiting.items() if not isinstance(job.asked, Pair)]
 
 
 def _parts(asked: Asked, parameters: ClassifierParameters) -> tuple[Frame, list[Frame | None]]:

@@ -39,6 +39,9 @@ class Runtime(Protocol):
     description: str
     """Device, precision and engine, and why they were chosen."""
 
+    at_once: int
+    """Number of frames in a batch from which on more gain little."""
+
     def embed(self, frames: Sequence[Frame]) -> np.ndarray:
         """Return (B, D) float32 unit rows."""
 
