@@ -13,7 +13,8 @@ from typing import Any
 from vl2v_ros.files import replacing, write_json
 
 # In the order of the frame path. `receive` lasts from the image's stamp to the callback, `wait`
-# from there to the start of work. A CPU has no `upload`; the last three need a subscriber.
+# from there to the start of work. A CPU has no `upload`; the last three need a subscriber. `where`
+# passes in a thread of its own, beside the others.
 STAGES = ('receive', 'wait', 'view', 'resize', 'upload', 'model', 'match', 'message', 'publish',
           'embedding', 'overlay', 'where')
 MEANINGS = {'view': 'view or decode', 'match': 'similarity and top-k'}
@@ -71,10 +72,10 @@ recorder: Recorder | None = None
 """Set it before the first frame to measure; None: nothing is measured."""
 
 
-def receive(stamp: float, now: float) -> None:
-    """Add the time from the stamp of an image to its callback, both by the wall clock [s]."""
+def add(stage: str, seconds: float) -> None:
+    """Add the time of a stage that another thread measured [s]; for `receive`, by the stamp."""
     if recorder:
-        recorder.add('receive', round(1e9 * (now - stamp)))
+        recorder.add(stage, round(1e9 * seconds))
 
 
 def begin(received: Sequence[int]) -> None:

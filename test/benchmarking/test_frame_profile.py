@@ -21,7 +21,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 def test_nothing_is_recorded_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frame_profile, 'recorder', None)
-    frame_profile.receive(1.0, 2.0)
+    frame_profile.add('receive', 1.0)
     frame_profile.begin([time.perf_counter_ns()])
     frame_profile.mark('view')
 
@@ -29,7 +29,7 @@ def test_nothing_is_recorded_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -
 def test_a_stage_lasts_from_one_mark_to_the_next(recorder: Recorder) -> None:
     frame_profile.mark('model')  # a warm-up, before the first frame
     now = time.perf_counter_ns()
-    frame_profile.receive(10.0, 10.25)
+    frame_profile.add('receive', 0.25)
     frame_profile.begin([now - 3_000_000, now - 1_000_000])  # two cameras, one batch
     for stage in 'view', 'model':
         time.sleep(0.02)

@@ -8,7 +8,7 @@ from vl2v_ros.images.frame import Frame
 from vl2v_ros.images.regions import Box
 from vl2v_ros.labeller import Labeller
 from vl2v_ros.model.prediction import Prediction
-from vl2v_ros.model.where import Found, MOST_BOXES, propose, Where, without_doubles
+from vl2v_ros.model.where import Found, MOST_BOXES, parts_of, Where, without_doubles
 
 LABELS = 'red circle', 'blue square', 'green star', 'yellow triangle'
 SIDE = 240
@@ -59,7 +59,7 @@ def test_parts_of_a_map_are_boxes() -> None:
     maps[1:3, 1:4, 1] = 0.9
     maps[4, 6, 1] = 0.8
     maps[..., 2] = 0.05  # too little
-    boxes = propose((maps, maps), 800, 600)
+    boxes = parts_of((maps, maps), 800, 600)
     assert {label for label, _ in boxes} == {1}
     centres = {(round(box.x, -2), round(box.y, -2)) for _, box in boxes}
     assert centres == {(200, 200), (600, 400)}  # [px], of numbers that are rounded to even
@@ -70,8 +70,8 @@ def test_parts_of_a_map_are_boxes() -> None:
 def test_no_more_boxes_than_a_second_look_can_take() -> None:
     maps = np.zeros((40, 40, 2), np.float32)
     maps[::4, ::4, 0] = 1
-    assert len(propose((maps, maps), 640, 640)) == MOST_BOXES
-    assert propose([np.zeros((3, 3, 2), np.float32)] * 2, 10, 10) == []
+    assert len(parts_of((maps, maps), 640, 640)) == MOST_BOXES
+    assert parts_of([np.zeros((3, 3, 2), np.float32)] * 2, 10, 10) == []
 
 
 def test_of_boxes_that_overlap_the_surest_stays() -> None:

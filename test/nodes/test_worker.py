@@ -154,12 +154,13 @@ def test_close_does_not_wait_for_the_other_boxes(between: Worker, gate: Gate, ou
                                                  ) -> None:
     closing = threading.Thread(target=between.close)
     closing.start()
-    wait_until(between.waiting, 'the end')
+    late = Camera('late', outcome)
+    wait_until(lambda: between.submit(late, picture('late')) or outcome.refused, 'the end')
     gate.go_on.release()
     closing.join(10)
     assert not closing.is_alive() and gate.batches == [2, 1]
     assert outcome.answered == ['front']
-    assert outcome.refused == {'boxes': 'the node was deactivated'}
+    assert outcome.refused == dict.fromkeys(('late', 'boxes'), 'the node was deactivated')
 
 
 def test_an_error_between_boxes_refuses_them_too(between: Worker, gate: Gate, outcome: Outcome

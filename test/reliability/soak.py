@@ -11,7 +11,7 @@ and open files of the classifier are read once a second. Writes OUT/soak.json an
 OUT/soak.png; exits with 1 if one of the criteria in it is not met.
 """
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 import itertools
 import json
@@ -46,15 +46,19 @@ def state(pid: int) -> dict[str, float]:
 
 
 class Answers:
-    """When each answer came [s], by the stamp of its image [ns]."""
+    """
+    When each answer came [s], by the stamp of its image [ns].
+
+    It came when DDS received it: this process is busy too, with overlays and maps of the node.
+    """
 
     def __init__(self, ros: Ros) -> None:
         self.came: dict[int, float] = {}
         ros.node.create_subscription(LabelArray, 'classifier/front/labels', self._note, 100)
 
-    def _note(self, message: LabelArray) -> None:
+    def _note(self, message: LabelArray, info: Mapping[str, int]) -> None:
         stamp = message.header.stamp
-        self.came[stamp.sec * 10 ** 9 + stamp.nanosec] = time.time()
+        self.came[stamp.sec * 10 ** 9 + stamp.nanosec] = info['received_timestamp'] / 1e9
 
 
 def gaps(came: dict[int, float], sent: Sequence[int]) -> list[tuple[float, float]]:

@@ -1,6 +1,6 @@
 """Where: which labels an image shows, and in which boxes, found from its cells alone."""
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 import math
 from typing import NamedTuple
 
@@ -53,8 +53,25 @@ class Maps(NamedTuple):
     cosines: np.ndarray
 
 
+class Proposed(NamedTuple):
+    """
+    A part of a map, before a second look.
+
+    label: number of a label in the vocabulary.
+    part: what the box shows, with a margin.
+    """
+
+    label: int
+    box: Box
+    part: Frame
+
+
 class Where:
-    """Finds labels in images; not thread-safe, because its classifier is not."""
+    """
+    Finds labels in images; not thread-safe.
+
+    Maps need the cells alone, so they may be made beside a classifier that is at work.
+    """
 
     def __init__(self, classifier: Classifier, cells: CellRuntime) -> None:
         """Take a classifier and what its `open_cells` returned."""
@@ -78,40 +95,19 @@ class Where:
         return maps_of(self.look(frame, size), vocabulary)
 
     def boxes(self, frame: Frame, maps: Maps, vocabulary: Vocabulary, margin: float,
-              top_k: int = 1, unknown_threshold: float | None = None) -> list[Found]:
+              unknown_threshold: float | None = None) -> list[Found]:
         """
         Find boxes: connected parts of the maps that a second look calls by the same label.
 
         :param maps: what `maps` returned for the frame and the vocabulary.
         :param margin: of the second look, see `cut`.
-        :param top_k, unknown_threshold: as for `Classifier.classify`.
+        :param unknown_threshold: as for `Classifier.classify`.
         :return: the boxes, the surest first; those that overlap are of different labels.
         """
-        steps = self.boxes_in_steps(frame, maps, vocabulary, margin, top_k, unknown_threshold)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                found: list[Found] = end.value
-                return found
-
-    def boxes_in_steps(self, frame: Frame, maps: Maps, vocabulary: Vocabulary, margin: float,
-                       top_k: int = 1, unknown_threshold: float | None = None
-                       ) -> Generator[None, None, list[Found]]:
-        """Do what `boxes` does, some boxes at a time; yield where others may have a turn."""
-        height, width = frame.pixels.shape[:2]
-        proposed = propose(maps[:2], width, height)
-        predictions: list[Prediction] = []
-        at_once = self._classifier.runtime.at_once
-        for start in range(0, len(proposed), at_once):
-            yield
-            predictions += self._classifier.classify(
-                [cut(frame, box, margin, 0) for _, box in proposed[start:start + at_once]],
-                vocabulary, max(top_k, NEAREST), unknown_threshold)
-        return without_doubles([
-            Found(box, _shortened(prediction, top_k), certainty(prediction))
-            for (label, box), prediction in zip(proposed, predictions, strict=True)
-            if prediction.labels[0] == vocabulary.labels[label] and not prediction.unknown])
+        proposed = propose(frame, maps, margin)
+        return confirmed(proposed, self._classifier.classify(
+            [one.part for one in proposed], vocabulary, 1, unknown_threshold
+            ) if proposed else (), vocabulary)
 
 
 def maps_of(cells: Sequence[np.ndarray], vocabulary: Vocabulary) -> Maps:
@@ -129,7 +125,19 @@ def maps_of(cells: Sequence[np.ndarray], vocabulary: Vocabulary) -> Maps:
     return Maps(coarse, fine, np.mean(highest, axis=0))
 
 
-def propose(maps: Sequence[np.ndarray], width: int, height: int) -> list[tuple[int, Box]]:
+def propose(frame: Frame, maps: Maps, margin: float) -> list[Proposed]:
+    """
+    Return the connected parts of the maps of a frame, cut out of it for a second look.
+
+    :param margin: see `cut`.
+    :return: at most MOST_BOXES, those with the highest values first.
+    """
+    height, width = frame.pixels.shape[:2]
+    return [Proposed(label, box, cut(frame, box, margin, 0))
+            for label, box in parts_of((maps.coarse, maps.fine), width, height)]
+
+
+def parts_of(maps: Sequence[np.ndarray], width: int, height: int) -> list[tuple[int, Box]]:
     """
     Cut maps into connected parts.
 
@@ -161,16 +169,25 @@ def _parts(values: np.ndarray, level: float, width: int, height: int
                        high * down), float(fine[inside][parts[inside] == number].max()))
 
 
-def certainty(prediction: Prediction) -> float:
-    """Return the share of the first label in the softmax over those of a prediction."""
-    first, *others = prediction.similarities
+def confirmed(proposed: Sequence[Proposed], predictions: Sequence[Prediction],
+              vocabulary: Vocabulary) -> list[Found]:
+    """
+    Return the boxes that a second look calls by the label of their map, each thing once.
+
+    :param predictions: what the part of each shows, by the vocabulary of the maps.
+    :return: the surest first; those that overlap are of different labels.
+    """
+    return without_doubles([
+        Found(one.box, prediction, certainty(np.sort(vocabulary.prototypes @ prediction.vector()
+                                                     )[::-1][:NEAREST]))
+        for one, prediction in zip(proposed, predictions, strict=True)
+        if prediction.labels[0] == vocabulary.labels[one.label] and not prediction.unknown])
+
+
+def certainty(similarities: Sequence[float] | np.ndarray) -> float:
+    """Return the share of the first of some labels in their softmax, by their cosines."""
+    first, *others = similarities
     return 1 / (1 + sum(math.exp((other - first) / TEMPERATURE) for other in others))
-
-
-def _shortened(prediction: Prediction, top_k: int) -> Prediction:
-    return replace(prediction, labels=prediction.labels[:top_k],
-                   similarities=prediction.similarities[:top_k],
-                   scores=prediction.scores[:top_k])
 
 
 def without_doubles(found: Sequence[Found]) -> list[Found]:

@@ -33,6 +33,7 @@ from vl2v_ros.nodes.services.classify_image import classify
 from vl2v_ros.nodes.services.encode import EncodeServices, NOT_ACTIVE
 from vl2v_ros.nodes.services.teach import TeachServices
 from vl2v_ros.nodes.topics.camera_topics import CameraTopics
+from vl2v_ros.nodes.topics.looker import Looker
 from vl2v_ros.nodes.topics.region_topics import RegionTopics
 from vl2v_ros.nodes.topics.vocabulary_topics import VocabularyTopics
 from vl2v_ros.nodes.topics.where_topics import WhereTopics
@@ -74,11 +75,10 @@ class ClassifierNode(LifecycleNode):
         except NameValidationException as error:
             raise ValueError('parameter cameras: ' + ' '.join(str(error).split())) from error
         self._regions = [RegionTopics(self, camera) for camera in self._cameras]
-        self._looks = [WhereTopics(self, camera, regions, lambda: self._loaded,
-                                   lambda: bool(self._running and self._running.worker.waiting()))
-                       for camera, regions in zip(self._cameras, self._regions, strict=True)]
         self._loaded: Loaded | None = None
         self._running: Running | None = None
+        for camera, regions in zip(self._cameras, self._regions, strict=True):
+            WhereTopics(self, camera, regions, lambda: (self._loaded, self._running))
         self._versions = itertools.count(1)  # numbers of vocabularies, each used once
         self._rates = Rates()
         self._problem = ''  # error of the last attempt to configure the node
@@ -92,7 +92,7 @@ class ClassifierNode(LifecycleNode):
     def _offer(self) -> None:
         self._topics = VocabularyTopics(self)
         self._diagnostics_topic = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        # A callback group each, so that they block neither each other nor the images.
+        # A callback group each, so that they do not block each other.
         self.create_service(SetVocabulary, '~/set_vocabulary', self._on_set_vocabulary,
                             callback_group=MutuallyExclusiveCallbackGroup())
         self.create_service(ClassifyImage, '~/classify', self._on_classify,
@@ -147,10 +147,11 @@ class ClassifierNode(LifecycleNode):
         with self._changing:
             worker = Worker(loaded.classifier, lambda: Current(
                 loaded.keeper.current, self._settings), self._on_failure)
-            self._running = running = Running(worker, ImageExecutor(self, self._on_failure))
+            images, looker = ImageExecutor(self, self._on_failure), Looker(self._on_failure)
+            self._running = Running(worker, images, looker)
             for camera, regions in zip(self._cameras, self._regions, strict=True):
                 regions.open(worker, lambda: self._settings)
-                camera.open(partial(_on_image, worker, camera, regions), running.images)
+                camera.open(partial(_on_image, worker, camera, regions), images)
         self.get_logger().info('labels images of ' + ', '.join(
             camera.topics['raw'] for camera in self._cameras))
         if self._bond:
@@ -184,8 +185,7 @@ class ClassifierNode(LifecycleNode):
                 regions.close()
             if running:
                 running.worker.close()
-            for look in self._looks:
-                look.stop()
+                running.looker.close()
         if self._bond:
             self._bond.end()
 

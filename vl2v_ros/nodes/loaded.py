@@ -12,6 +12,7 @@ from vl2v_ros.model.classifier import Classifier
 from vl2v_ros.nodes.cells_on_demand import CellsOnDemand
 from vl2v_ros.nodes.image_executor import ImageExecutor
 from vl2v_ros.nodes.parameters import ClassifierParameters
+from vl2v_ros.nodes.topics.looker import Looker
 from vl2v_ros.nodes.vocabulary_keeper import cache_dir, VocabularyKeeper
 from vl2v_ros.nodes.worker import Worker
 from vl2v_ros.words.cached_text import CachedText
@@ -43,10 +44,11 @@ class Loaded:
 
 @dataclass(frozen=True, eq=False)
 class Running:
-    """The threads that receive images and label them."""
+    """The threads that receive images, label them, and look where labels are in them."""
 
     worker: Worker
     images: ImageExecutor
+    looker: Looker
 
 
 def open_student(parameters: ClassifierParameters, logger: RcutilsLogger) -> Labeller:

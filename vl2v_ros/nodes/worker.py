@@ -18,7 +18,16 @@ from vl2v_ros.nodes.topics.tracks import tracks
 from vl2v_ros.words.vocabulary import Vocabulary
 
 T = TypeVar('T')
-Asked: TypeAlias = Image | CompressedImage | Pair
+
+
+class Cut(NamedTuple):
+    """An image, and parts of it to label."""
+
+    frame: Frame
+    parts: Sequence[Frame]
+
+
+Asked: TypeAlias = Image | CompressedImage | Pair | Cut
 """An image to label as a whole, or the boxes in it."""
 Predictions: TypeAlias = Sequence[Prediction | None]
 """What an image shows, alone; or what its boxes show, in their order, None for too little."""
@@ -66,10 +75,6 @@ class Newest(Generic[T]):
             self._changed.wait_for(lambda: self._items or self._closed, timeout)
             return {} if self._closed else {
                 camera: self._items.pop(camera) for camera in choose(self._items)}
-
-    def __bool__(self) -> bool:
-        """Return whether an item waits, or the box is closed."""
-        return bool(self._items) or self._closed
 
     def close(self) -> dict[Hashable, T]:
         """Wake the worker and return the items that were not taken; `take` then returns none."""
@@ -122,9 +127,9 @@ class Worker:
     """
     Labels the newest images until it is closed.
 
-    Those of all cameras are one batch. The boxes in an image are labelled apart from them, a few at
-    a time, and images that wait come between: they would else wait for all boxes of all cameras.
-    With max_rate all that waits is one batch.
+    Those of all cameras are one batch. The boxes in an image are labelled apart from them, a few
+    at a time, and images that wait come between: they would else wait for all boxes of all
+    cameras. With max_rate all that waits is one batch.
     """
 
     def __init__(self, classifier: Classifier, snapshot: Callable[[], Current],
@@ -154,10 +159,6 @@ class Worker:
         """
         if not self._box.put(asker, _Job(asker, asked, time.perf_counter_ns(), follows)):
             asker.refuse(DEACTIVATED)
-
-    def waiting(self) -> bool:
-        """Return whether an image waits, or the end; from any thread."""
-        return bool(self._box)
 
     def dropped(self, asker: Asker) -> int:
         """Return how many images of this asker were replaced."""
@@ -218,7 +219,7 @@ class Worker:
         shown = [(part, track) for job, _, parts in usable for part, track in zip(
             parts, tracks(job.asker, job.asked, job.received) if steady and job.follows
             else [None] * len(parts), strict=True) if part]
-        boxes = isinstance(jobs[0].asked, Pair) and not self._max_rate
+        boxes = isinstance(jobs[0].asked, Pair | Cut) and not self._max_rate
         predictions = self._predict(shown, used,
                                     self._boxes_at_once if boxes else max(1, len(shown)))
         rest = iter(predictions or ())
@@ -254,11 +255,13 @@ class Worker:
 
 def _images(waiting: Mapping[Hashable, _Job]) -> list[Hashable]:
     """Return who wants an image labelled as a whole."""
-    return [asker for asker, job in waiting.items() if not isinstance(job.asked, Pair)]
+    return [asker for asker, job in waiting.items() if not isinstance(job.asked, Pair | Cut)]
 
 
 def _parts(asked: Asked, parameters: ClassifierParameters) -> tuple[Frame, list[Frame | None]]:
     """Return an image, and what of it is to be labelled."""
+    if isinstance(asked, Cut):
+        return asked.frame, [*asked.parts]
     if not isinstance(asked, Pair):
         frame = to_frame(asked)
         return frame, [frame]

@@ -107,7 +107,7 @@ def _by_grid(robot: Robot, words: Vocabulary, grids: Sequence[int]) -> Finder:
                 predictions[place].labels, predictions[place].scores, strict=True))[label])
             peaks[label] = boxes[best].x, boxes[best].y
         return Answer(_boxed(without_doubles(
-            [Found(box, prediction, certainty(prediction))
+            [Found(box, prediction, certainty(prediction.similarities))
              for box, prediction in zip(boxes, predictions, strict=True)])), peaks)
     return find
 

@@ -7,7 +7,7 @@ from vl2v_msgs.srv import ClassifyImage
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.nodes import messages
 from vl2v_ros.nodes.topics.region_pairs import Pair
-from vl2v_ros.nodes.worker import Asked, Current, Predictions, whole, Worker
+from vl2v_ros.nodes.worker import Asked, Current, Cut, Predictions, whole, Worker
 from vl2v_ros.words import explain
 
 
@@ -45,6 +45,7 @@ class ImageRequest:
                 asked.regions, predictions, parameters.unknown_threshold,
                 parameters.score_threshold).detections
         else:
+            assert not isinstance(asked, Cut)  # which no request is
             prediction = whole(predictions)
             response.result = messages.to_label_array(prediction, asked.header)
             response.matches = messages.to_description_matches(explain.reasons(

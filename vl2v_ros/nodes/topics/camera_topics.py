@@ -30,7 +30,7 @@ from vl2v_ros.nodes.topics.marks import Marks
 from vl2v_ros.nodes.topics.region_pairs import Pair
 from vl2v_ros.nodes.topics.reliability import offered_reliability
 from vl2v_ros.nodes.transport import shortage
-from vl2v_ros.nodes.worker import Asked, Current, Predictions, whole
+from vl2v_ros.nodes.worker import Asked, Current, Cut, Predictions, whole
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
 SILENCE = 2.0  # time without an image after which a warning is given [s]
@@ -186,8 +186,7 @@ class CameraTopics:
                 return
             self._listen(transport)
             self._node.get_logger().info(f'receives images on {self.topics[transport]}')
-        now = self._now()
-        frame_profile.receive(_seconds(message.header.stamp), now)
+        frame_profile.add('receive', self._now() - _seconds(message.header.stamp))
         self._count(transport, info.get('publication_sequence_number', UNNUMBERED))
         self._on_message(message)
 
@@ -202,7 +201,7 @@ class CameraTopics:
 
     def answer(self, asked: Asked, frame: Frame, predictions: Predictions, used: Current) -> None:
         """Publish the results of one frame under the header of its message."""
-        assert not isinstance(asked, Pair)  # boxes have topics of their own
+        assert not isinstance(asked, Pair | Cut)  # boxes have topics of their own
         header, parameters, prediction = asked.header, used.parameters, whole(predictions)
         assert parameters.unknown_threshold is not None  # the checkpoint's, if not the user's
         labels = messages.to_label_array(prediction, header)
