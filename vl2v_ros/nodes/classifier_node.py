@@ -52,8 +52,8 @@ class ClassifierNode(LifecycleNode):
     Labels the newest image of every camera; its vocabulary can be changed while it runs.
 
     The image thread only stores images, the threads of the executor build vocabularies, and the
-    worker's thread runs the model. One more may wait for a language model. They share only
-    references that are replaced as a whole.
+    worker's thread runs the model. One looks for labels in images while somebody wants that, and
+    one may wait for a language model. They share only references that are replaced as a whole.
     """
 
     def __init__(self, **kwargs: Any) -> None:
