@@ -19,7 +19,6 @@ from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vl2v_msgs.srv import ClassifyImage, SetVocabulary
 from vl2v_ros import frame_profile
@@ -147,11 +146,11 @@ class ClassifierNode(LifecycleNode):
         with self._changing:
             worker = Worker(loaded.classifier, lambda: Current(
                 loaded.keeper.current, self._settings), self._on_failure)
-            images, looker = ImageExecutor(self, self._on_failure), Looker(self._on_failure)
-            self._running = Running(worker, images, looker)
+            images, boxes = (ImageExecutor(self, self._on_failure) for _ in range(2))
+            self._running = Running(worker, images, boxes, Looker(self._on_failure))
             for camera, regions in zip(self._cameras, self._regions, strict=True):
-                regions.open(worker, lambda: self._settings)
-                camera.open(partial(_on_image, worker, camera, regions), images)
+                regions.open(worker, lambda: self._settings, boxes)
+                camera.open(regions.on_image, images)
         self.get_logger().info('labels images of ' + ', '.join(
             camera.topics['raw'] for camera in self._cameras))
         if self._bond:
@@ -180,6 +179,7 @@ class ClassifierNode(LifecycleNode):
             running, self._running = self._running, None
             if running:
                 running.images.close()
+                running.boxes.close()
             for camera, regions in zip(self._cameras, self._regions, strict=True):
                 camera.close()
                 regions.close()
@@ -245,12 +245,6 @@ class ClassifierNode(LifecycleNode):
             header=Header(stamp=self.get_clock().now().to_msg()), status=status))
 
 
-def _on_image(worker: Worker, camera: CameraTopics, regions: RegionTopics,
-              image: Image | CompressedImage) -> None:
-    worker.submit(camera, image, follows=True)
-    regions.on_image(image)
-
-
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is stopped; exit with 1 if it cannot start or fails."""
     profile = profile_path('classifier_node', sys.argv if args is None else args, __doc__)
@@ -291,6 +285,8 @@ def start(node: ClassifierNode) -> None:
                 sys.exit(int(rclpy.ok()))  # 0 if the node was stopped during its start
     else:
         node.get_logger().info('waits to be configured, as autostart is false')
+    # A frame needs Python's lock several times; by default each may take 5 ms from a busy thread.
+    sys.setswitchinterval(0.0005)
     # Otherwise a garbage collection, which visits all of torch, could delay frames by 0.2 s.
     gc.collect()
     gc.freeze()

@@ -44,10 +44,15 @@ class Loaded:
 
 @dataclass(frozen=True, eq=False)
 class Running:
-    """The threads that receive images, label them, and look where labels are in them."""
+    """
+    The threads that receive images, label them, and look where labels are in them.
+
+    boxes: receives boxes and depth.
+    """
 
     worker: Worker
     images: ImageExecutor
+    boxes: ImageExecutor
     looker: Looker
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 import time
 from typing import NamedTuple
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node, SubscriptionEventCallbacks
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions, QoSPolicyKind
@@ -15,6 +14,7 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from vl2v_ros.images.camera import camera_of
 from vl2v_ros.images.depth import places, view_depth
 from vl2v_ros.images.frame import Frame
+from vl2v_ros.nodes.image_executor import ImageExecutor
 from vl2v_ros.nodes.messages import to_box, to_detections_3d
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.topics.camera_topics import CameraTopics
@@ -65,23 +65,29 @@ class DepthTopics:
         self.topics = {kind: node.resolve_topic_name(f'{inside}{topic}')
                        for kind, topic in ((Image, 'depth'), (CameraInfo, 'camera_info'))}
         self.detections = node.create_publisher(Detection3DArray, f'~/{inside}detections_3d', 10)
-        self._group = MutuallyExclusiveCallbackGroup()
         self._subscriptions: dict[type, Subscription] = {}
         self._parameters: Callable[[], ClassifierParameters] | None = None
+        self._executor: ImageExecutor | None = None
         self._info: CameraInfo | None = None
         self._since = 0.0  # when the node began to listen, by time.monotonic [s]
         self.pairing: Pairing[Labelled] = Pairing()
         self.counts = DepthCounts()
 
-    def open(self, parameters: Callable[[], ClassifierParameters]) -> None:
-        """Listen from now on if somebody wants it; `parameters` returns the current ones."""
-        self._parameters = parameters
+    def open(self, parameters: Callable[[], ClassifierParameters], executor: ImageExecutor
+             ) -> None:
+        """
+        Listen from now on if somebody wants it.
+
+        :param parameters: returns the current parameters.
+        :param executor: receives the messages.
+        """
+        self._parameters, self._executor = parameters, executor
         self.pairing, self.counts = Pairing(), DepthCounts()
         self.follow()
 
     def close(self) -> None:
         """Unsubscribe, and free the depth images that were kept."""
-        self._parameters = None
+        self._parameters = self._executor = None
         self.follow()
 
     def wanted(self) -> bool:
@@ -90,21 +96,23 @@ class DepthTopics:
 
     def follow(self) -> None:
         """Subscribe or unsubscribe, and free what has waited too long; call it once a second."""
-        wanted = self.wanted()
+        wanted, executor, before = self.wanted(), self._executor, [*self._subscriptions.values()]
         for kind, topic in self.topics.items():
             subscription = self._subscriptions.get(kind)
             reliability = offered_reliability(
                 self._node.get_publishers_info_by_topic(topic)) if wanted else None
             if subscription and subscription.qos_profile.reliability != reliability:
                 self._node.destroy_subscription(self._subscriptions.pop(kind))
-            if reliability is not None and kind not in self._subscriptions:
+            if executor and wanted and kind not in self._subscriptions:
                 self._subscriptions[kind] = self._node.create_subscription(
                     kind, topic, self._on_depth if kind is Image else self._on_info,
-                    QoSProfile(depth=1, reliability=reliability), callback_group=self._group,
+                    QoSProfile(depth=1, reliability=reliability), callback_group=executor.group,
                     # See CameraTopics.
                     event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
                     qos_overriding_options=QoSOverridingOptions(
                         (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)))
+        if executor and before != [*self._subscriptions.values()]:
+            executor.wake()  # until then it holds those that were destroyed
         if not wanted:
             self._info, self._since = None, 0.0
             self.pairing.clear()

@@ -5,8 +5,7 @@ import itertools
 import math
 import time
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.node import Node
+from rclpy.node import Node, SubscriptionEventCallbacks
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
@@ -16,6 +15,7 @@ from vision_msgs.msg import Detection2DArray
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model.where import Found
 from vl2v_ros.nodes import messages
+from vl2v_ros.nodes.image_executor import ImageExecutor
 from vl2v_ros.nodes.parameters import ClassifierParameters
 from vl2v_ros.nodes.topics.camera_topics import CameraTopics
 from vl2v_ros.nodes.topics.depth_topics import DepthTopics
@@ -56,28 +56,33 @@ class RegionTopics:
         self.detections = node.create_publisher(Detection2DArray, f'~/{inside}detections', 10)
         self._subscription: Subscription | None = None
         self._worker: Worker | None = None
-        self._group = MutuallyExclusiveCallbackGroup()  # a flood of boxes delays nothing else
         self.depth = DepthTopics(node, camera)
         self.pairing: Pairing[Detection2DArray] = Pairing()
         self.counts = RegionCounts()
         self._came = -math.inf  # time of the last boxes by time.monotonic [s]
 
-    def open(self, worker: Worker, parameters: Callable[[], ClassifierParameters]) -> None:
+    def open(self, worker: Worker, parameters: Callable[[], ClassifierParameters],
+             executor: ImageExecutor) -> None:
         """
         Subscribe to the boxes.
 
         :param worker: labels them.
         :param parameters: returns the current parameters.
+        :param executor: receives boxes and depth; not that of the images, so that a flood of
+            boxes does not delay them.
         """
         self.pairing, self.counts = Pairing(), RegionCounts()
         self._worker, self._parameters = worker, parameters
-        self.depth.open(parameters)
+        self.depth.open(parameters, executor)
         self._subscription = self._node.create_subscription(
             Detection2DArray, self._topic, self._on_regions,
             # Compatible with all publishers; boxes are small, so few are lost.
             QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT),
-            callback_group=self._group,
+            callback_group=executor.group,
+            # See CameraTopics.
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        executor.wake()
 
     def close(self) -> None:
         """Unsubscribe from the boxes, and free the images that were kept for them."""
@@ -88,7 +93,9 @@ class RegionTopics:
         self.depth.close()
 
     def on_image(self, image: Image | CompressedImage) -> None:
-        """Keep an image for its boxes if somebody wants them."""
+        """Let an image be labelled, and keep it for its boxes if somebody wants them."""
+        if self._worker:
+            self._worker.submit(self._camera, image, follows=True)
         if self._shown() and self._node.count_publishers(self._resolved()):
             self._send(self.pairing.add_image(image, self._parameters().region_slack))
 
