@@ -1,5 +1,5 @@
 """
-Measure the time of the boxes of a frame: as one batch, as the node labels them, and one by one.
+Measure the time of the boxes of a frame: as one batch, and one by one, as the node does on a CPU.
 
 python benchmarks/boxes.py
 

@@ -65,7 +65,7 @@ class OnnxRuntime:
                              "this student has no checkpoint; use 'auto' or 'cpu'")
         kind = device.removeprefix('onnx:')
         self._spec, self._device = student.spec, device
-        self.at_once = 2 if kind == 'cpu' else MOST_FRAMES
+        self.at_once = 1 if kind == 'cpu' else MOST_FRAMES
         threads = min(MOST_THREADS, len(os.sched_getaffinity(0)))
         self._session = _open(student, device, kind, half, threads)
         size = self._spec.image_size

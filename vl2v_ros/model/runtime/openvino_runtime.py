@@ -68,7 +68,7 @@ class OpenVinoRuntime:
     wait for each other, so a frame after a pause has a graph of its own, mostly with one thread.
     """
 
-    at_once = 2
+    at_once = 1
 
     def __init__(self, spec: StudentSpec, model: openvino.Model, choice: Choice, why: str) -> None:
         """

@@ -69,7 +69,7 @@ class TorchRuntime:
         """
         self._spec, self._device = student.spec, device
         self._dtype = torch.float16 if half else torch.float32
-        self.at_once = 2 if device.type == 'cpu' else BATCH_SIZES[-1]
+        self.at_once = 1 if device.type == 'cpu' else BATCH_SIZES[-1]
         size = self._spec.image_size
         example = torch.linspace(0, 1, 3 * size * size).view(1, 3, size, size)
         self._student = fold_batch_norms(student, example).requires_grad_(False).to(
