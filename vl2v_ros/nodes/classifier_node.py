@@ -16,7 +16,6 @@ import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import NameValidationException, ParameterException
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_msgs.msg import Header
@@ -24,7 +23,7 @@ from vl2v_msgs.srv import ClassifyImage, SetVocabulary
 from vl2v_ros import frame_profile
 from vl2v_ros.model.runtime.choose import free_memory
 from vl2v_ros.nodes.diagnostics import Bond, Rates, statuses
-from vl2v_ros.nodes.image_executor import ImageExecutor
+from vl2v_ros.nodes.image_executor import ImageExecutor, PatientExecutor
 from vl2v_ros.nodes.loaded import load, Loaded, open_student, Running
 from vl2v_ros.nodes.parameters import changed, ClassifierParameters, declare
 from vl2v_ros.nodes.program import begin, profile_path, refusing, save_profile, until_stopped
@@ -261,7 +260,7 @@ def main(args: list[str] | None = None) -> None:
         with refusing('classifier_node', *REFUSALS):
             node = ClassifierNode()
         try:
-            executor = MultiThreadedExecutor(THREADS)
+            executor = PatientExecutor(THREADS)
             executor.add_node(node)
             if profile:
                 frame_profile.recorder = frame_profile.Recorder()

@@ -1,12 +1,19 @@
-"""An executor for topics at the rate of a camera, in a thread of its own."""
+"""Executors: for topics at the rate of a camera, in a thread of their own, and for the rest."""
 from collections.abc import Callable
 import threading
+import time
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import (
+    ExternalShutdownException,
+    MultiThreadedExecutor,
+    SingleThreadedExecutor,
+)
 from rclpy.node import Node
 from rclpy.task import Future
+
+PAUSE = 0.001  # in which a thread begins a callback [s]
 
 
 class ImageGroup(MutuallyExclusiveCallbackGroup):
@@ -17,9 +24,6 @@ class ImageGroup(MutuallyExclusiveCallbackGroup):
     services and timers of a node. For a camera stream that is a large part of the time of a
     frame. This group has only the subscriptions to images, or to boxes and depth.
 
-    rclpy's MultiThreadedExecutor does so without a pause until a thread has begun the callback.
-    That thread needs Python's lock, for which it may wait long beside such a loop: with boxes ten
-    times a second, the node stood still for 0.3 s now and then.
     """
 
     thread: threading.Thread | None = None
@@ -27,6 +31,21 @@ class ImageGroup(MutuallyExclusiveCallbackGroup):
     def can_execute(self, entity: Any) -> bool:
         """Return whether this thread may execute the entity's callback now."""
         return threading.current_thread() is self.thread and super().can_execute(entity)
+
+
+class PatientExecutor(MultiThreadedExecutor):
+    """
+    Executes callbacks by several threads, and pauses after each that it gave to one.
+
+    rclpy's own looks for more without a pause, and finds the same callback again until its thread
+    has begun it. That thread waits for Python's lock meanwhile, and so do all others: now and then
+    a node stood still for 0.3 s.
+    """
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Wait for a callback, and let a thread begin it."""
+        super().spin_once(timeout_sec)
+        time.sleep(PAUSE)
 
 
 class ImageExecutor(SingleThreadedExecutor):

@@ -1,6 +1,7 @@
 """Where labels are in the images of one camera: maps, and boxes where no detector gives any."""
 from collections.abc import Callable
 from functools import partial
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -32,8 +33,9 @@ class Wanted(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """The boxes of a look that are labelled for a second look."""
+    """The boxes of a look that are labelled for a second look, since a time [s]."""
 
+    since: float
     header: Header
     vocabulary: Vocabulary
     proposed: list[Proposed]
@@ -44,7 +46,8 @@ class WhereTopics:
     The topics `~/heatmap` and `~/presence` of one camera, and `~/detections` without `regions`.
 
     All are made of some of the images that were labelled, one at a time, and only while somebody
-    subscribes: maps in the looker's thread, the second look at boxes in the worker's.
+    subscribes: maps in the looker's thread, the second look at boxes in the worker's. Both rest
+    after each look for as long as it took.
     """
 
     def __init__(self, node: Node, camera: CameraTopics, regions: RegionTopics,
@@ -60,13 +63,15 @@ class WhereTopics:
         camera.look = self.look
         self._regions, self._state = regions, state
         self._asked: _Asked | None = None  # what the worker has not answered yet
+        self._next = 0.0  # time from which on there may be a look by time.monotonic [s]
 
     def look(self, header: Header, frame: Frame, prediction: Prediction, used: Current) -> None:
         """Let a frame that was labelled be looked at, if somebody wants that."""
         wanted = Wanted(bool(self._heatmap.get_subscription_count()), self._presence.wanted(),
                         used.parameters.own_boxes and self._regions.are_missing())
         loaded, running = self._state()
-        if any(wanted) and loaded and running and not self._asked:
+        if (any(wanted) and loaded and running and not self._asked
+                and time.monotonic() >= self._next):
             running.looker.submit(self, partial(self._look, header, frame, prediction, used,
                                                 wanted, loaded, running.worker))
 
@@ -81,9 +86,9 @@ class WhereTopics:
         if maps is None:
             return
         if wanted.boxes and not self._asked:
-            self._asked = _Asked(header, vocabulary, propose(frame, maps,
-                                                             parameters.region_margin))
-            worker.submit(self, Cut(frame, [one.part for one in self._asked.proposed]))
+            proposed = propose(frame, maps, parameters.region_margin)
+            self._asked = _Asked(time.monotonic(), header, vocabulary, proposed)
+            worker.submit(self, Cut(frame, [one.part for one in proposed]))
         if wanted.heatmap:
             picture = draw_maps(frame, chosen(maps.fine, vocabulary, parameters.heatmap_labels),
                                 parameters.font)
@@ -93,6 +98,7 @@ class WhereTopics:
         """Publish boxes after the second look, if it was by the vocabulary of the maps."""
         look, self._asked = self._asked, None
         assert look, 'only what was asked for is answered'
+        self._next = 2 * time.monotonic() - look.since
         if used.vocabulary is look.vocabulary:
             self._regions.publish_own(look.header, frame, confirmed(
                 look.proposed, [one for one in predictions if one], look.vocabulary),
