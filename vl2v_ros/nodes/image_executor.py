@@ -23,7 +23,6 @@ class ImageGroup(MutuallyExclusiveCallbackGroup):
     For every callback, rclpy's executors build their wait set again, in Python, from all topics,
     services and timers of a node. For a camera stream that is a large part of the time of a
     frame. This group has only the subscriptions to images, or to boxes and depth.
-
     """
 
     thread: threading.Thread | None = None
