@@ -130,8 +130,7 @@ def judge(seen: dict[str, Any]) -> dict[str, Any]:
     growth = float(np.median(memory[-part:]) / np.median(memory[begin:begin + part]) - 1)
     return {
         'memory grows by [part]': {'is': round(growth, 4), 'at most': FLAT, 'met': growth <= FLAT},
-        # The executor starts some of its threads late, when as many services are asked at a time.
-        'threads more': _no_more(seen, 'threads', samples[begin:begin + part, 2].max()),
+        'threads more': _no_more(seen, 'threads', samples[begin:begin + part, 2].min()),
         'open files more': _no_more(seen, 'files', samples[begin:begin + part, 3].min()),
         'gaps over 3 periods': {'is': len(seen[GAPS]), 'at most': 0, 'met': not seen[GAPS]},
         'exit code': {'is': seen['exit code'], 'at most': 0, 'met': not seen['exit code']}}
