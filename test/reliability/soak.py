@@ -94,7 +94,6 @@ def soak(minutes: float, seed: int) -> dict[str, Any]:
         while len(answers.came) < 5 * RATE:  # warm, and alone with the first camera
             time.sleep(0.1)
         visitors.warm()
-        visitors.act(0)  # with the first requests the executor gets the rest of its threads
         start, samples, clock = time.monotonic(), [], time.time()
         end = start + minutes * 60 - 5 - SETTLE - 10
         for second in itertools.count():

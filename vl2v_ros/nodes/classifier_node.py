@@ -39,8 +39,7 @@ from vl2v_ros.nodes.vocabulary_keeper import check_parameters
 from vl2v_ros.nodes.worker import Current, Worker
 from vl2v_ros.words.vocabulary import Vocabulary
 
-# One thread for each service that takes long, and one for everything else; all but that one start
-# with the first request.
+# One thread for each service that takes long, and one for everything else.
 THREADS = 7
 REFUSALS = ParameterException, ValueError  # raised by ClassifierNode()
 
