@@ -6,6 +6,7 @@ import fcntl
 from functools import cache
 from importlib.util import find_spec
 import inspect
+import multiprocessing
 import os
 from pathlib import Path
 import re
@@ -24,6 +25,9 @@ import torch  # noqa: E402
 if TYPE_CHECKING:
     from support.ros_processes import Ros
 
+# From Python 3.14 on, processes that load images are not forks of the one that trains: where it
+# has threads, a fork may wait for ever for a lock. The trainings of support.trainings do fork.
+multiprocessing.set_start_method('forkserver', force=True)
 os.environ.setdefault('MUJOCO_GL', 'egl')  # before MuJoCo is imported: render without a screen
 # A shell's background job ignores Ctrl-C, and so would all programs that the tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
