@@ -42,6 +42,7 @@ def test_each_reason_and_each_file_is_of_a_command() -> None:
     ('vl2v_classify photo.jpg --top-k many', "invalid whole number value: 'many'"),
     ('vl2v_classfy photo.jpg && python training/gone.py --x', 'there is no training/gone.py'),
     ('python -m benchmarks.gone', 'there is no benchmarks.gone'),
+    ('$ make demo', 'a block with prompts'),
     ('torchrun --nproc-per-node 4 training/distill.py --config config/distill/oood.yaml',
      'there is no config/distill/oood.yaml'),
     ('python training/distill.py --loss.clss 1', '--loss.clss'),

@@ -55,8 +55,10 @@ def add(found: list[Command], command: Command, prompted: bool) -> None:
         return
     if line[0].isspace() and found:
         found[-1] = replace(found[-1], text=f'{found[-1].text}\n{line}')
-    elif line.startswith('$ ') or not prompted:  # else it is what a command prints
-        found.append(replace(command, text=line.removeprefix('$ ')))
+    elif not prompted:
+        found.append(command)
+    elif line.startswith('$ '):  # else it is what a command prints
+        found.append(replace(command, text=line[2:]))
 
 
 def split(text: str) -> Iterator[list[str]]:
