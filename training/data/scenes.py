@@ -47,15 +47,15 @@ class SceneTask:
         return [label_of(name) for name in self.class_names]
 
 
-class Pair(NamedTuple):
+class PromptPair(NamedTuple):
     """Prototypes of labels that are present, and that are absent; (C, D) unit rows each."""
 
     present: torch.Tensor
     absent: torch.Tensor
 
-    def first(self, count: int) -> 'Pair':
+    def first(self, count: int) -> 'PromptPair':
         """Return those of the first labels."""
-        return Pair(self.present[:count], self.absent[:count])
+        return PromptPair(self.present[:count], self.absent[:count])
 
 
 def read_scene_task(data: Data) -> SceneTask:
@@ -97,8 +97,8 @@ def _read(root: Path, split: ObjectSplit, least_visible: float) -> tuple[Index, 
         sets, y_id=np.arange(len(split.id)), y_ood=np.arange(len(split.id), len(names)))
 
 
-def pair_of(task: SceneTask, data: Data, encoder: TextEncoder) -> Pair:
+def pair_of(task: SceneTask, data: Data, encoder: TextEncoder) -> PromptPair:
     """Return the prototypes of all classes' prompts; raises ValueError as `describe` does."""
     entries = describe(task.labels, data)
-    return Pair(*(torch.tensor(vocabulary.build(entries, encoder, 1, (template,)).prototypes)
+    return PromptPair(*(torch.tensor(vocabulary.build(entries, encoder, 1, (template,)).prototypes)
                   for template in data.presence))

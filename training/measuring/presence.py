@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from training.data.scenes import Pair, SceneTask
+from training.data.scenes import PromptPair, SceneTask
 from training.learning.losses import presence_scores
 from training.learning.trainee import outputs, Trainee
 from training.measuring import metrics
@@ -13,7 +13,7 @@ FIGURES = 'accuracy', 'F1', 'AUROC'
 Row = dict[str, object]
 
 
-def student_table(trainee: Trainee, task: SceneTask, pair: Pair, when: str) -> list[Row]:
+def student_table(trainee: Trainee, task: SceneTask, pair: PromptPair, when: str) -> list[Row]:
     """
     Return a row per figure, with a column per group of scenes and objects.
 
@@ -27,7 +27,7 @@ def student_table(trainee: Trainee, task: SceneTask, pair: Pair, when: str) -> l
     return table(scores, task, when)
 
 
-def teacher_table(task: SceneTask, pair: Pair, cached: CachedTeacher, temperature: float,
+def teacher_table(task: SceneTask, pair: PromptPair, cached: CachedTeacher, temperature: float,
                   when: str) -> list[Row]:
     """Return the same of a teacher that was asked with both prompts."""
     rows = torch.from_numpy(embeddings(task.test, cached)[:, 0].astype(np.float32))
