@@ -78,6 +78,7 @@ def test_a_thing_is_taught_seen_and_forgotten(ros: Ros) -> None:
     assert teach(ros, images=drawn(2), replace=True).count == 2
 
     with closing(Camera(ros)) as camera:  # the next frames of the camera
+        camera.show(shapes.draw(NEW, 64, 64, np.random.default_rng(9)))  # the grey ones are past
         response = None
         client = ros.node.create_client(Teach, 'classifier/teach')
         assert client.wait_for_service(60)
