@@ -36,7 +36,11 @@ EVERY, STAY = 1.0, 3.0  # one comes after so long, and is killed after so long [
 
 
 def crashes(seconds: float, profile: Path) -> dict[str, Any]:
-    """Run, and return what was seen."""
+    """
+    Run, and return what was seen.
+
+    :param profile: of Fast DDS, for all processes; other files are written beside it.
+    """
     os.environ[PROFILE] = str(profile)
     with own_domain() as domain, ExitStack() as stack:
         ros = Ros(domain, profile.parent)
@@ -74,7 +78,7 @@ def main() -> None:
     parser.add_argument('--wait', type=int, help='healthy_check_timeout_ms')
     options = parser.parse_args()
     text = (ROOT / 'config/fastdds_shm.xml').read_text()
-    if options.wait:
+    if options.wait is not None:
         text = re.sub(r'(<healthy_check_timeout_ms>)\d+', rf'\g<1>{options.wait}', text)
     with tempfile.TemporaryDirectory() as folder:
         profile = Path(folder) / 'profile.xml'
