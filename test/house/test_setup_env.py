@@ -70,6 +70,9 @@ def test_second_run_does_nothing(tool: ModuleType, monkeypatch: pytest.MonkeyPat
     ('tools/vision_msgs/CMakeLists.txt', ['interfaces']),
     ('tools/bond/msg/Status.msg', ['interfaces']),
     ('tools/setup_env.py', ['interfaces', 'package']),
+    ('tools/start.pth', ['interfaces', 'package']),
+    ('tools/requirements.txt', ALL),
+    ('tools/requirements_ros.txt', ALL),
     ('setup.py', ['package']),
     ('launch/new.launch.py', ['package']),
     ('config/vocabularies/x.yaml', []),  # linked, not copied
@@ -169,6 +172,8 @@ def test_32_bits_are_refused_before_anything_is_to_be_installed(
     (['cp', __file__, '/dev/full'], 'no room is left: .venv takes'),
     ([sys.executable, '-m', 'pip', 'install', '--isolated', '--retries=1', '--index-url',
       'https://index.invalid/simple', 'nothing'], 'the proxy of https_proxy'),
+    (['env', 'UV_HTTP_RETRIES=0', sys.executable, '-m', 'uv', 'pip', 'install', '--no-cache',
+      '--index-url', 'https://index.invalid/simple', 'nothing'], 'the proxy of https_proxy'),
     (['sh', '-c', f'ulimit -f 1; exec {sys.executable} -m venv ${{TMPDIR:-/tmp}}/$$'],
      'pip could not be put into .venv'),
     (['ls', '/nowhere'], 'the reason is above')])
@@ -257,7 +262,9 @@ def test_pins_are_complete(tool: ModuleType) -> None:
     """Every package asked for has one version for each Python; every line of the file is a pin."""
     lines = [line for line in tool.PINS.read_text().splitlines() if not line.startswith('#')]
     assert all(line.count('==') == 1 for line in lines)
-    asked = {tool.normalised(Requirement(each).name) for each in tool.LIBRARIES + tool.ROS_WHEELS}
+    asked = {tool.normalised(Requirement(line).name) for line in [
+        'uv', *tool.LIBRARIES.read_text().splitlines(), *tool.ROS_WHEELS.read_text().splitlines(),
+    ] if not line.startswith('#')}
     for minor in range(10, tool.PINNED_PYTHON[1] + 1):
         names = [tool.normalised(pin.name) for pin in map(Requirement, lines)
                  if not pin.marker or pin.marker.evaluate({'python_version': f'3.{minor}'})]
