@@ -1,6 +1,6 @@
 """Fixtures that several test modules share."""
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 import fcntl
 from functools import cache
@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pytest  # noqa: E402
-from support import shapes  # noqa: E402
-import torch  # noqa: E402
 
 if TYPE_CHECKING:
     from support.ros_processes import Ros
@@ -72,23 +70,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Mark what needs ROS, so that `-m "not ros"` runs the rest; bring files into an order.
 
     Several processes take files in turn. Those of few tests have the longest, so they come first.
-    At the end come those with tests that run alone, for which the others wait.
+    Those that need ROS, which mostly wait, come evenly between those that compute. At the end come
+    those with tests that run alone, for which the others wait.
     """
-    if 'PYTEST_XDIST_WORKER' in os.environ:
-        tests = Counter(item.path for item in items)
-        alone = {item.path for item in items if item.get_closest_marker('alone') is not None}
-        items.sort(key=lambda item: (item.path in alone, tests[item.path], item.path))
     for item in items:
         function = getattr(item, 'function', None)
         if (needs_ros(item.path) or 'ros' in getattr(item, 'fixturenames', ())
                 or function and names_ros(function)):
             item.add_marker('ros')
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        places = {path: place for kind in (True, False) for path, place in in_turn(
+            [item for item in items if kind == (item.get_closest_marker('ros') is not None)])}
+        alone = {item.path for item in items if item.get_closest_marker('alone') is not None}
+        items.sort(key=lambda item: (item.path in alone, places[item.path], item.path))
+
+
+def in_turn(items: Sequence[pytest.Item]) -> Iterator[tuple[Path, float]]:
+    """Yield the files of tests, those of few tests first, with places spread over 0 to 1."""
+    tests = Counter(item.path for item in items)
+    for number, path in enumerate(sorted(tests, key=lambda path: (tests[path], path))):
+        yield path, number / len(tests)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none."""
-    if item.get_closest_marker('cuda') and not torch.cuda.is_available():
-        pytest.skip('no CUDA device')
+    if item.get_closest_marker('cuda'):
+        import torch
+        if not torch.cuda.is_available():
+            pytest.skip('no CUDA device')
 
 
 @contextmanager
@@ -128,6 +137,7 @@ def shapes_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     SHAPES_FOLDER names a folder where another process may have trained it, or is about to.
     """
+    from support import shapes  # not above: the process that hands out tests needs no open_clip
     if 'SHAPES_FOLDER' in os.environ:
         return shapes.trained(Path(os.environ['SHAPES_FOLDER']))
     if 'PYTEST_XDIST_WORKER' not in os.environ:
