@@ -235,8 +235,13 @@ def victim(ros: Ros, cache: Path, counts: Counter[str]) -> Iterator[Victim]:
         yield Victim(ros, process, counts)
 
 
-def fuzz(trials: int, seed: int, first: int, out: Path) -> dict[str, Any]:
-    """Send so many messages; after a finding a new node takes over."""
+def fuzz(trials: int, seed: int, first: int, out: Path, cache: Path | None = None
+         ) -> dict[str, Any]:
+    """
+    Send so many messages; after a finding a new node takes over.
+
+    :param cache: folder of what nodes cache; None: a new one.
+    """
     counts: Counter[str] = Counter()
     judged: Counter[str] = Counter()
     slowest: Counter[str] = Counter()
@@ -248,7 +253,7 @@ def fuzz(trials: int, seed: int, first: int, out: Path) -> dict[str, Any]:
         ros = Ros(domain, Path(name))
         stack.callback(ros.close)
         while done < trials:
-            with victim(ros, Path(name) / 'cache', counts) as one:
+            with victim(ros, cache or Path(name) / 'cache', counts) as one:
                 try:
                     while done < trials:
                         sent: list[str] = []
