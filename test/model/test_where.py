@@ -14,6 +14,16 @@ LABELS = 'red circle', 'blue square', 'green star', 'yellow triangle'
 SIDE = 240
 
 
+@pytest.fixture(scope='module')
+def labeller(shapes_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Labeller:
+    return Labeller.open(shapes_student, cache_dir=tmp_path_factory.mktemp('cache'))
+
+
+@pytest.fixture(scope='module')
+def where(labeller: Labeller) -> Where:
+    return Where(labeller.classifier, labeller.classifier.open_cells())
+
+
 def two_shapes() -> Frame:
     """Draw a red circle left, a blue square right."""
     rng = np.random.default_rng(0)
@@ -24,9 +34,7 @@ def found(label: str, box: Box, certainty: float) -> Found:
     return Found(box, Prediction((label,), (0.5,), (1.0,), False, 0.1, 1), certainty)
 
 
-def test_each_shape_is_found_where_it_is(shapes_student: Path, tmp_path: Path) -> None:
-    labeller = Labeller.open(shapes_student, cache_dir=tmp_path)
-    where = Where(labeller.classifier, labeller.classifier.open_cells())
+def test_each_shape_is_found_where_it_is(labeller: Labeller, where: Where) -> None:
     words, frame = labeller.vocabulary(LABELS), two_shapes()
     maps = where.maps(frame, words, 96)
     for one in maps[:2]:
@@ -42,9 +50,7 @@ def test_each_shape_is_found_where_it_is(shapes_student: Path, tmp_path: Path) -
     assert named['red circle'].x < SIDE < named['blue square'].x
 
 
-def test_what_is_background_has_no_map(shapes_student: Path, tmp_path: Path) -> None:
-    labeller = Labeller.open(shapes_student, cache_dir=tmp_path)
-    where = Where(labeller.classifier, labeller.classifier.open_cells())
+def test_what_is_background_has_no_map(labeller: Labeller, where: Where, tmp_path: Path) -> None:
     words = labeller.vocabulary(LABELS[1:])
     (tmp_path / 'words.yaml').write_text(
         'labels: {blue square: , green star: , yellow triangle: }\nbackground: [red circle]\n')

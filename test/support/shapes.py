@@ -151,7 +151,8 @@ def train(folder: Path, seed: int = 0) -> Path:
         checkpoint.save(student, path)
         with suppress(ImportError):  # of OpenVINO; with it, nodes of the tests start at once
             from vl2v_ros.model.runtime.openvino_graph import write_outline
-            write_outline(path, path.with_suffix('.graph'))
+            for suffix, cells in ('.graph', False), ('.cells', True):
+                write_outline(path, path.with_suffix(suffix), cells)
     return path
 
 
