@@ -40,7 +40,8 @@ def robot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in offline_student.no_hub(tmp_path / 'home').items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    return make(offline_student.write(tmp_path), '--vocabulary', 'mug, orange', '--tar')
+    source = offline_student.write(tmp_path, graph=True)
+    return make(source, '--vocabulary', 'mug, orange', '--tar')
 
 
 def test_a_bundle_is_enough(robot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

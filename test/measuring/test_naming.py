@@ -3,6 +3,7 @@ from dataclasses import replace
 from hashlib import sha256
 import json
 from pathlib import Path
+from shutil import copytree
 import sys
 
 import numpy as np
@@ -25,14 +26,19 @@ import yaml
 pytestmark = pytest.mark.usefixtures('warm_cache')
 
 
+@pytest.fixture(scope='module')
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a student, its recording and its graph."""
+    return write(tmp_path_factory.mktemp('written'), graph=True).parent
+
+
 @pytest.fixture
-def student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def student(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a checkpoint whose text tower is known by a recording alone."""
     monkeypatch.setenv('HF_HOME', str(tmp_path / 'hub'))
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path / 'hub'))
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
-    (tmp_path / 'student').mkdir()
-    return write(tmp_path / 'student')
+    return copytree(written, tmp_path / 'student') / 'student.safetensors'
 
 
 @pytest.fixture
