@@ -20,7 +20,7 @@ from vl2v_ros.words.labels import check_labels
 
 
 @pytest.fixture(scope='module',
-                params=['mobilenetv3_small_100', 'vit_tiny_patch16_224', 'shapes'])
+                params=['mobilenetv3_small_100', 'test_vit2', 'shapes'])
 def student(request: pytest.FixtureRequest, shapes_student: Path) -> Student:
     """Return a student; its random weights, if any, stand in training mode."""
     if request.param == 'shapes':

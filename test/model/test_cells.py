@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 from support import shapes
-from support.tiny_models import student
+from support.tiny_models import student, write_student
 import torch
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model import checkpoint
@@ -60,8 +60,7 @@ def test_cells_lie_as_the_frame_does() -> None:
 
 def test_a_stored_student_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                             ) -> None:
-    path = tmp_path / 'student.safetensors'
-    checkpoint.save(student(), path)
+    path = write_student(tmp_path / 'student.safetensors', student())
     stored = checkpoint.open_stored(path, tmp_path / 'graphs')
     first = Classifier(stored, 'cpu', half=False).open_cells()(FRAMES[0], 64)
     assert len(list(tmp_path.glob('graphs/*.cells'))) == 1

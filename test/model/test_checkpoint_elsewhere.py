@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from support import shapes
-from support.tiny_models import python, student
+from support import shapes, warm
+from support.tiny_models import student
 import torch
 from vl2v_ros.images.frame import Frame
 from vl2v_ros.model import checkpoint
@@ -41,8 +41,11 @@ def embedded_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     folder = tmp_path_factory.mktemp('saved')
     checkpoint.save(student(), folder / 'student.safetensors')
     np.save(folder / 'frames.npy', [frame.pixels for frame in FRAMES])
-    said = python(LOAD_AND_EMBED, folder / 'student.safetensors', folder / 'frames.npy')
-    return [bytes.fromhex(word) for word in said.split()]
+    (folder / 'embed.py').write_text(LOAD_AND_EMBED)
+    done = warm.run(str(folder / 'embed.py'), folder / 'student.safetensors',
+                    folder / 'frames.npy')
+    assert done.returncode == 0, done.stderr
+    return [bytes.fromhex(word) for word in done.stdout.split()]
 
 
 def test_new_process_embeds_the_same_with_torch(embedded_elsewhere: list[bytes]) -> None:

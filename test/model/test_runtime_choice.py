@@ -59,9 +59,20 @@ def test_auto_says_why_it_took_the_cpu(shapes_student: Path) -> None:
 ELSEWHERE = """
 import os, signal, sys, threading
 from pathlib import Path
+import numpy as np
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] == 'openvino':
+            raise ImportError('openvino is blocked')
+sys.meta_path.insert(0, Blocked())
 from vl2v_ros.model import checkpoint
+from vl2v_ros.images.frame import Frame
 from vl2v_ros.model.runtime.choose import create
 path = Path(sys.argv[1])
+without = create(checkpoint.load(path), 'cpu')
+np.save(sys.argv[4], without.embed([Frame(np.load(sys.argv[3]))]))
+print(without.description)
+del sys.meta_path[0]
 came = []
 signal.signal(signal.SIGUSR1, lambda *_: came.append(True))
 runtimes = [create(checkpoint.load(path), 'cpu')]
@@ -81,24 +92,51 @@ print(create(checkpoint.load(path), 'cpu').description)
 
 
 @pytest.fixture(scope='module')
-def elsewhere(shapes_student: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Return what a new process says of its runtime, of signals, and without a plug-in."""
-    plugins = tmp_path_factory.mktemp('elsewhere') / 'plugins.xml'
-    plugins.write_text(
+def elsewhere(shapes_student: Path, tmp_path_factory: pytest.TempPathFactory
+              ) -> tuple[list[str], np.ndarray]:
+    """
+    Return what a new process says, and how it embeds FRAMES[0] without OpenVINO.
+
+    It says what runs first without OpenVINO, then with it; whether signals come; and what runs
+    where OpenVINO lacks a plug-in.
+    """
+    folder = tmp_path_factory.mktemp('elsewhere')
+    (folder / 'plugins.xml').write_text(
         '<ie><plugins><plugin name="CPU" location="nowhere.so"></plugin></plugins></ie>')
+    np.save(folder / 'frame.npy', FRAMES[0].pixels)
     done = subprocess.run([sys.executable, '-X', 'faulthandler', '-c', ELSEWHERE, shapes_student,
-                           plugins], capture_output=True, text=True)
+                           *(folder / name for name in ('plugins.xml', 'frame.npy', 'rows.npy'))],
+                          capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return done.stdout.splitlines(), np.load(folder / 'rows.npy')
 
 
-def test_openvino_cannot_report_its_use(elsewhere: list[str]) -> None:
-    assert 'OpenVINO (' in elsewhere[0] and elsewhere[1] == 'None'
+def test_torch_takes_over_where_openvino_cannot_be_imported(
+        elsewhere: tuple[list[str], np.ndarray], shapes_student: Path) -> None:
+    said, rows = elsewhere
+    assert said[0] == ('CPU, float32, torch (asked for; OpenVINO, which is faster, cannot be '
+                       'imported: openvino is blocked)')
+    expected = create(checkpoint.load(shapes_student), 'cpu').embed(FRAMES[:1])
+    assert cosine_distances(rows, expected).max() < 1e-3
 
 
-def test_signals_are_survived_after_another_thread_let_go_of_the_model(elsewhere: list[str]
-                                                                       ) -> None:
-    assert 'OpenVINO (' in elsewhere[0] and elsewhere[2] == '[True]'
+def test_openvino_cannot_report_its_use(elsewhere: tuple[list[str], np.ndarray]) -> None:
+    said, _ = elsewhere
+    assert 'OpenVINO (' in said[1] and said[2] == 'None'
+
+
+def test_signals_are_survived_after_another_thread_let_go_of_the_model(
+        elsewhere: tuple[list[str], np.ndarray]) -> None:
+    said, _ = elsewhere
+    assert 'OpenVINO (' in said[1] and said[3] == '[True]'
+
+
+def test_torch_takes_over_where_openvino_lacks_its_plug_in(
+        elsewhere: tuple[list[str], np.ndarray]) -> None:
+    said, = elsewhere[0][4:]
+    assert said.startswith('CPU, float32, torch (asked for; OpenVINO, which is faster, cannot be '
+                           'used: ')
+    assert 'nowhere.so' in said
 
 
 def test_without_torch_the_cpu_is_taken_and_a_gpu_refused(
@@ -135,49 +173,3 @@ def test_missing_cuda_device_is_refused_with_what_to_do(
     assert f'expected {device!r}, but torch' in str(refusal.value)
     assert f'finds {torch.cuda.device_count()} CUDA devices' in str(refusal.value)
     assert "use 'auto' or 'cpu', or repair the driver" in str(refusal.value)
-
-
-WITHOUT_OPENVINO = """
-from pathlib import Path
-import sys
-
-import numpy as np
-
-
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] == 'openvino':
-            raise ImportError('openvino is blocked')
-
-
-sys.meta_path.insert(0, Blocked())
-from vl2v_ros.model import checkpoint
-from vl2v_ros.images.frame import Frame
-from vl2v_ros.model.runtime.choose import create
-
-runtime = create(checkpoint.load(Path(sys.argv[1])), 'cpu')
-frame = Frame(np.load(sys.argv[2]))
-np.save(sys.argv[3], runtime.embed([frame]))
-print(runtime.description)
-"""
-
-
-def test_torch_takes_over_where_openvino_cannot_be_imported(
-        shapes_student: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / 'frame.npy', FRAMES[0].pixels)
-    done = subprocess.run(
-        [sys.executable, '-c', WITHOUT_OPENVINO, shapes_student, tmp_path / 'frame.npy',
-         tmp_path / 'embeddings.npy'],
-        capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == ('CPU, float32, torch (asked for; OpenVINO, which is faster, '
-                                   'cannot be imported: openvino is blocked)')
-    expected = create(checkpoint.load(shapes_student), 'cpu').embed(FRAMES[:1])
-    assert cosine_distances(np.load(tmp_path / 'embeddings.npy'), expected).max() < 1e-3
-
-
-def test_torch_takes_over_where_openvino_lacks_its_plug_in(elsewhere: list[str]) -> None:
-    said, = elsewhere[3:]
-    assert said.startswith('CPU, float32, torch (asked for; OpenVINO, which is faster, cannot be '
-                           'used: ')
-    assert 'nowhere.so' in said
