@@ -202,8 +202,9 @@ def test_it_speaks_and_ends_while_simulated_time_stands_still(
 
 
 def test_it_speaks_in_every_state(ros: Ros, settings: dict[str, object], tmp_path: Path) -> None:
+    student = Path(str(settings['checkpoint']))
     with ros.start('classifier_node', settings | {
-            'autostart': False, 'checkpoint': tmp_path / 'late.safetensors', 'top_k': 2},
+            'autostart': False, 'checkpoint': tmp_path / student.name, 'top_k': 2},
             '-r', '__ns:=/managed').wait_for_output('waits to be configured'):
         received = ros.subscribe(DiagnosticArray, '/diagnostics')
 
@@ -220,12 +221,11 @@ def test_it_speaks_in_every_state(ros: Ros, settings: dict[str, object], tmp_pat
         status = node('unconfigured, configure it')
         assert (status.level, values(status)['top_k']) == (DiagnosticStatus.OK, '2')
         assert not transit(Transition.TRANSITION_CONFIGURE)
-        status = node('late.safetensors')
+        status = node(student.name)
         assert status.level == DiagnosticStatus.ERROR
         assert status.message.startswith('unconfigured, configure it: ')
-        for path in Path(str(settings['checkpoint'])).parent.iterdir():
+        for path in student.parent.iterdir():
             shutil.copy(path, tmp_path)
-        shutil.copy(str(settings['checkpoint']), tmp_path / 'late.safetensors')
         for number, wanted in ((Transition.TRANSITION_CONFIGURE, 'inactive, activate it'),
                                (Transition.TRANSITION_ACTIVATE, 'active'),
                                (Transition.TRANSITION_DEACTIVATE, 'inactive, activate it'),
