@@ -7,11 +7,20 @@ import cv2
 import pytest
 from support import photos_sample, shapes
 from support.ros_processes import Ros, wait_until
+from vl2v_ros.labeller import Labeller
 from vl2v_ros.nodes.demo import OTHER_LABELS
 
 DEMO = Path(sys.executable).parent / 'vl2v_demo'
 
 pytestmark = pytest.mark.usefixtures('warm_cache')
+
+
+@pytest.fixture(scope='module')
+def known(shapes_student: Path, session_cache: Path) -> str:
+    """Return labels that a demo's node finds in its cache, so that it starts without torch."""
+    labels = 'yes', 'no', '12'
+    Labeller.open(shapes_student, 'cpu', cache_dir=session_cache / 'vl2v_ros').vocabulary(labels)
+    return ', '.join(labels)
 
 
 def test_the_demo_labels_changes_its_vocabulary_and_saves_pictures(ros: Ros, tmp_path: Path
@@ -37,8 +46,10 @@ def test_the_demo_labels_changes_its_vocabulary_and_saves_pictures(ros: Ros, tmp
     assert 'Traceback' not in demo.output
 
 
-def test_the_demo_says_what_it_cannot_do(ros: Ros, shapes_student: Path, tmp_path: Path) -> None:
-    demo = ros.run(DEMO, '--out', tmp_path, '--source', '/nowhere', '--checkpoint', shapes_student)
+def test_the_demo_says_what_it_cannot_do(ros: Ros, shapes_student: Path, tmp_path: Path,
+                                         known: str) -> None:
+    demo = ros.run(DEMO, '--out', tmp_path, '--source', '/nowhere', '--checkpoint', shapes_student,
+                   '--vocabulary', known)
     assert demo.wait() == 1
     assert 'camera_node: expected a folder of images' in demo.output
     assert 'camera_node ended with 1; see its message above' in demo.output
@@ -59,11 +70,11 @@ def test_the_demo_takes_no_other_file_for_labels(ros: Ros, tmp_path: Path, optio
     assert "vl2v_demo: vocabulary: expected labels separated by commas ('mug, " in demo.output
 
 
-def test_the_demo_and_its_nodes_end_on_ctrl_c(ros: Ros, shapes_student: Path, tmp_path: Path
-                                              ) -> None:
+def test_the_demo_and_its_nodes_end_on_ctrl_c(ros: Ros, shapes_student: Path, tmp_path: Path,
+                                              known: str) -> None:
     shapes.draw_sequence(tmp_path / 'frames', frames=1)
     demo = ros.run(DEMO, '--seconds', '600', '--out', tmp_path, '--source', tmp_path / 'frames',
-                   '--checkpoint', shapes_student, '--vocabulary', 'yes, no, 12')
+                   '--checkpoint', shapes_student, '--vocabulary', known)
     demo.wait_for_output('vocabulary 1')
     wait_until(lambda: len(ros.node.get_publishers_info_by_topic('/demo/image')) == 1, 'camera')
     assert demo.stop(signal.SIGINT, patience=20) == 0
