@@ -131,7 +131,8 @@ def test_compressed_images_go_beside_the_remapped_topic(ros: Ros, folder: Path) 
 
 
 def test_a_video_is_shown_to_its_end_and_then_the_node_ends(ros: Ros, video: Path) -> None:
-    camera = ros.start('camera_node', {'source': video, 'rate': 5.0, 'loop': False})
+    camera = ros.start('camera_node', {'source': video, 'rate': 20.0, 'loop': False,
+                                       'listeners': 1})
     images = ros.subscribe(Image, 'image')
     assert camera.wait() == 0
     assert 'the source has ended' in camera.output

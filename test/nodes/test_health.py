@@ -51,7 +51,7 @@ def test_a_node_that_warns_is_well(ros: Ros, classifier: Process) -> None:
 
 
 def test_a_node_of_another_name_is_not_taken_for_it(ros: Ros, classifier: Process) -> None:
-    code, line = asked(ros, 'robot/classifier', seconds=5.0)
+    code, line = asked(ros, 'robot/classifier', seconds=3.0)
     assert code == 1
     assert 'expected /robot/classifier' in line and 'heard /classifier;' in line
 

@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
 import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from support import tiny_models
+from support import tiny_models, warm
 from support.ros_processes import LABELS, Ros
 from test_lifecycle import in_this_process
 from vl2v_msgs.msg import Vocabulary
@@ -183,10 +183,13 @@ print(sorted(seen), halves)
 
 
 def test_a_kill_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
-    said = tiny_models.python(KILLED, tmp_path, PYTHONPATH=str(Path(__file__).parents[1]))
-    print(said)
-    assert "['new 0', 'old 0']" in said  # so changes were under way
-    assert int(said.split()[-1]) > 0  # and some were killed while they wrote
+    program = tmp_path / 'killed.py'
+    program.write_text(KILLED)
+    done = warm.run(str(program), tmp_path)
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    assert "['new 0', 'old 0']" in done.stdout  # so changes were under way
+    assert int(done.stdout.split()[-1]) > 0  # and some were killed while they wrote
 
 
 def test_a_node_that_was_killed_goes_on_with_its_list(ros: Ros, settings: dict[str, object],
