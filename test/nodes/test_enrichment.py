@@ -102,6 +102,7 @@ SUCCESSES = {
     '429 first': ([Answer(429, 'slow down', {'Retry-After': '1'})] * 2, None),
     'instructions': ([Answer(200, completion(INJECTED))] * 2, CLEAN),
 }
+WAITING = '500s', 'hang', '429 first'
 
 
 @pytest.fixture
@@ -229,9 +230,11 @@ def test_no_parameter_holds_the_key(ros: Ros) -> None:
     assert KEY not in str(ros.call(GetParameters, 'classifier/get_parameters', names=names))
 
 
-@pytest.mark.alone
+# While the node only waits, to ask again, others may run.
 @pytest.mark.usefixtures('hanging', 'node')
-@pytest.mark.parametrize('case', [*FAILURES, *SUCCESSES])
+@pytest.mark.parametrize('case', [
+    pytest.param(case, marks=() if case in WAITING else pytest.mark.alone)
+    for case in (*FAILURES, *SUCCESSES)])
 def test_frames_are_labelled_at_full_rate_while_a_request_is_open(
         ros: Ros, server: ChatServer, labels: Received[LabelArray], case: str,
         vocabularies: Received[Vocabulary], diagnostics: Received[DiagnosticArray]) -> None:

@@ -89,7 +89,6 @@ def test_a_reliability_that_is_none_is_refused(ros: Ros, settings: dict[str, obj
         process.output)
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize(('reliability', 'size', 'env'), [
     ('reliable', 'vga', WITHOUT), ('reliable', '720p', WITHOUT), ('reliable', 'vga', {}),
     ('reliable', '720p', {}), ('best_effort', '720p', {})])

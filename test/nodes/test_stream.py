@@ -117,7 +117,7 @@ def test_the_vocabulary_changes_20_times_while_frames_flow(
     for names in lists:  # cached from here on
         change(ros, names)
     first = len(labels.messages)
-    publisher = ros.publish_frames(vga, rate=RATE)
+    publisher = ros.publish_frames(vga, count=200, rate=RATE)
     labels.wait_for(bool, since=first)
     replies = []
     for number in range(20):
