@@ -221,7 +221,8 @@ def read_table(path: Path) -> dict[str, Any]:
         shapes = {name: column.shape for name, column in found.items()}
         raise ValueError(f'{path}: expected embeddings (N, D), and prompts (N,) and names (N,), '
                          f'or files (N,), found {shapes}')
-    return {**{name: [str(entry) for entry in column] for name, column in found.items()},
+    return {**{name: [str(entry) for entry in column] for name, column in found.items()
+               if name != 'embeddings'},  # which as text would take most of the time
             'embeddings': unit_rows(embeddings, len(embeddings), embeddings.shape[1],
                                     f'{path}: embeddings')}
 
