@@ -7,7 +7,7 @@ The same command resumes a dataset that was stopped.
 """
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed, ProcessPoolExecutor
+from concurrent.futures import as_completed, Executor, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 import json
 import multiprocessing
@@ -142,18 +142,17 @@ def units(meshes: Sequence[Mesh], pools: Sequence[Sequence[Mesh]], settings: Set
                        (pool, domain, number, settings, out))
 
 
-def usable(meshes: Sequence[Mesh], workers: int) -> tuple[list[Mesh], dict[str, str]]:
+def usable(meshes: Sequence[Mesh], pool: Executor) -> tuple[list[Mesh], dict[str, str]]:
     """Return the meshes that can be read, and name -> reason for the others."""
-    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn')) as pool:
-        reasons = dict(zip([mesh.name for mesh in meshes], pool.map(why_unusable, meshes),
-                           strict=True))
+    reasons = dict(zip([mesh.name for mesh in meshes], pool.map(why_unusable, meshes),
+                       strict=True))
     return ([mesh for mesh in meshes if not reasons[mesh.name]],
             {name: reason for name, reason in reasons.items() if reason})
 
 
-def run(work: Sequence[Unit], out: Path, workers: int) -> Outcome:
+def run(work: Sequence[Unit], out: Path, pool: Executor) -> Outcome:
     """
-    Do the units that are not done yet, in several processes.
+    Do the units that are not done yet, in the processes of a pool.
 
     :raises OSError: as soon as a file cannot be written; files written before are complete.
     """
@@ -165,8 +164,7 @@ def run(work: Sequence[Unit], out: Path, workers: int) -> Outcome:
             done[unit.name] = json.loads(part.read_text())
     progress = tqdm(total=sum(unit.pictures for unit in work), unit='image', smoothing=0,
                     initial=sum(unit.pictures for unit in work if unit.name in done))
-    # Forked processes would share a renderer's state.
-    with progress, ProcessPoolExecutor(workers, multiprocessing.get_context('spawn')) as pool:
+    with progress:
         running = {pool.submit(unit.run, *unit.arguments): unit
                    for unit in work if unit.name not in done}
         try:
@@ -254,14 +252,16 @@ def main() -> None:
             if mesh.texture is None:
                 print(f'{mesh.name}: no texture, rendered grey', file=sys.stderr)
         check_settings(settings, options.out)
-        meshes, skipped = usable(meshes, options.workers)
-        if not meshes:
-            why = '; '.join(f'{name}: {reason}' for name, reason in skipped.items())
-            raise ValueError(f'expected a mesh that can be read, found none in {options.meshes} '
-                             f'({why}); repair one')
-        pools = clutter.pools(meshes, split.id if split else (), options.heaps, options.mixed)
-        work = list(units(meshes, pools, settings, options.count, options.out))
-        outcome = run(work, options.out, options.workers)
+        # Forked processes would share a renderer's state.
+        with ProcessPoolExecutor(options.workers, multiprocessing.get_context('spawn')) as pool:
+            meshes, skipped = usable(meshes, pool)
+            if not meshes:
+                why = '; '.join(f'{name}: {reason}' for name, reason in skipped.items())
+                raise ValueError('expected a mesh that can be read, found none in '
+                                 f'{options.meshes} ({why}); repair one')
+            pools = clutter.pools(meshes, split.id if split else (), options.heaps, options.mixed)
+            work = list(units(meshes, pools, settings, options.count, options.out))
+            outcome = run(work, options.out, pool)
         outcome.skipped.update(skipped)
         shards = dataset_files.write_shards(
             options.out, outcome.records, options.shards) if options.shards else []

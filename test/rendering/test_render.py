@@ -47,13 +47,14 @@ def render(meshes: Path, out: Path, *options: str) -> subprocess.CompletedProces
 
 def command(meshes: Path, out: Path, *options: str) -> list[str]:
     return [sys.executable, str(SCRIPT), '--meshes', str(meshes), '--out', str(out),
-            '--size', '96', '--count', '3', '--heaps', '1', '--workers', '2', *options]
+            '--size', '96', '--count', '3', '--heaps', '1', '--heap-size', '160', '120',
+            '--workers', '1', *options]
 
 
 @pytest.fixture(scope='module')
 def dataset(meshes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp('dataset') / 'out'
-    done = render(meshes, out, '--shards', '8')
+    done = render(meshes, out, '--shards', '8', '--workers', '2')
     assert done.returncode == 0, done.stderr
     assert 'pirámide: no texture, rendered grey' in done.stderr
     return out
@@ -128,7 +129,7 @@ def test_single_boxes_surround_the_object(dataset: Path) -> None:
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
         meshes: Path, dataset: Path, tmp_path: Path) -> None:
-    assert render(meshes, tmp_path / 'again', '--shards', '8', '--workers', '1').returncode == 0
+    assert render(meshes, tmp_path / 'again', '--shards', '8').returncode == 0
     assert_same(dataset, tmp_path / 'again')
     assert render(meshes, tmp_path / 'other', '--seed', '1', '--heaps', '0').returncode == 0
     for path in (tmp_path / 'other').rglob('*.jpg'):
@@ -139,8 +140,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
 def test_a_killed_run_goes_on_to_the_same_dataset(meshes: Path, dataset: Path, tmp_path: Path
                                                   ) -> None:
     out = tmp_path / 'out'
-    process = subprocess.Popen(command(meshes, out, '--shards', '8'), start_new_session=True,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(meshes, out, '--shards', '8', '--workers', '2'), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not list((out / 'single').rglob('*.jpg')):
         assert process.poll() is None
         time.sleep(0.02)
@@ -159,7 +161,7 @@ def test_every_other_heap_of_a_split_shows_its_id_objects_only(meshes: Path, tmp
     split.write_text('id: [painted cube]\nood: [pirámide]\n')
     out = tmp_path / 'out'
     done = render(meshes, out, '--split', str(split), '--count', '0', '--heaps', '2', '--domains',
-                  'studio', 'dim')
+                  'studio', 'dim', '--workers', '2')
     assert done.returncode == 0, done.stderr
     both = {'painted cube', 'pirámide'}
     for domain in ('studio', 'dim'):
@@ -200,7 +202,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_rendered(meshes: Path, tmp
     (folder / 'no picture').mkdir()
     (folder / 'no picture' / 'a.obj').write_text(PYRAMID)
     (folder / 'no picture' / 'a.png').write_bytes(b'')
-    done = render(folder, tmp_path / 'out')
+    done = render(folder, tmp_path / 'out', '--domains', 'studio')
     assert done.returncode == 0
     assert 'skipped broken: ' in done.stdout
     assert 'skipped no picture: ' in done.stdout
@@ -224,10 +226,10 @@ def test_a_folder_keeps_to_its_settings(meshes: Path, dataset: Path) -> None:
 def test_a_full_disk_stops_the_run_and_leaves_whole_files(meshes: Path, tmp_path: Path) -> None:
     disk = tmp_path / 'disk'
     disk.mkdir()
-    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=200k', 'tmpfs', disk]).returncode:
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=100k', 'tmpfs', disk]).returncode:
         pytest.skip('a small disk can be made by root only')
     try:
-        done = render(meshes, disk / 'out')
+        done = render(meshes, disk / 'out', '--heaps', '0')
         assert done.returncode == 1
         assert 'No space left' in done.stderr
         assert 'the same command resumes' in done.stderr
