@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import warm  # noqa: F401 (so that processes find the libraries loaded)
 from support.loss_reference import (
     ALL_PARTS,
     Arrays,
@@ -214,7 +215,8 @@ def rank_learns(rank: int, folder: Path) -> None:
 
 
 def test_two_processes_learn_as_one(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(rank_learns, (tmp_path,), nprocs=2)
+    torch.multiprocessing.start_processes(rank_learns, (tmp_path,), nprocs=2,
+                                          start_method='forkserver')
     loss, gradient = learn(arrays(13), losses.of_one_rank)
     for rank in range(2):
         gathered, alone = torch.load(tmp_path / f'{rank}.pt')

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.distilling import again, command, here
+from support import warm
+from support.distilling import again, here, PROGRAM
 from support.tiny_data import CLASSES, write_recipe, write_scenes, write_split
 import torch
 from training.data.scenes import read_scene_task
@@ -157,7 +158,7 @@ def test_evaluation_of_scenes_is_refused(tmp_path: Path) -> None:
 def test_folders_of_single_objects_are_refused(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, {**scenes(tmp_path), 'images': str(tmp_path / 'images')},
                           **FIELDS)
-    done = command('--config', recipe)
+    done = warm.run(PROGRAM, '--config', recipe)
     assert done.returncode == 1
     assert 'distill: expected' in done.stderr and 'annotations.json' in done.stderr
     assert len(done.stderr.splitlines()) == 1

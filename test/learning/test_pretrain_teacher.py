@@ -3,8 +3,6 @@ from collections.abc import Iterator
 import json
 from pathlib import Path
 import signal
-import subprocess
-import sys
 import time
 
 import cv2
@@ -19,7 +17,6 @@ from training.teachers.teacher import OpenClipTeacher
 from vl2v_ros.words.encoder import TextTower
 
 PROGRAM = 'training/pretrain_teacher.py'
-SCRIPT = warm.ROOT / PROGRAM
 COLOURS = {'red ball': (40, 30, 220), 'green ball': (40, 200, 40), 'blue ball': (220, 60, 30)}
 CONFIG = {'embed_dim': 16,
           'vision_cfg': {'timm_model_name': 'test_resnet', 'timm_model_pretrained': False,
@@ -74,8 +71,7 @@ def options(folder: Path, out: Path, *more: str) -> list[str]:
 @pytest.fixture(scope='module')
 def trained(folder: Path) -> Path:
     out = folder / 'tiny.safetensors'
-    done = subprocess.run([sys.executable, str(SCRIPT), *options(
-        folder, out, '--test', str(folder / 'images'))], capture_output=True, text=True)
+    done = warm.run(PROGRAM, *options(folder, out, '--test', str(folder / 'images')))
     assert done.returncode == 0, done.stderr
     assert 'all: ' in done.stdout
     assert float(done.stdout.split('all: ')[1].split('%')[0]) > 60  # chance: 33

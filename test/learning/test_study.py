@@ -1,13 +1,12 @@
 """Studies: recipes side by side, on tiny data."""
 import json
 from pathlib import Path
-import subprocess
 import sys
 from typing import Any
 
 import cv2
 import pytest
-from support import warm  # noqa: F401 (so that the runs, too, find the libraries loaded)
+from support import warm  # so that the runs, too, find the libraries loaded
 from support.tiny_data import ROOT, write_images, write_recipe, write_split
 from training.study import (
     main,
@@ -63,9 +62,7 @@ def refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_table_of_all_arms_and_seeds_and_what_is_done_stays(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_study(tmp_path)
-    done = subprocess.run([sys.executable, *words(path)], capture_output=True, text=True,
-                          timeout=300)
-    assert done.returncode == 0, done.stderr
+    run(path, monkeypatch)
     page = (tmp_path / 'docs/results.md').read_text()
     assert page.startswith('# Results\n\nBefore.\n') and page.endswith('\nAfter.\n')
     assert 'old' not in page and f'python training/study.py {path}' in page
@@ -168,6 +165,8 @@ def test_page_without_marks_is_refused_before_the_work(
     path = write_study(tmp_path)
     (tmp_path / 'docs/results.md').write_text('# Results\n')
     assert '<!-- tiny -->' in refused(path, monkeypatch)
+    done = warm.run(*words(path))  # as a program, too
+    assert done.returncode == 1 and '<!-- tiny -->' in done.stderr
     assert not (tmp_path / 'studies').exists()
 
 

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.torch import save_file
-from support.tiny_data import ROOT, TIMM_CONFIG, write_timm_teacher
-from support.tiny_models import python, spec, student, write_tower
+from support import warm
+from support.tiny_data import TIMM_CONFIG, write_timm_teacher
+from support.tiny_models import spec, student, write_tower
 import timm
 import torch
 from torch import nn
@@ -181,8 +182,8 @@ except ValueError as error:
 
 
 def test_weights_of_a_hub_out_of_reach(tmp_path: Path) -> None:
-    said = python(HUB, HF_HUB_OFFLINE='1', HF_HOME=str(tmp_path), TORCH_HOME=str(tmp_path),
-                  PYTHONPATH=f'{ROOT}:{ROOT / "test"}')
+    said = warm.python(HUB, HF_HUB_OFFLINE='1', HF_HOME=str(tmp_path),
+                       TORCH_HOME=str(tmp_path))
     assert "student.weights: timm's weights of test_resnet could not be loaded (" in said
     assert 'connect to the network, name a file with weights, or let it begin as its' in said
 

@@ -69,18 +69,32 @@ class Program:
         self._process.kill()
 
 
-def run(program: str, *arguments: object, file_size: int | None = None
-        ) -> subprocess.CompletedProcess[str]:
+def run(program: str, *arguments: object, environment: Mapping[str, str] = os.environ,
+        file_size: int | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, such as training/distill.py."""
     with TemporaryDirectory() as name:
         said = [Path(name, stream) for stream in ('stdout', 'stderr')]
-        process = Program([program, *arguments], *said, file_size=file_size)
+        process = Program([program, *arguments], *said, environment, file_size)
         try:
             code = process.wait(LIMIT)
         finally:
             process.kill()
         return subprocess.CompletedProcess(
             [program, *arguments], code, *(path.read_text(errors='replace') for path in said))
+
+
+def python(script: str, *arguments: object, **environment: str) -> str:
+    """Run a script and return what it prints, as support.tiny_models.python does; LIMIT holds."""
+    with TemporaryDirectory() as name:
+        path, *said = (Path(name, part) for part in ('script.py', 'stdout', 'stderr'))
+        path.write_text(script)
+        process = Program([path, *arguments], *said, environment={**os.environ, **environment})
+        try:
+            code = process.wait(LIMIT)
+        finally:
+            process.kill()
+        assert code == 0, said[1].read_text(errors='replace')
+        return said[0].read_text()
 
 
 def _be(words: Sequence[str], environment: Mapping[str, str], stdout: Path, stderr: Path,

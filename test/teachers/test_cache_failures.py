@@ -1,19 +1,17 @@
 """Cached embeddings of runs that were killed, full disks and damaged files."""
 from collections.abc import Callable, Sequence
 from pathlib import Path
-import subprocess
-import sys
+import signal
+import time
 
 import numpy as np
 import pytest
+from support import warm
 from support.teacher_images import black_box, COUNT, plain, quarters, SIDE, WIDTH, write_image
-from support.tiny_models import python
 import torch
 from training.data import image_index
 from training.teachers.embedding_cache import CachedTeacher, embeddings
 from training.teachers.embedding_store import KEY
-
-ROOT = Path(__file__).parents[2]
 
 
 def store_of(folder: Path) -> Path:
@@ -37,31 +35,37 @@ def slowly(pixels):
 
 teacher = black_box(images=slowly)
 index = image_index.read_folders(Path(sys.argv[1]))
-if sys.argv[3] == 'wait':
+if sys.argv[3] != 'hang':
     print('ready', flush=True)
-    sys.stdin.readline()
+    while not Path(sys.argv[3]).exists():
+        time.sleep(0.001)
 rows = embeddings(index, CachedTeacher(teacher, Path(sys.argv[2])), batch=2)
 print('paid', teacher.queries, rows.tobytes().hex())
 """
 
 
-def start(index: image_index.Index, folder: Path, how: str,
-          monkeypatch: pytest.MonkeyPatch) -> subprocess.Popen:
-    monkeypatch.setenv('PYTHONPATH', f'{ROOT}:{ROOT / "test"}')
-    return subprocess.Popen([sys.executable, '-c', SCRIPT, str(index.root), str(folder), how],
-                            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+def start(index: image_index.Index, folder: Path, how: object, said: Path) -> warm.Program:
+    """Start a process that hangs after some answers, or waits until there is a file."""
+    script = said.with_suffix('.py')
+    script.write_text(SCRIPT)
+    return warm.Program([script, index.root, folder, how], said, said.with_suffix('.errors'))
+
+
+def wait_for(said: Path, line: str, count: int, process: warm.Program) -> None:
+    """Wait until a process has said a line so many times."""
+    while not said.exists() or said.read_text().splitlines().count(line) < count:
+        assert process.poll() is None, said.read_text()
+        time.sleep(0.005)
 
 
 def test_killed_run_goes_on_where_it_stopped(
-        index: image_index.Index, folder: Path, tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch) -> None:
-    with start(index, folder, 'hang', monkeypatch) as killed:
-        asked = 0
-        while asked < 4:  # in the fourth batch of two it hangs
-            line = killed.stdout.readline()
-            assert line, 'it has ended'
-            asked += line == 'asked\n'
+        index: image_index.Index, folder: Path, tmp_path: Path) -> None:
+    killed = start(index, folder, 'hang', tmp_path / 'said')
+    try:
+        wait_for(tmp_path / 'said', 'asked', 4, killed)  # in the fourth batch of two it hangs
+    finally:
         killed.kill()
+    assert killed.wait(warm.LIMIT) == -signal.SIGKILL
     teacher = black_box()
     rows = embeddings(index, CachedTeacher(teacher, folder), batch=2)
     assert teacher.queries == COUNT - 6
@@ -70,13 +74,16 @@ def test_killed_run_goes_on_where_it_stopped(
 
 
 def test_two_processes_at_once_pay_together_once(
-        index: image_index.Index, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    both = [start(index, folder, 'wait', monkeypatch) for _ in range(2)]
-    assert [process.stdout.readline() for process in both] == ['ready\n'] * 2
-    for process in both:
-        process.stdin.write('go\n')
-        process.stdin.flush()
-    last = [process.communicate(timeout=120)[0].splitlines()[-1].split() for process in both]
+        index: image_index.Index, folder: Path, tmp_path: Path) -> None:
+    said = [tmp_path / 'first', tmp_path / 'second']
+    both = [start(index, folder, tmp_path / 'go', path) for path in said]
+    try:
+        for path, process in zip(said, both, strict=True):
+            wait_for(path, 'ready', 1, process)
+    finally:
+        (tmp_path / 'go').touch()
+    assert [process.wait(warm.LIMIT) for process in both] == [0, 0]
+    last = [path.read_text().splitlines()[-1].split() for path in said]
     assert sum(int(paid) for _, paid, _ in last) == COUNT
     expected = embeddings(index, CachedTeacher(black_box(), folder)).tobytes().hex()
     assert [rows for _, _, rows in last] == [expected] * 2
@@ -159,11 +166,9 @@ except OSError as error:
 
 
 def test_full_disk_is_said_and_what_was_written_is_kept(
-        index: image_index.Index, folder: Path, tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('PYTHONPATH', f'{ROOT}:{ROOT / "test"}')
+        index: image_index.Index, folder: Path) -> None:
     room = 2 * WIDTH * 7 + 5  # for two batches of three, and a part of the third
-    assert 'OSError' in python(FULL, index.root, folder, room)
+    assert 'OSError' in warm.python(FULL, index.root, folder, room)
     assert (store_of(folder) / 'rows.f16').stat().st_size > 2 * WIDTH * 6
     teacher = black_box()
     rows = embeddings(index, CachedTeacher(teacher, folder))

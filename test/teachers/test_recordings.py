@@ -4,8 +4,6 @@ import json
 import os
 from pathlib import Path
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import open_clip
@@ -22,7 +20,7 @@ from support.recorded_answers import (
     WIDTH,
     write,
 )
-from support.tiny_data import LABELS, ROOT, write_recipe
+from support.tiny_data import LABELS, write_recipe
 from support.tiny_models import write_tower
 from training.data.image_index import read_folders
 from training.recipe import TeacherSource
@@ -58,8 +56,9 @@ def test_what_a_teacher_says_is_recorded_imported_and_not_asked_again(
     arguments = ['record', '--images', photos, '--prompts', tmp_path / 'prompts.txt', '--licence',
                  'CC0', '--out', tmp_path / 'it.safetensors', '--teacher.model', source.model,
                  '--teacher.pretrained', source.pretrained, '--device', 'cpu', '--workers', '0']
-    said = subprocess.run([sys.executable, ROOT / 'training/recordings.py', *map(str, arguments)],
-                          check=True, capture_output=True, text=True, timeout=300).stdout
+    done = warm.run('training/recordings.py', *arguments)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
     assert '1 corrupt files left out: broken.png: expected a BMP' in said
     assert 'images 40 asked, 0 from cache, 40 missing; prompts 3 asked, 0 from cache' in said
     assert '40 asked, 40 from cache, 0 missing; prompts 3 asked, 3 from' in command(*arguments)

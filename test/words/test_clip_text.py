@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+from support import warm
 from support.prompts import FITS, no_tower, PROMPTS
 from support.tiny_models import python, WIDTH
 import torch
@@ -73,7 +74,7 @@ except ValueError as error:
 
 
 def test_unreachable_hub_is_answered_with_what_to_do(tmp_path: Path) -> None:
-    said = python(OFFLINE, HF_HUB_OFFLINE='1', HF_HOME=str(tmp_path))
+    said = warm.python(OFFLINE, HF_HUB_OFFLINE='1', HF_HOME=str(tmp_path))
     assert said.startswith('the text tower ViT-B-32/laion2b_s34b_b79k is not cached')
     assert 'connect once to the network, or name a local config and weights file' in said
 

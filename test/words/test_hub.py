@@ -12,7 +12,8 @@ import open_clip
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 import pytest
 from safetensors.torch import save
-from support import offline_student
+from support import offline_student, warm
+from support.classify_command import PROGRAM
 from support.hub_server import HubServer
 from support.offline_student import IDENTITY, no_hub
 from support.tiny_models import python
@@ -23,7 +24,6 @@ SAFE, PICKLED = HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 WEIGHTS = os.urandom(1_000_000)  # what is in them does not matter to who fetches them
 BANANA = Path(__file__).resolve().parents[2] / (
     'data/ycb_sample/single/studio/011_banana/00000.jpg')
-COMMAND = Path(sys.executable).parent / 'vl2v_classify'
 
 
 @pytest.fixture
@@ -184,11 +184,12 @@ def test_any_words_at_all_once_the_real_tower_was_fetched(hub: HubServer, tmp_pa
     home = tmp_path / 'home'
 
     def classify(**environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(COMMAND), str(BANANA), '--checkpoint', str(path), '--device', 'cpu',
-             '--vocabulary', str(tmp_path / 'words.yaml')], capture_output=True, text=True,
-            timeout=600, env={**os.environ, 'HF_HOME': str(home), 'HF_HUB_DISABLE_XET': '1',
-                              'no_proxy': '127.0.0.1', **environment})
+        return warm.run(
+            PROGRAM, BANANA, '--checkpoint', path, '--device', 'cpu', '--vocabulary',
+            tmp_path / 'words.yaml', environment={
+                **os.environ, 'HF_HOME': str(home), 'HF_HUB_DISABLE_XET': '1',
+                'no_proxy': '127.0.0.1', **environment})
+
     try:
         refused = classify(**no_hub(home))
         assert refused.returncode == 1 and "cannot encode label 'red mug'" in refused.stderr
