@@ -32,7 +32,7 @@ def test_command_trains_a_student_that_names_images(
         tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     recipe = write_recipe(
         tmp_path, {'hold_out': 0.2}, loss={'cls': 1.0}, stages=[
-            {'train': 'all', 'epochs': 25, 'rate': 3e-3}],
+            {'train': 'all', 'epochs': 12, 'rate': 3e-3}],
         augmentation={'scale': [0.9, 1.0], 'jitter': 0.1, 'hue': 0.0, 'grey': 0.0})
     write_images(tmp_path / 'images', count=10)
     done = command('--config', recipe)

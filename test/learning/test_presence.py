@@ -122,7 +122,7 @@ def test_scenes_are_learnt(tmp_path: Path) -> None:
     """A closed set has outputs for ood objects only after it saw them."""
     result = here(tmp_path, data=scenes(tmp_path, 8), student={'closed_set': True}, **{
         **FIELDS, 'loss': {'presence': 1},
-        'stages': [{'train': 'all', 'epochs': 30, 'rate': 3e-3}],
+        'stages': [{'train': 'all', 'epochs': 12, 'rate': 3e-3}],
         'augmentation': {'scale': [0.9, 1.0], 'jitter': 0.0, 'hue': 0.0, 'grey': 0.0}})
     rows = {row['images']: row for row in result['table']}
     assert rows['accuracy, zero-shot'].keys() == {'images', 'X_id', 'Y_id on X_ood'}
