@@ -143,11 +143,18 @@ def units(meshes: Sequence[Mesh], pools: Sequence[Sequence[Mesh]], settings: Set
 
 
 def usable(meshes: Sequence[Mesh], pool: Executor) -> tuple[list[Mesh], dict[str, str]]:
-    """Return the meshes that can be read, and name -> reason for the others."""
+    """
+    Return the meshes that can be read, and name -> reason for the others.
+
+    :raises ValueError: if none can be read.
+    """
     reasons = dict(zip([mesh.name for mesh in meshes], pool.map(why_unusable, meshes),
                        strict=True))
-    return ([mesh for mesh in meshes if not reasons[mesh.name]],
-            {name: reason for name, reason in reasons.items() if reason})
+    skipped = {name: reason for name, reason in reasons.items() if reason}
+    if len(skipped) == len(meshes):
+        why = '; '.join(f'{name}: {reason}' for name, reason in skipped.items())
+        raise ValueError(f'expected a mesh that can be read, found none ({why}); repair one')
+    return [mesh for mesh in meshes if not reasons[mesh.name]], skipped
 
 
 def run(work: Sequence[Unit], out: Path, pool: Executor) -> Outcome:
@@ -255,10 +262,6 @@ def main() -> None:
         # Forked processes would share a renderer's state.
         with ProcessPoolExecutor(options.workers, multiprocessing.get_context('spawn')) as pool:
             meshes, skipped = usable(meshes, pool)
-            if not meshes:
-                why = '; '.join(f'{name}: {reason}' for name, reason in skipped.items())
-                raise ValueError('expected a mesh that can be read, found none in '
-                                 f'{options.meshes} ({why}); repair one')
             pools = clutter.pools(meshes, split.id if split else (), options.heaps, options.mixed)
             work = list(units(meshes, pools, settings, options.count, options.out))
             outcome = run(work, options.out, pool)

@@ -93,14 +93,14 @@ def test_an_active_node_gives_its_lifecycle_manager_a_bond(ros: Ros, manual: Pro
 
 
 def test_a_node_that_needs_no_manager_gives_no_bond(ros: Ros, settings: dict[str, object]) -> None:
-    with ros.classifier(settings):
-        ros.subscribe(LabelArray, 'classifier/labels')  # so that its topics are known
-        wait_until(lambda: ros.node.count_publishers('classifier/labels') == 1, 'end of others')
-        wait_until(lambda: ('classifier', '/') in ros.node.get_node_names_and_namespaces(),
-                   'its name')
-        # Of the same name, the node of the test before may still be known.
-        wait_until(lambda: '/bond' not in dict(
-            ros.node.get_publisher_names_and_types_by_node('classifier', '/')), 'no bond')
+    """It has a name of its own: the node of the test before may still be known."""
+    with ros.classifier(settings, '-r', '__node:=alone'):
+        ros.subscribe(LabelArray, 'alone/labels')  # so that its topics are known
+        assert ros.call(GetState, 'alone/get_state').current_state.id == (
+            State.PRIMARY_STATE_ACTIVE)
+        wait_until(lambda: ('alone', '/') in ros.node.get_node_names_and_namespaces(), 'its name')
+        topics = dict(ros.node.get_publisher_names_and_types_by_node('alone', '/'))
+        assert '/alone/labels' in topics and '/bond' not in topics
 
 
 def test_shutdown_of_an_active_node_ends_its_answers(ros: Ros, settings: dict[str, object]

@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 import resource
 import subprocess
-import sys
 from tempfile import TemporaryDirectory
 
 from huggingface_hub import constants
@@ -113,14 +112,7 @@ def _be(words: Sequence[str], environment: Mapping[str, str], stdout: Path, stde
     script = ROOT / words[0]
     # A module of vl2v_ros is run as such: beside it lie others of names that libraries have, too.
     folder = ROOT if ROOT / 'vl2v_ros' in script.parents else None
-    code = None
     try:
         programs.be([str(script), *words[1:]], stdout, stderr, folder)
-    except SystemExit as end:
-        code = end.code
     finally:
         atexit._run_exitfuncs()  # which multiprocessing would leave out
-    if 'rclpy' in sys.modules:  # its thread of signals ends before what it shuts down goes
-        sys.modules['rclpy.signals'].uninstall_signal_handlers()
-    gc.collect()  # as a Python that ends: a node is forgotten at once, not after 20 s
-    sys.exit(code)
