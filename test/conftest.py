@@ -61,8 +61,16 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return None
 
 
-def pytest_report_header() -> list[str]:
-    return [] if has_ros() else ['without ROS 2: tests that need it are left out']
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep `-m "not ros"` short: what takes several seconds is left to `make test`."""
+    if config.option.markexpr == 'not ros':
+        config.option.markexpr = 'not ros and not long'
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return ([] if has_ros() else ['without ROS 2: tests that need it are left out']) + (
+        ['without tests that take long; for them, too: -m "not ros or long"']
+        if config.option.markexpr == 'not ros and not long' else [])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -29,6 +29,7 @@ def write_wheel(folder: Path, name: str) -> None:
         wheel.writestr(f'{about}/RECORD', f'{name}.py,,\n{about}/RECORD,,')
 
 
+@pytest.mark.long
 def test_a_part_is_rehearsed_without_a_gpu(tmp_path: Path) -> None:
     wheels, out = tmp_path / 'the wheels', tmp_path / 'out'
     wheels.mkdir()
@@ -51,12 +52,14 @@ def test_a_part_is_rehearsed_without_a_gpu(tmp_path: Path) -> None:
 @pytest.mark.parametrize('arguments, said', [
     ([], 'on_gpu: expected a CUDA device, torch'),
     (['--wheels', 'nowhere'], 'on_gpu: --wheels: expected a folder, found none at nowhere')])
+@pytest.mark.long
 def test_what_is_missing_is_said(arguments: list[str], said: str, tmp_path: Path) -> None:
     done = start(*arguments, '--out', tmp_path / 'out')
     assert done.returncode != 0 and said in done.stderr
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.long
 def test_a_part_that_fails_or_hangs_is_reported(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_gpu, 'PACKAGES', [])

@@ -175,6 +175,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize('name', ['x.mp4', 'bag'])
+@pytest.mark.long
 def test_a_run_that_is_ended_leaves_what_was_there(
         many: Path, options: list[str], tmp_path: Path, name: str, number: int) -> None:
     out = tmp_path / 'out' / name

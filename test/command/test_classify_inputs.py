@@ -50,6 +50,7 @@ def test_folders_below_are_read_if_asked_for(
         assert ('below/3.png; --recursive reads' in capsys.readouterr().err) == (not given)
 
 
+@pytest.mark.long
 def test_names_that_are_no_utf8_spoil_nothing(options: list[str], tmp_path: Path) -> None:
     folder = tmp_path / 'pictures'
     folder.mkdir()

@@ -35,6 +35,7 @@ def given(shapes_student: Path) -> list[object]:
 
 
 @pytest.mark.usefixtures('warm_cache')
+@pytest.mark.long
 def test_a_thing_is_found_in_a_bag_at_its_time(
         bag: Path, given: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ) -> None:

@@ -178,6 +178,7 @@ def test_address_stays_one_in_a_recipe(tmp_path: Path) -> None:
             replace(recipe, data=replace(recipe.data, **fields))
 
 
+@pytest.mark.long
 def test_student_is_distilled_from_an_address(
         server: StorageServer, data: Path, tmp_path: Path, cache_dir: Path) -> None:
     def train(images: Path, name: str) -> bytes:

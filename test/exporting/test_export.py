@@ -56,6 +56,7 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 
 
 @pytest.mark.parametrize('batch', [1, 4, 7])  # other sizes than the export used
+@pytest.mark.long
 def test_onnxruntime_embeds_real_images_as_torch_does(exported: Path, batch: int) -> None:
     model = checkpoint.load(source(exported))
     index = read_folders(SAMPLE, check=False)
@@ -71,6 +72,7 @@ def test_onnxruntime_embeds_real_images_as_torch_does(exported: Path, batch: int
     assert len(np.unique(wanted.round(4), axis=0)) == batch
 
 
+@pytest.mark.long
 def test_file_says_what_goes_in_and_out(exported: Path) -> None:
     size, width = STUDENTS[checkpoint.load(source(exported)).spec.backbone], 8
     given, = session(exported).get_inputs()
@@ -179,6 +181,7 @@ def test_bad_argument_is_refused_before_the_work(
     assert [item.name for item in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.long
 def test_existing_file_is_replaced_as_a_whole_and_missing_tensorrt_is_said(
         path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'tensorrt', None)  # also where there is one

@@ -79,6 +79,7 @@ def write(name: str, folder: Path) -> tuple[Any, Path]:
 
 
 @pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.long
 def test_a_model_embeds_as_open_clip_does(name: str, frames: list[np.ndarray], tmp_path: Path,
                                           capsys: pytest.CaptureFixture[str]) -> None:
     model, weights = write(name, tmp_path)
@@ -114,6 +115,7 @@ def test_a_model_embeds_as_open_clip_does(name: str, frames: list[np.ndarray], t
     np.testing.assert_allclose(found.rows, text, atol=1e-5)
 
 
+@pytest.mark.long
 def test_maps_of_a_model_with_a_convolutional_trunk(tmp_path: Path) -> None:
     _, weights = write('mobileclip', tmp_path)
     path = tmp_path / 'taken.safetensors'

@@ -38,6 +38,7 @@ def stored(path: Path) -> checkpoint.StoredStudent:
     return checkpoint.open_stored(path, path.parent / 'graphs')
 
 
+@pytest.mark.long
 def test_it_agrees_with_torch_and_openvino(path: Path) -> None:
     runtime = create(stored(path), 'onnx:cpu')
     student = checkpoint.load(path)
@@ -54,6 +55,7 @@ def test_it_agrees_with_torch_and_openvino(path: Path) -> None:
     np.testing.assert_allclose(many, np.resize(embeddings[:2], many.shape), atol=1e-5)
 
 
+@pytest.mark.long
 def test_it_runs_without_torch_and_openvino_and_says_so(path: Path) -> None:
     code = f"""
 import sys

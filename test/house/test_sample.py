@@ -58,6 +58,7 @@ def match_as_on_a_gpu(student: Student, frames: list[Frame], words: Vocabulary) 
 
 @pytest.mark.parametrize('device', ['cpu', *(pytest.param(device, marks=pytest.mark.cuda)
                                     for device in ('half', 'float32'))])
+@pytest.mark.long
 def test_the_gpu_gives_the_labels_of_the_cpu(device: str, tmp_path: Path) -> None:
     student = checkpoint.load(STUDENT)
     words = photos_sample.build_words(STUDENT, photos_sample.everyday(), tmp_path)

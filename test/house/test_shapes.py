@@ -56,6 +56,7 @@ def classify(classifier: Classifier, vocabulary: Vocabulary, labels: Sequence[st
 
 
 @every_size
+@pytest.mark.long
 def test_held_out_frames_get_their_label(classifier: Classifier, seen_labels: Vocabulary,
                                          width: int, height: int, count: int) -> None:
     truth = (shapes.SEEN_LABELS * count)[:count]
@@ -172,6 +173,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures('short')
+@pytest.mark.long
 def test_same_seed_trains_the_same_files_and_another_seed_others(tmp_path: Path) -> None:
     for name, seed in (('one', 5), ('same', 5), ('other', 6)):
         torch.rand(3)  # whatever the state of the global generator

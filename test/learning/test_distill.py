@@ -28,6 +28,7 @@ from vl2v_ros.words.labels import check_labels
 pytestmark = pytest.mark.usefixtures('cache_dir')
 
 
+@pytest.mark.long
 def test_command_trains_a_student_that_names_images(
         tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     recipe = write_recipe(
@@ -75,6 +76,7 @@ def test_unseen_domain_has_a_row(tmp_path: Path) -> None:
     assert rows['night']['count'] == 20 and rows['day']['count'] == 4
 
 
+@pytest.mark.long
 def test_a_few_images_of_new_classes_are_learnt_beside_the_others(tmp_path: Path) -> None:
     write_images(tmp_path / 'images', count=10)
     result = here(
@@ -131,6 +133,7 @@ def test_split_tests_classes_never_trained_on(tmp_path: Path) -> None:
     assert spec.unknown_threshold == result['figures']['unknown threshold']
 
 
+@pytest.mark.long
 def test_captions_of_images_can_be_learnt_from(tmp_path: Path) -> None:
     here(tmp_path)
     images, student = tmp_path / 'images', Path('runs/tiny_seed0/student.safetensors')
@@ -167,6 +170,7 @@ def test_student_of_the_teachers_own_tower_begins_with_its_table(tmp_path: Path)
     assert (folder / 'timm_tiny.safetensors').samefile(names['pretrained'])
 
 
+@pytest.mark.long
 def test_a_student_goes_on_with_ones_own_photos(tmp_path: Path) -> None:
     here(tmp_path)
     path = tmp_path / 'runs/tiny_seed0/student.safetensors'
@@ -218,6 +222,7 @@ def test_teacher_may_be_a_black_box(tmp_path: Path, cache_dir: Path) -> None:
                                atol=1e-6)  # from the cache
 
 
+@pytest.mark.long
 def test_changed_images_are_embedded_anew(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     here(tmp_path)
     capsys.readouterr()

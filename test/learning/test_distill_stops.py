@@ -73,6 +73,7 @@ def wait_for(path: Path, process: warm.Program) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.long
 def test_interrupted_run_goes_on_with_the_same_teacher_only(
         tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     recipe = write_recipe(tmp_path, stages=[{'train': 'all', 'epochs': 10, 'rate': 1e-3}],

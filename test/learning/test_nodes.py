@@ -28,6 +28,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize('lost', [0, 1])
+@pytest.mark.long
 def test_lost_node_is_said_and_the_same_command_resumes(
         data: Path, tmp_path: Path, whole: Path, lost: int) -> None:
     codes = run(2, 2, {lost: {'at': 7}}, data=data, out=tmp_path, recipe=TWO)
@@ -42,6 +43,7 @@ def test_lost_node_is_said_and_the_same_command_resumes(
     assert weights(tmp_path, 0) == weights(tmp_path, 1) == weights(whole)
 
 
+@pytest.mark.long
 def test_node_that_stays_away_changes_the_rounding_alone(
         data: Path, tmp_path: Path, whole: Path) -> None:
     recipe: Recipe = replace(TWO, optimizer='sgd')
@@ -56,6 +58,7 @@ def test_node_that_stays_away_changes_the_rounding_alone(
         assert torch.allclose(value.double(), two[name].double(), rtol=1e-4, atol=1e-4), name
 
 
+@pytest.mark.long
 def test_nodes_that_share_no_disk_are_told_so(data: Path, tmp_path: Path) -> None:
     assert run(2, 2, {1: {'at': 7}}, data=data, out=tmp_path / 'here', recipe=TWO)[0] == 1
     assert run(2, 2, {1: {'out': tmp_path / 'there'}}, data=data, out=tmp_path / 'here',

@@ -118,6 +118,7 @@ def test_command_trains_and_measures_before_and_after_the_few_scenes(tmp_path: P
     assert again(tmp_path) == result
 
 
+@pytest.mark.long
 def test_scenes_are_learnt(tmp_path: Path) -> None:
     """A closed set has outputs for ood objects only after it saw them."""
     result = here(tmp_path, data=scenes(tmp_path, 8), student={'closed_set': True}, **{

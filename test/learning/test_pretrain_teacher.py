@@ -78,6 +78,7 @@ def trained(folder: Path) -> Path:
     return out
 
 
+@pytest.mark.long
 def test_what_is_written_is_a_teacher(folder: Path, trained: Path) -> None:
     teacher = OpenClipTeacher(TextTower('tiny_clip_pretrained.json', trained.name), folder)
     rows = teacher.embed_images(torch.rand(2, 3, 32, 32))
@@ -89,6 +90,7 @@ def test_what_is_written_is_a_teacher(folder: Path, trained: Path) -> None:
 
 @pytest.mark.parametrize('stage, number', [
     ('text tower', signal.SIGKILL), ('image tower', signal.SIGINT)])
+@pytest.mark.long
 def test_a_stopped_run_resumes_to_the_same_model(folder: Path, trained: Path, tmp_path: Path,
                                                  stage: str, number: int) -> None:
     out = tmp_path / trained.name

@@ -99,6 +99,7 @@ def test_processes_read_other_shards_and_none_runs_out(
 
 
 @pytest.mark.filterwarnings('ignore:This DataLoader will create')  # more than cores
+@pytest.mark.long
 def test_shards_without_a_class_trained_on_stop_nobody(data: Path) -> None:
     # Six shards, of which two have none; each is read by a process of its own.
     found = take(shard_batches(data, replace(RECIPE, workers=6), trained=('green',)), 4)

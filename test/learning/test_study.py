@@ -59,6 +59,7 @@ def refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return end.value.code
 
 
+@pytest.mark.long
 def test_table_of_all_arms_and_seeds_and_what_is_done_stays(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_study(tmp_path)
@@ -86,6 +87,7 @@ def test_table_of_all_arms_and_seeds_and_what_is_done_stays(
     assert again['cls'] == results['cls']
 
 
+@pytest.mark.long
 def test_each_domain_is_left_out_and_arms_of_numbers_are_drawn(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_study(
@@ -113,6 +115,7 @@ def test_domains_can_be_left_out_together_and_others_never(tmp_path: Path) -> No
     assert domains == {'a+b': ['d', 'c'], 'c': ['d', 'a', 'b']}
 
 
+@pytest.mark.long
 def test_students_name_sets_of_photos_too(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_images(tmp_path / 'photos/mine')

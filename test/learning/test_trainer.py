@@ -37,6 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # What is learnt
 
+@pytest.mark.long
 def test_it_learns_and_averages(data: Path, tmp_path: Path) -> None:
     recipe = replace(RECIPE, stages=(Stage('all', 8, 1e-2),), average=0.25)
     before = {name: value.clone() for name, value in new_trainee(False).state_dict().items()}
@@ -95,6 +96,7 @@ def test_an_unknown_optimizer_is_named(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.cuda)])
+@pytest.mark.long
 def test_mixed_precision_learns_and_goes_on(data: Path, tmp_path: Path, device: str) -> None:
     recipe = replace(RECIPE, stages=(Stage('all', 8, 1e-2),), device=device, workers=1,
                      precision='bf16-mixed')
@@ -120,6 +122,7 @@ EVEN = replace(RECIPE, batch=6, loss=Loss(cls=1, mse=1, im_cst=1, vlprox=1), ave
                optimizer='sgd')
 
 
+@pytest.mark.long
 def test_two_processes_learn_as_one(data: Path, tmp_path: Path) -> None:
     for world, name in ((1, 'one'), (2, 'two')):
         arguments = {'data': data, 'out': tmp_path / name, 'recipe': EVEN, 'dropout': False}

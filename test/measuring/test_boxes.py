@@ -40,6 +40,7 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     naming.main()
 
 
+@pytest.mark.long
 def test_boxes_are_named(scene: Path, shapes_student: Path, monkeypatch: pytest.MonkeyPatch
                          ) -> None:
     command(monkeypatch, '--checkpoint', shapes_student, '--out', scene / 'out', '--images',

@@ -30,6 +30,7 @@ def options_of(folder: Path, **fields: object) -> EvaluateOptions:
                       'checkpoint': folder / 'student.safetensors', **fields})
 
 
+@pytest.mark.long
 def test_command_measures_a_checkpoint(written: Path) -> None:
     scenes = write_scenes(written / 'scenes', [['blue_square'], ['green_star', 'red_circle']])
     before = (written / 'student.safetensors').read_bytes()

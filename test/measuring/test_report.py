@@ -114,6 +114,7 @@ def test_report_of_nothing_is_a_page(path: Path) -> None:
     assert not page.named('svg') + page.named('img') + page.named('h2') + page.named('table')
 
 
+@pytest.mark.long
 def test_sixty_labels_are_named_and_of_more_the_worst(path: Path) -> None:
     labels = tuple(f'thing {number}' for number in range(70))
     counts = np.diag(np.full(70, 5))
@@ -155,6 +156,7 @@ def test_strange_names_and_domains_without_images_do_no_harm(path: Path) -> None
     assert '100.0' in words(page.figures()['domains'])
 
 
+@pytest.mark.long
 def test_existing_report_is_replaced_only_by_a_whole_one(path: Path) -> None:
     write(report(), path)
     content = path.read_bytes()

@@ -39,6 +39,7 @@ def test_the_camera_moves_smoothly_and_the_same_way_each_time() -> None:
     assert 0 < apart[0] < apart[1]
 
 
+@pytest.mark.long
 def test_the_command_measures_sample_and_groceries(
         shapes_student: Path, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
         ) -> None:

@@ -20,6 +20,7 @@ def command(out: Path, *arguments: object) -> None:
         naming.main()
 
 
+@pytest.mark.long
 def test_more_examples_name_more_and_text_helps(tmp_path: Path) -> None:
     (tmp_path / 'words.yaml').write_text('labels: [mug, scissors, banana, box]')
     sets = {'mine': {'images': str(IMAGES), 'names': 'config/names/ycb.yaml'}}
@@ -40,6 +41,7 @@ def test_more_examples_name_more_and_text_helps(tmp_path: Path) -> None:
 @pytest.mark.parametrize('arguments, said', [
     (('--classes', 'none'), "--classes: expected classes of --images, got 'none'"),
     (('--classes', TAUGHT[0], '--counts', 8), 'expected at least 9 photos of each class, got 8')])
+@pytest.mark.long
 def test_what_cannot_be_measured_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                          arguments: tuple[object, ...], said: str) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -182,6 +182,7 @@ def test_what_cannot_be_measured_is_named(data: Data, tower: ClipText, tmp_path:
 
 # Page and plot
 
+@pytest.mark.long
 def test_page_is_renewed_between_its_marks_only(data: Data, cache_dir: Path, tmp_path: Path
                                                 ) -> None:
     path, out = tmp_path / 'teacher/student.safetensors', tmp_path / 'out'
@@ -228,6 +229,7 @@ def few(tmp_path: Path) -> Path:
     return tmp_path / 'few'
 
 
+@pytest.mark.long
 def test_command_measures_the_shipped_student(few: Path, cache_dir: Path, tmp_path: Path) -> None:
     done = warm.run('training/evaluate.py', '--text', '--checkpoint',
                     'data/mini/student.safetensors', '--out', tmp_path / 'out', '--data.images',

@@ -38,6 +38,7 @@ def test_the_mean_of_the_cells_is_the_image(backbone: str) -> None:
 
 @pytest.mark.parametrize('resize_mode', ['shortest', 'squash'])
 @pytest.mark.parametrize('backbone', ['test_efficientnet', 'mobilenetv3_small_050'])
+@pytest.mark.long
 def test_runtimes_agree_at_each_size(backbone: str, resize_mode: str) -> None:
     one = student(backbone=backbone, image_size=64, resize_mode=resize_mode)
     fast, plain = Classifier(one, 'cpu', half=False).open_cells(), TorchCells(
@@ -58,6 +59,7 @@ def test_cells_lie_as_the_frame_does() -> None:
     assert squashed(FRAMES[0], 96).shape[:2] == (3, 3)
 
 
+@pytest.mark.long
 def test_a_stored_student_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                             ) -> None:
     path = write_student(tmp_path / 'student.safetensors', student())
@@ -70,6 +72,7 @@ def test_a_stored_student_is_converted_once(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize('stored', [False, True])
+@pytest.mark.long
 def test_a_student_without_a_map_is_refused_in_one_line(tmp_path: Path, stored: bool) -> None:
     given: Student | checkpoint.StoredStudent = student(backbone='test_vit', image_size=160)
     if stored:

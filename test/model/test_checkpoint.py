@@ -87,6 +87,7 @@ def test_weights_that_are_no_numbers_are_refused(path: Path, value: float) -> No
         checkpoint.load(path)
 
 
+@pytest.mark.long
 def test_weights_that_are_no_numbers_are_refused_by_a_conversion(path: Path) -> None:
     spoil(path, float('nan'), float('inf'))
     stored = checkpoint.open_stored(path, path.parent / 'graphs')

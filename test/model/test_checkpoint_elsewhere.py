@@ -48,6 +48,7 @@ def embedded_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     return [bytes.fromhex(word) for word in done.stdout.split()]
 
 
+@pytest.mark.long
 def test_new_process_embeds_the_same_with_torch(embedded_elsewhere: list[bytes]) -> None:
     with shapes.one_thread():  # with several, the last bit may differ from run to run
         here = TorchRuntime(student(), torch.device('cpu'), False, 'test').embed(FRAMES)
@@ -55,6 +56,7 @@ def test_new_process_embeds_the_same_with_torch(embedded_elsewhere: list[bytes])
     assert len(np.unique(here.round(5), axis=0)) == len(FRAMES)
 
 
+@pytest.mark.long
 def test_new_process_embeds_the_same_with_openvino(embedded_elsewhere: list[bytes]) -> None:
     pytest.importorskip('openvino')
     here = create(student(), 'cpu', half=False).embed(FRAMES)

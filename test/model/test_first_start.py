@@ -48,6 +48,7 @@ def finish(process: subprocess.Popen[str]) -> str:
     return said
 
 
+@pytest.mark.long
 def test_torch_is_never_loaded_and_the_graph_is_kept(path: Path) -> None:
     stored = checkpoint.open_stored(path, path.parent / 'graphs')
     kept = graphs.cached(stored, '.graph', path.read_bytes())
@@ -73,6 +74,7 @@ def test_a_killed_conversion_is_one_line_and_leaves_nothing(path: Path) -> None:
     assert not list(path.parent.glob('graphs/*'))
 
 
+@pytest.mark.long
 def test_the_conversion_ends_with_its_parent(path: Path) -> None:
     process = begin(path)
     converter = converter_of(process.pid)
@@ -85,6 +87,7 @@ def test_the_conversion_ends_with_its_parent(path: Path) -> None:
     assert not list(path.parent.glob('graphs/*'))
 
 
+@pytest.mark.long
 def test_what_is_wrong_with_a_student_is_passed_on(path: Path) -> None:
     path.with_suffix('.graph').write_bytes(b'no outline')
     broken = student()

@@ -87,6 +87,7 @@ def test_int8_is_taken_where_it_is_better(stored: StoredStudent) -> None:
     assert create(both, 'cpu', half=False).description.startswith('CPU, int8 and float32, ')
 
 
+@pytest.mark.long
 def test_a_choice_is_remembered_for_this_student_and_cpu(stored: StoredStudent) -> None:
     create(stored, 'cpu')
     kept, = stored.graphs.iterdir()

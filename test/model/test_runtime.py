@@ -43,6 +43,7 @@ def in_torch(student: Student) -> Runtime:
     return TorchRuntime(student, CPU, False, 'test')
 
 
+@pytest.mark.long
 def test_openvino_and_torch_agree(openvino: Runtime, in_torch: Runtime) -> None:
     embeddings = in_torch.embed(FRAMES)
     assert (embeddings.shape[0], embeddings.dtype) == (len(FRAMES), np.float32)
@@ -153,6 +154,7 @@ def test_equal_prototypes_are_listed_once_each() -> None:
     assert matches.indices[0, 3] in {3, 4, 5}
 
 
+@pytest.mark.long
 def test_half_on_the_cpu_is_near_float32_and_of_unit_length(student: Student) -> None:
     rows, wanted = (create(student, 'cpu', half).embed(FRAMES) for half in (True, False))
     assert cosine_distances(rows, wanted).mean() < 1 - MEAN_COSINE

@@ -111,6 +111,7 @@ def elsewhere(shapes_student: Path, tmp_path_factory: pytest.TempPathFactory
     return done.stdout.splitlines(), np.load(folder / 'rows.npy')
 
 
+@pytest.mark.long
 def test_torch_takes_over_where_openvino_cannot_be_imported(
         elsewhere: tuple[list[str], np.ndarray], shapes_student: Path) -> None:
     said, rows = elsewhere
@@ -120,6 +121,7 @@ def test_torch_takes_over_where_openvino_cannot_be_imported(
     assert cosine_distances(rows, expected).max() < 1e-3
 
 
+@pytest.mark.long
 def test_openvino_cannot_report_its_use(elsewhere: tuple[list[str], np.ndarray]) -> None:
     said, _ = elsewhere
     assert 'OpenVINO (' in said[1] and said[2] == 'None'

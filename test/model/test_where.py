@@ -34,6 +34,7 @@ def found(label: str, box: Box, certainty: float) -> Found:
     return Found(box, Prediction((label,), (0.5,), (1.0,), False, 0.1, 1), certainty)
 
 
+@pytest.mark.long
 def test_each_shape_is_found_where_it_is(labeller: Labeller, where: Where) -> None:
     words, frame = labeller.vocabulary(LABELS), two_shapes()
     maps = where.maps(frame, words, 96)

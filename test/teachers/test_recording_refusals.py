@@ -21,6 +21,7 @@ from vl2v_ros.words.open_clip_models import create, find
 pytestmark = pytest.mark.usefixtures('cache_dir', 'no_network')
 
 
+@pytest.mark.long
 def test_missing_images_are_named(teacher: OpenClipTeacher, photos: Path, cache_dir: Path
                                   ) -> None:
     for number in range(7):

@@ -76,6 +76,7 @@ def test_without_safetensors_the_other_file_is_taken(hub: HubServer, tmp_path: P
     assert Path(find(hub, tmp_path)).name == PICKLED and hub.asked.count(f'GET {PICKLED}') == 0
 
 
+@pytest.mark.long
 def test_a_download_that_breaks_off_leaves_nothing_that_counts_as_whole(
         hub: HubServer, tmp_path: Path) -> None:
     hub.cut = 400_000
@@ -89,6 +90,7 @@ def test_a_download_that_breaks_off_leaves_nothing_that_counts_as_whole(
     assert files(tmp_path) == [WEIGHTS]
 
 
+@pytest.mark.long
 def test_a_download_that_breaks_off_goes_on_where_it_was(hub: HubServer, tmp_path: Path) -> None:
     hub.files[SAFE] = WEIGHTS * 25  # the hub's client keeps 10 MiB at a time
     hub.piece = 12_000_000
@@ -174,6 +176,7 @@ def test_a_proxy_is_asked_in_the_place_of_the_hub(
 
 
 @pytest.mark.usefixtures('cache_dir')
+@pytest.mark.long
 def test_any_words_at_all_once_the_real_tower_was_fetched(hub: HubServer, tmp_path: Path) -> None:
     """The weights are random, but of the size, the names and the model of the real ones."""
     model = open_clip.create_model('ViT-B-32-quickgelu')

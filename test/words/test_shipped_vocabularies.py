@@ -45,6 +45,7 @@ def test_the_ycb_list_builds_what_it_always_built(tmp_path: Path) -> None:
     np.testing.assert_allclose(built.prototypes, rows, atol=1e-6)
 
 
+@pytest.mark.long
 def test_labels_of_any_language_are_found_by_a_known_synonym(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))

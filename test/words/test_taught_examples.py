@@ -167,6 +167,7 @@ def test_files_of_others_and_damaged_ones_are_refused_in_one_line(tmp_path: Path
             parse(str(path))
 
 
+@pytest.mark.long
 def test_a_kill_leaves_a_vocabulary_and_vectors_that_fit_together(tmp_path: Path) -> None:
     path = tmp_path / 'kept.yaml'
     files = [replace(shown(), examples={f'{name} {number}': Examples(np.repeat(E[row:row + 1],
