@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from support import warm
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.long
 def test_component_beside_others(tmp_path: Path) -> None:
     out, names = tmp_path / 'new/component.json', ['student', 'ViT-S/32', 'ViT-S/32, our runtime']
     assert list(component.contenders(component.Options(), 'cpu')) == [
@@ -112,7 +113,6 @@ def test_soak_writes_its_memory_and_a_picture(tmp_path: Path) -> None:
     assert (tmp_path / 'soak.png').read_bytes().startswith(b'\x89PNG')
 
 
-@pytest.mark.long
 def test_parts_of_inference_and_training_are_measured_in_turns() -> None:
     mini = ROOT / 'data/mini/student.safetensors'
     result = passes.measure(passes.Options(mini, (1, 2), (1,), pause=0.001, rounds=1))

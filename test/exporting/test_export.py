@@ -18,6 +18,8 @@ from training.exporting.onnx import compare, probes
 from vl2v_ros.model import checkpoint
 from vl2v_ros.model.runtime.choose import create
 
+pytestmark = pytest.mark.long
+
 SAMPLE = Path(__file__).parents[2] / 'data' / 'ycb_sample' / 'single'
 STUDENTS = {'test_resnet': 32, 'test_vit': 64}  # side S [px]
 
@@ -56,7 +58,6 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 
 
 @pytest.mark.parametrize('batch', [1, 4, 7])  # other sizes than the export used
-@pytest.mark.long
 def test_onnxruntime_embeds_real_images_as_torch_does(exported: Path, batch: int) -> None:
     model = checkpoint.load(source(exported))
     index = read_folders(SAMPLE, check=False)
@@ -72,7 +73,6 @@ def test_onnxruntime_embeds_real_images_as_torch_does(exported: Path, batch: int
     assert len(np.unique(wanted.round(4), axis=0)) == batch
 
 
-@pytest.mark.long
 def test_file_says_what_goes_in_and_out(exported: Path) -> None:
     size, width = STUDENTS[checkpoint.load(source(exported)).spec.backbone], 8
     given, = session(exported).get_inputs()
@@ -181,7 +181,6 @@ def test_bad_argument_is_refused_before_the_work(
     assert [item.name for item in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.long
 def test_existing_file_is_replaced_as_a_whole_and_missing_tensorrt_is_said(
         path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'tensorrt', None)  # also where there is one

@@ -22,6 +22,8 @@ from vl2v_ros.model.runtime.choose import create
 from vl2v_ros.model.spec import Graph
 from vl2v_ros.model.student import Student
 
+pytestmark = pytest.mark.long
+
 FRAMES = [Frame(draw(name, 'day', 7, size=60)) for name in ('red_circle', 'green_star')]
 
 
@@ -57,7 +59,6 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.usefixtures('int8_wins')
-@pytest.mark.long
 def test_cpu_runs_int8_and_embeds_nearly_the_same(exported: Path) -> None:
     classifier = Classifier(checkpoint.load(exported / 'int8.safetensors'), 'cpu')
     assert classifier.runtime.description.startswith('CPU, int8 and ')
@@ -89,7 +90,6 @@ def test_loss_is_written(exported: Path) -> None:
 
 
 @pytest.mark.usefixtures('int8_wins')
-@pytest.mark.long
 def test_evaluation_runs_int8(exported: Path) -> None:
     recipe, _ = read_command(['--config', str(exported / 'recipe.yaml')])
     options = {**vars(recipe), 'checkpoint': exported / 'int8.safetensors',
@@ -104,7 +104,6 @@ def test_evaluation_runs_int8(exported: Path) -> None:
     assert after.spec.unknown_threshold != 0 and after.int8 == bytes_before
 
 
-@pytest.mark.long
 def test_loss_tells_how_far_apart_two_are() -> None:
     model, other = student(), student(seed=1)
     assert quantise.compare(model, in_float(model), FRAMES) == pytest.approx((0, 1), abs=1e-3)

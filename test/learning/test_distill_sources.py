@@ -27,7 +27,7 @@ from vl2v_ros.words.cached_text import NoTower, open_text_tower
 from vl2v_ros.words.recording import Recording
 import yaml
 
-pytestmark = pytest.mark.usefixtures('cache_dir')
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures('cache_dir')]
 KNOWN = ('fox', 'crane', 'fox')  # what the backbone's classifier tells apart
 LOSS = {'img_cos': 1, 'centred': 0.5, 'cls': 0.1, 'keep': 0.1, 'stand_in': 0.1}
 STUDENT = Path('runs/tiny_seed0/student.safetensors')

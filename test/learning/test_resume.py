@@ -30,7 +30,7 @@ from training.learning.batches import index_batches
 from training.learning.rows import rows_of_epoch
 from training.recipe import Stage
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures('one_thread')]
 
 
 @pytest.fixture(scope='module')

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 SCRIPT = Path(__file__).parents[2] / 'training' / 'render.py'
 CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 CUBE_FACES = ((1, 2, 4, 3), (5, 7, 8, 6), (1, 5, 6, 2), (3, 4, 8, 7), (1, 3, 7, 5), (2, 6, 8, 4))
@@ -74,7 +76,6 @@ def assert_same(first: Path, second: Path) -> None:
     assert not different
 
 
-@pytest.mark.long
 def test_every_class_and_domain_has_its_images(dataset: Path) -> None:
     card = json.loads((dataset / 'dataset.json').read_text())
     assert card['classes'] == ['painted cube', 'pirámide']
@@ -90,7 +91,6 @@ def test_every_class_and_domain_has_its_images(dataset: Path) -> None:
 
 
 @pytest.mark.parametrize('domain', ['studio', 'tabletop', 'dim', 'blur', 'toon'])
-@pytest.mark.long
 def test_clutter_boxes_contain_the_pixels_of_their_object_exactly(dataset: Path, domain: str
                                                                   ) -> None:
     folder = dataset / 'clutter' / domain
@@ -129,7 +129,6 @@ def test_single_boxes_surround_the_object(dataset: Path) -> None:
     assert checked
 
 
-@pytest.mark.long
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
         meshes: Path, dataset: Path, tmp_path: Path) -> None:
     assert render(meshes, tmp_path / 'again', '--shards', '8').returncode == 0
@@ -140,7 +139,6 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
         assert path.read_bytes() != (dataset / name).read_bytes()
 
 
-@pytest.mark.long
 def test_a_killed_run_goes_on_to_the_same_dataset(meshes: Path, dataset: Path, tmp_path: Path
                                                   ) -> None:
     out = tmp_path / 'out'
@@ -159,7 +157,6 @@ def test_a_killed_run_goes_on_to_the_same_dataset(meshes: Path, dataset: Path, t
     assert_same(dataset, out)
 
 
-@pytest.mark.long
 def test_every_other_heap_of_a_split_shows_its_id_objects_only(meshes: Path, tmp_path: Path
                                                                ) -> None:
     split = tmp_path / 'split.yaml'

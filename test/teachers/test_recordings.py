@@ -30,7 +30,7 @@ from training.teachers.queries import Queries
 from training.teachers.teacher import CannotLoad, OpenClipTeacher
 from vl2v_ros.words import recording
 
-pytestmark = pytest.mark.usefixtures('cache_dir', 'no_network')
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures('cache_dir', 'no_network')]
 
 
 def distil(*arguments: object) -> str:
@@ -42,7 +42,6 @@ def distil(*arguments: object) -> str:
 
 # From a teacher into a file, and back
 
-@pytest.mark.long
 def test_what_a_teacher_says_is_recorded_imported_and_not_asked_again(
         tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tower(tmp_path / 'teacher')
@@ -165,7 +164,6 @@ def test_width_of_a_teacher_that_open_clip_does_not_know_stays(photos: Path, tmp
 # The real CLIP
 
 @pytest.mark.skipif('VL2V_DATA' not in os.environ, reason='needs $VL2V_DATA')
-@pytest.mark.long
 def test_answers_of_the_real_clip_train_here(tmp_path: Path) -> None:
     given = Path(os.environ['VL2V_DATA']) / 'clip_vit_b32'
     command('from-npz', given / 'image_embeddings.npz', given / 'text_embeddings.npz',
