@@ -45,8 +45,9 @@ START = ROOT / 'tools' / 'start.pth'  # what .venv's Python does at its start
 ADVICE = {  # what a failed command says -> what to do
     'No space left': 'no room is left: .venv takes 7 GB, of which uv keeps a part in ~/.cache/uv',
     'ensurepip': 'pip could not be put into .venv, as if no room were left: .venv takes 7 GB',
-    'ProxyError': 'the proxy of https_proxy or http_proxy does not answer: correct or unset it'}
-ADVICE['tunnel error'] = ADVICE['ProxyError']  # as uv says it
+    'initialize cache': 'uv cannot write its cache: UV_CACHE_DIR=<another folder> make setup',
+    **dict.fromkeys(['ProxyError', 'tunnel error'],  # as pip and uv say it
+                    'the proxy of https_proxy or http_proxy does not answer: correct or unset it')}
 DISTRO_PACKAGES = ['ament_cmake', 'bond', 'diagnostic_msgs', 'rclpy', 'rosidl_default_generators',
                    'sensor_msgs', 'std_msgs', 'vision_msgs']
 
@@ -186,8 +187,7 @@ def make_packages(distro: str) -> None:
         f'making .venv on top of ROS 2 {distro}')
     listing = json.loads(subprocess.check_output([*pip, 'list', '--format=json']))
     installed = {normalised(entry['name']): entry['version'] for entry in listing}
-    version = subprocess.check_output(
-        [PYTHON, '-c', 'import sys; print(*sys.version_info[:2])'], text=True)
+    version = subprocess.check_output([PYTHON, '-c', 'import sys; print(*sys.version_info[:2])'])
     pins = read_pins(tuple(map(int, version.split())))
     (VENV / 'constraints.txt').write_text('\n'.join(distro_pins(pins, installed)))
     # Of 20,000 modules few are ever imported, which compiles and keeps them.

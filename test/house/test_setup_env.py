@@ -174,6 +174,8 @@ def test_32_bits_are_refused_before_anything_is_to_be_installed(
       'https://index.invalid/simple', 'nothing'], 'the proxy of https_proxy'),
     (['env', 'UV_HTTP_RETRIES=0', sys.executable, '-m', 'uv', 'pip', 'install', '--no-cache',
       '--index-url', 'https://index.invalid/simple', 'nothing'], 'the proxy of https_proxy'),
+    (['env', 'UV_CACHE_DIR=/proc/none', sys.executable, '-m', 'uv', 'pip', 'install', 'nothing'],
+     'uv cannot write its cache: UV_CACHE_DIR='),
     (['sh', '-c', f'ulimit -f 1; exec {sys.executable} -m venv ${{TMPDIR:-/tmp}}/$$'],
      'pip could not be put into .venv'),
     (['ls', '/nowhere'], 'the reason is above')])
