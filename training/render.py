@@ -142,9 +142,10 @@ def units(meshes: Sequence[Mesh], pools: Sequence[Sequence[Mesh]], settings: Set
                        (pool, domain, number, settings, out))
 
 
-def usable(meshes: Sequence[Mesh], pool: Executor) -> tuple[list[Mesh], dict[str, str]]:
+def usable(meshes: Sequence[Mesh], root: Path, pool: Executor
+           ) -> tuple[list[Mesh], dict[str, str]]:
     """
-    Return the meshes that can be read, and name -> reason for the others.
+    Return the meshes in a folder that can be read, and name -> reason for the others.
 
     :raises ValueError: if none can be read.
     """
@@ -153,7 +154,8 @@ def usable(meshes: Sequence[Mesh], pool: Executor) -> tuple[list[Mesh], dict[str
     skipped = {name: reason for name, reason in reasons.items() if reason}
     if len(skipped) == len(meshes):
         why = '; '.join(f'{name}: {reason}' for name, reason in skipped.items())
-        raise ValueError(f'expected a mesh that can be read, found none ({why}); repair one')
+        raise ValueError(f'expected a mesh that can be read, found none in {root} ({why}); '
+                         'repair one')
     return [mesh for mesh in meshes if not reasons[mesh.name]], skipped
 
 
@@ -261,7 +263,7 @@ def main() -> None:
         check_settings(settings, options.out)
         # Forked processes would share a renderer's state.
         with ProcessPoolExecutor(options.workers, multiprocessing.get_context('spawn')) as pool:
-            meshes, skipped = usable(meshes, pool)
+            meshes, skipped = usable(meshes, options.meshes, pool)
             pools = clutter.pools(meshes, split.id if split else (), options.heaps, options.mixed)
             work = list(units(meshes, pools, settings, options.count, options.out))
             outcome = run(work, options.out, pool)

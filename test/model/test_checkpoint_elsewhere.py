@@ -41,11 +41,8 @@ def embedded_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     folder = tmp_path_factory.mktemp('saved')
     checkpoint.save(student(), folder / 'student.safetensors')
     np.save(folder / 'frames.npy', [frame.pixels for frame in FRAMES])
-    (folder / 'embed.py').write_text(LOAD_AND_EMBED)
-    done = warm.run(str(folder / 'embed.py'), folder / 'student.safetensors',
-                    folder / 'frames.npy')
-    assert done.returncode == 0, done.stderr
-    return [bytes.fromhex(word) for word in done.stdout.split()]
+    said = warm.python(LOAD_AND_EMBED, folder / 'student.safetensors', folder / 'frames.npy')
+    return [bytes.fromhex(word) for word in said.split()]
 
 
 @pytest.mark.long

@@ -281,6 +281,5 @@ def send(topic: Publisher, count: int) -> None:
 
 
 def test_it_is_killed_at_any_moment(ros: Ros, tmp_path: Path) -> None:
-    figures = memory_kills.kill_often(ros, 4, Random(time.time_ns()), tmp_path, kept=60,
-                                      longest=1.5)
+    figures = memory_kills.kill_often(ros, 4, Random(time.time_ns()), tmp_path, kept=60)
     assert figures['sightings']

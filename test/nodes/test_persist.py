@@ -183,13 +183,10 @@ print(sorted(seen), halves)
 
 
 def test_a_kill_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
-    program = tmp_path / 'killed.py'
-    program.write_text(KILLED)
-    done = warm.run(str(program), tmp_path)
-    assert done.returncode == 0, done.stderr
-    print(done.stdout)
-    assert "['new 0', 'old 0']" in done.stdout  # so changes were under way
-    assert int(done.stdout.split()[-1]) > 0  # and some were killed while they wrote
+    said = warm.python(KILLED, tmp_path)
+    print(said)
+    assert "['new 0', 'old 0']" in said  # so changes were under way
+    assert int(said.split()[-1]) > 0  # and some were killed while they wrote
 
 
 def test_a_node_that_was_killed_goes_on_with_its_list(ros: Ros, settings: dict[str, object],

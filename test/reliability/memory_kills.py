@@ -15,7 +15,7 @@ from vl2v_msgs.msg import Embedding
 from vl2v_ros.memory.memory import Memory
 
 D, STEP = 64, 0.01  # numbers of a vector; time from one to the next [s]
-LONGEST = 3.0  # [s]
+LONGEST = 3.0  # from the start of the node, or from its first word, to its end [s]
 KEPT = 1.0  # what came longer before the end has to be there [s]
 SECOND = 10 ** 9  # [ns]
 
@@ -47,14 +47,13 @@ class Sender:
             time.sleep(STEP)
 
 
-def kill_often(ros: Ros, kills: int, rng: Random, folder: Path, kept: float = KEPT,
-               longest: float = LONGEST) -> dict[str, Any]:
+def kill_often(ros: Ros, kills: int, rng: Random, folder: Path, kept: float = KEPT
+               ) -> dict[str, Any]:
     """
     Kill it so many times, half of them while it starts; return the figures.
 
     :param kept: what was sent so long before the end has to be there [s]; a machine that is busy
         lets the node wait.
-    :param longest: from the start of the node, or from its first word, to its end [s].
     """
     file, sender = folder / 'memory.sqlite', Sender(ros, rng)
     status: Received[DiagnosticArray] = Received()
@@ -69,7 +68,7 @@ def kill_often(ros: Ros, kills: int, rng: Random, folder: Path, kept: float = KE
             # The subscription that is known may still be that of a node that was killed.
             sender.send_until(lambda: any(hears(message, file) for message in status.messages))
         # A node that runs is killed when something has to be there.
-        end = time.monotonic() + rng.uniform(KEPT if number % 2 else 0, longest)
+        end = time.monotonic() + rng.uniform(KEPT if number % 2 else 0, LONGEST)
         while time.monotonic() < end:
             sent.append(sender.send())
             time.sleep(STEP)

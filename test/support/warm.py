@@ -83,17 +83,13 @@ def run(program: str, *arguments: object, environment: Mapping[str, str] = os.en
 
 
 def python(script: str, *arguments: object, **environment: str) -> str:
-    """Run a script and return what it prints, as support.tiny_models.python does; LIMIT holds."""
+    """Run a script and return what it prints, as support.tiny_models.python does."""
     with TemporaryDirectory() as name:
-        path, *said = (Path(name, part) for part in ('script.py', 'stdout', 'stderr'))
+        path = Path(name, 'script.py')
         path.write_text(script)
-        process = Program([path, *arguments], *said, environment={**os.environ, **environment})
-        try:
-            code = process.wait(LIMIT)
-        finally:
-            process.kill()
-        assert code == 0, said[1].read_text(errors='replace')
-        return said[0].read_text()
+        done = run(str(path), *arguments, environment={**os.environ, **environment})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _be(words: Sequence[str], environment: Mapping[str, str], stdout: Path, stderr: Path,
