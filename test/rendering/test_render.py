@@ -213,6 +213,15 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_rendered(meshes: Path, tmp
     assert card['counts']['single/studio'] == 6
 
 
+def test_a_folder_without_a_mesh_that_can_be_read_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / 'meshes'
+    (folder / 'broken').mkdir(parents=True)
+    (folder / 'broken' / 'a.obj').write_text(PYRAMID + 'f 1 2 99\n')
+    done = render(folder, tmp_path / 'out')
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert f'expected a mesh that can be read, found none in {folder} (broken: ' in done.stderr
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     done = render(tmp_path, tmp_path / 'out')
     assert done.returncode == 1
