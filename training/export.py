@@ -1,7 +1,8 @@
 """
 Export a student to ONNX, to a TensorRT engine where TensorRT is installed, to int8 and to a graph.
 
-Or take an open_clip model as it is, without distillation, see docs/any_clip.md.
+Or take an open_clip model as it is, without distillation, see docs/any_clip.md; or blend a student
+with the one that it was trained from, see docs/regions.md.
 
 The ONNX file holds the whole student: input `images` (B, 3, S, S) float32 RGB in [0, 1], for any
 B; output `embeddings` (B, D) float32 unit rows; the student's spec as metadata, as in the
@@ -24,6 +25,8 @@ python training/export.py --checkpoint STUDENT.safetensors --int8 OUT.safetensor
 python training/export.py --checkpoint STUDENT.safetensors --graph
 python training/export.py --from-clip ViT-B-32 --pretrained datacomp_xl_s13b_b90k \
     --out STUDENT.safetensors
+python training/export.py --checkpoint TRAINED.safetensors --blend START.safetensors 0.5 \
+    --out STUDENT.safetensors
 """
 import argparse
 from collections.abc import Sequence
@@ -32,6 +35,7 @@ from pathlib import Path
 import sys
 
 from training.exporting import from_clip, quantise
+from training.exporting.blend import blend
 from training.exporting.onnx import BATCHES, export, LARGEST_DIFFERENCE, LOWEST_COSINE
 from training.exporting.tensorrt import build_engine
 from vl2v_ros.files import write_json
@@ -54,6 +58,22 @@ def export_int8(student: Student, images: Path, path: Path) -> quantise.Quantisa
     loss = quantise.compare(student, int8, frames[1::2])
     checkpoint.save(copy.deepcopy(student).half(), path, int8)
     return loss
+
+
+def write_blend(trained: Path, start: Path, share: str, path: Path) -> str:
+    """
+    Write a blend of two students in half precision, atomically; return a line about it.
+
+    :raises ValueError: for students or a share that do not fit.
+    :raises OSError: if the file cannot be written.
+    """
+    try:
+        part = float(share)
+    except ValueError:
+        raise ValueError(f'--blend: expected START and a number, got {share!r}') from None
+    student = blend(checkpoint.load(trained), checkpoint.load(start), part)
+    checkpoint.save(student.half(), path)
+    return f'{path}: {1 - part:g} of {trained}, {part:g} of {start}'
 
 
 def export_graph(path: Path) -> None:
@@ -84,8 +104,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                         help='its pretrained tag, or a file of weights, for --from-clip')
     parser.add_argument('--like', default='', metavar='TAG',
                         help='pretrained tag whose settings a file of weights needs')
+    parser.add_argument('--blend', nargs=2, metavar=('START', 'SHARE'),
+                        help='the student that --checkpoint was trained from, and its share, '
+                             'between 0 and 1: so less is forgotten (WiSE-FT)')
     parser.add_argument('--out', type=Path, help='ONNX file to write, *.onnx; with --from-clip '
-                        'the checkpoint, *.safetensors')
+                        'or --blend the checkpoint, *.safetensors')
     parser.add_argument('--engine', type=Path, help='TensorRT engine to write; needs --out')
     parser.add_argument('--max-batch', type=int, default=16,
                         help='largest batch of the engine [images]')
@@ -109,17 +132,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End with a line if options do not fit together."""
-    if options.from_clip:
+    if not options.from_clip and (options.pretrained or options.like):
+        parser.error('--pretrained, --like: expected --from-clip with them')
+    if made := '--from-clip' if options.from_clip else '--blend' if options.blend else '':
         if not options.out or options.out.suffix.lower() != '.safetensors':
-            parser.error(f'--from-clip: expected --out STUDENT.safetensors with it, got '
-                         f'{options.out}')
+            parser.error(f'{made}: expected --out STUDENT.safetensors with it, got {options.out}')
         if more := [name for name in ('engine', 'int8', 'report', 'graph')
-                    if getattr(options, name)]:
-            parser.error(f'--from-clip: expected no --{more[0]} with it; export the checkpoint '
+                    if getattr(options, name)] + ['blend'] * bool(
+                        options.from_clip and options.blend):
+            parser.error(f'{made}: expected no --{more[0]} with it; export the checkpoint '
                          'afterwards')
         return
-    if options.pretrained or options.like:
-        parser.error('--pretrained, --like: expected --from-clip with them')
     if not (options.out or options.int8 or options.graph):
         parser.error('expected --out STUDENT.onnx, --int8 STUDENT.safetensors or --graph')
     if options.engine and not options.out:
@@ -147,6 +170,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.from_clip:
             print(*from_clip.export(options.from_clip, options.pretrained, options.out,
                                     options.like), sep='\n')
+            return
+        if options.blend:
+            start, share = options.blend
+            print(write_blend(options.checkpoint, Path(start), share, options.out))
             return
         if options.graph:
             export_graph(options.checkpoint)

@@ -259,9 +259,6 @@ class Recipe:
     weight_decay: float = 0.01  # Weight decay of the optimizer.
     average: float = 0.0
     """Average the weights over this last fraction of each stage (after SWAD); 0: no average."""
-    blend: float = 0.0
-    """Share of the weights at the start in those that are written, so that less is forgotten
-    (WiSE-FT; Wortsman et al., CVPR 2022). 0: only what was learned."""
     batch: int = 64
     """Images per step, over all processes."""
     seed: int = 0  # Seed of all random numbers.
@@ -292,7 +289,6 @@ class Recipe:
             ('views', self.views >= 0, '0 or more'),
             ('weight_decay', 0 <= self.weight_decay < math.inf, '0 or more'),
             ('average', 0 <= self.average <= 1, 'a fraction in [0, 1]'),
-            ('blend', 0 <= self.blend < 1, 'a fraction in [0, 1)'),
             ('batch', self.batch >= 2, 'at least 2'),
             ('seed', self.seed >= 0, '0 or more'),
             ('precision', self.precision in PRECISIONS, f'one of {", ".join(PRECISIONS)}'),

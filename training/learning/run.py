@@ -1,6 +1,5 @@
 """Run: what every distillation does, from a new student to its file and its results."""
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 import resource
@@ -65,14 +64,9 @@ def learn(recipe: Recipe, fabric: Fabric, trainee: Trainee, teacher: Teacher, ba
     print(f'{recipe.name}: {what}; student {recipe.student.backbone} on {fabric.device}, '
           f'{fabric.world_size} process(es)')
     start, resumed = time.monotonic(), (folder / STATE).is_file()
-    first = deepcopy(trainee.state_dict()) if recipe.blend else {}
     # The identity of the teacher tells runs apart, not the place of its files.
     shared = replace(recipe, teacher=TeacherSource(teacher.identity, ''))
     progress = trainer.train(fabric, trainee, shared, batches, folder, memory)
-    with torch.no_grad():
-        for name, value in trainee.state_dict().items():
-            if first and value.is_floating_point():
-                value.lerp_(first[name].to(value.device), recipe.blend)
     seconds = time.monotonic() - start
     result = {'recipe': plain(recipe), 'training_seconds': round(seconds, 1)}
     if not resumed:
