@@ -135,7 +135,7 @@ def distill_mixture(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, A
         teacher, default_cache_dir() / 'embeddings', queries))
     what = ', '.join(f'{len(one.index)} of {one.index.root.name}' for one in known)
     trainee = new_trainee(recipe, len(names), f'images: {what}', teacher, folder)
-    known = mixture.with_start(known, recipe, trainee)
+    known = mixture.with_start(fabric, known, recipe, trainee)
     batches = mixture.mixture_batches(fabric, recipe, known, prototypes[:len(own)],
                                       prototypes[len(own):])
     memory = Memory(trainee, Path(recipe.student.weights), prototypes_of(

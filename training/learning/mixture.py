@@ -132,11 +132,13 @@ def read_sources(recipe: Recipe, names: Sequence[str], cached: CachedTeacher) ->
     return known
 
 
-def with_start(known: Sequence[Known], recipe: Recipe, trainee: Trainee) -> list[Known]:
+def with_start(fabric: Fabric, known: Sequence[Known], recipe: Recipe, trainee: Trainee
+               ) -> list[Known]:
     """Add the student's embeddings at the start as targets of the sources that ask for them."""
-    return [replace(one, targets=outputs(trainee, one.index)[0].half().numpy())
-            if source.teacher == 'start' else one
-            for source, one in zip(recipe.data.sources, known, strict=True)]
+    with fabric.autocast():
+        return [replace(one, targets=outputs(trainee, one.index)[0].half().numpy())
+                if source.teacher == 'start' else one
+                for source, one in zip(recipe.data.sources, known, strict=True)]
 
 
 class Mixed(ConcatDataset):

@@ -88,7 +88,8 @@ def outputs(trainee: Trainee, index: Index, batch: int = 128
     spec, device = trainee.student.spec, next(trainee.parameters()).device
     loader = DataLoader(Images(index, spec.image_size, resize_mode=spec.resize_mode), batch)
     trainee.eval()
-    embedded, logits = zip(*(trainee(sample.image.to(device)) for sample in loader), strict=True)
+    embedded, logits = zip(*(trainee(sample.image.to(
+        device, memory_format=torch.channels_last)) for sample in loader), strict=True)
     embeddings = torch.cat([part.float().cpu() for part in embedded])
     return embeddings, None if trainee.head is None else torch.cat(
         [part.float().cpu() for part in logits])
