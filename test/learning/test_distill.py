@@ -187,6 +187,8 @@ def test_a_student_goes_on_with_ones_own_photos(tmp_path: Path) -> None:
     after = checkpoint.load(folder / 'student.safetensors')
     for name, weight in before.state_dict().items():
         assert torch.equal(weight, after.state_dict()[name]) != name.startswith('projector'), name
+    assert after.spec.trained_on == (
+        f'images: 10 of mine, recipe mine, seed 0; before: {before.spec.trained_on}')
     words = vocabulary.build(check_labels(LABELS[:2]), open_text_tower(
         after.spec.text_tower, WIDTH, folder, tmp_path / 'prompts'), 1, after.spec.templates)
     frames = [Frame(draw(name, '', 100 * number + image))

@@ -30,7 +30,7 @@ from vl2v_ros.words.network import explained
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 # Fields of a trained student's spec that the recipe must match, and fields that stay unchanged.
 GOES_ON = 'backbone', 'width', 'image_size', 'mean', 'std', 'projector', 'resize_mode', 'templates'
-CALIBRATED = 'temperature', 'unknown_threshold'
+KEPT = 'temperature', 'unknown_threshold', 'licence'
 
 
 class Trainee(nn.Module):
@@ -188,7 +188,7 @@ def _copy_file(student: Student, path: Path) -> None:
 
 
 def _copy_student(student: Student, path: Path) -> None:
-    """Copy the weights of a trained student; its calibrated values stay."""
+    """Copy the weights of a trained student; its calibrated values, licence and past stay."""
     try:
         first = checkpoint.load(path)
     except ValueError as error:
@@ -203,8 +203,10 @@ def _copy_student(student: Student, path: Path) -> None:
         raise ValueError(f'student.weights: expected a student beside the text tower {wanted}, '
                          f'found one beside {found} in {path}; name its teacher in the recipe')
     student.load_state_dict(first.state_dict())
-    student.spec = replace(student.spec, **{name: getattr(first.spec, name)
-                                            for name in CALIBRATED})
+    past = f'; before: {first.spec.trained_on}' if first.spec.trained_on else ''
+    student.spec = replace(
+        student.spec, trained_on=student.spec.trained_on + past,
+        **{name: getattr(first.spec, name) for name in KEPT})
 
 
 def _copy_teacher(student: Student, tower: nn.Module | None) -> None:
