@@ -142,6 +142,9 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
                         options.from_clip and options.blend):
             parser.error(f'{made}: expected no --{more[0]} with it; export the checkpoint '
                          'afterwards')
+        if options.blend and options.out.resolve() in {
+                options.checkpoint.resolve(), Path(options.blend[0]).resolve()}:
+            parser.error(f'--blend: expected a file of its own as --out, got {options.out}')
         return
     if not (options.out or options.int8 or options.graph):
         parser.error('expected --out STUDENT.onnx, --int8 STUDENT.safetensors or --graph')

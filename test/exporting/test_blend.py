@@ -62,10 +62,13 @@ def test_start_is_a_student_of_the_same_kind(pair: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize('arguments', [
-    [], ['--out', 'blend.onnx'], ['--out', 'blend.safetensors', '--graph']])
-def test_blend_is_written_by_itself(pair: tuple[Path, Path], arguments: list[str],
-                                    capsys: pytest.CaptureFixture) -> None:
+    [], ['--out', 'blend.onnx'], ['--out', 'blend.safetensors', '--graph'],
+    ['--out', 'trained.safetensors'], ['--out', 'start.safetensors']])
+def test_blend_is_a_file_of_its_own(
+        pair: tuple[Path, Path], arguments: list[str], capsys: pytest.CaptureFixture,
+        monkeypatch: pytest.MonkeyPatch) -> None:
     trained, start = pair
+    monkeypatch.chdir(trained.parent)
     assert said(trained, '--blend', start, 0.5, *arguments) == '2'
     assert '--blend: expected ' in capsys.readouterr().err
     assert {path.name for path in trained.parent.iterdir()} == {trained.name, start.name}
