@@ -123,9 +123,7 @@ def distill_mixture(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, A
     """Run a recipe with sources, as `distill` does; nothing is tested, see naming.py."""
     teacher, queries = opening.open_teacher(recipe.teacher, str(fabric.device)), Queries()
     classes = read_classes(recipe.student.classes) if recipe.student.classes else ()
-    more = read_classes(recipe.data.among) if recipe.data.among else ()
-    own = tuple(dict.fromkeys((*mixture.labels_of(recipe.data.sources), *classes)))
-    names = tuple(dict.fromkeys((*own, *more)))
+    names = tuple(dict.fromkeys((*mixture.labels_of(recipe.data.sources), *classes)))
     prototypes = torch.empty(0, teacher.width)
     if names:
         encoder = opening.cached(teacher, recipe.teacher, queries)
@@ -136,8 +134,7 @@ def distill_mixture(recipe: Recipe, fabric: Fabric, folder: Path) -> dict[str, A
     what = ', '.join(f'{len(one.index)} of {one.index.root.name}' for one in known)
     trainee = new_trainee(recipe, len(names), f'images: {what}', teacher, folder)
     known = mixture.with_start(fabric, known, recipe, trainee)
-    batches = mixture.mixture_batches(fabric, recipe, known, prototypes[:len(own)],
-                                      prototypes[len(own):])
+    batches = mixture.mixture_batches(fabric, recipe, known, prototypes)
     memory = Memory(trainee, Path(recipe.student.weights), prototypes_of(
         classes, names, prototypes)) if classes else None
     if memory and recipe.student.projector == 'mlp':

@@ -131,9 +131,6 @@ class Data:
     sources: tuple[Source, ...] = ()
     """Learn from these sources instead of `images`. Nothing is tested then (see naming.py), and
     labels have no descriptions."""
-    among: Path | None = None
-    """YAML list of more names that kd compares, so that names that no source shows are kept;
-    only with sources."""
     presence: tuple[str, ...] = ()
     """Templates of two prompts per label: that it is in the image, and that it is not. The images
     are then scenes with annotations, see scenes.py."""
@@ -345,7 +342,7 @@ class Recipe:
         if self.loss.caption and (self.data.shards or not self.data.captions):
             raise ValueError('loss.caption: expected a file as data.captions, and folders of '
                              'images, got none or shards; add them, or leave the term out')
-        for name in ('student.classes', 'data.among', 'resident', 'loss.keep', 'loss.stand_in'):
+        for name in ('student.classes', 'resident', 'loss.keep', 'loss.stand_in'):
             if attrgetter(name)(self):
                 raise ValueError(f'{name}: expected data.sources beside it, got none; list the '
                                  f'images there, or leave {name} out')

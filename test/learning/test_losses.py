@@ -224,13 +224,3 @@ def test_two_processes_learn_as_one(tmp_path: Path) -> None:
         assert torch.allclose(gathered[1:], gradient, rtol=0, atol=1e-5)
         # Without gathering it is another loss, or this test would show nothing.
         assert not torch.allclose(alone[1:], gradient, rtol=0, atol=1e-2)
-
-
-def test_kd_compares_more_names_and_cls_does_not() -> None:
-    rows = torch.nn.functional.normalize(torch.randn(
-        12, 6, generator=torch.Generator().manual_seed(0)), dim=1)
-    student, teacher, prototypes, others = rows[:3], rows[3:6], rows[6:9], rows[9:]
-    few = Batch(torch.tensor([0, 2, 1]), student, teacher, prototypes)
-    more, whole = replace(few, others=others), replace(few, prototypes=rows[6:])
-    assert losses.kd(more, SETTINGS) == losses.kd(whole, SETTINGS) != losses.kd(few, SETTINGS)
-    assert losses.cls(more, SETTINGS) == losses.cls(few, SETTINGS) != losses.cls(whole, SETTINGS)

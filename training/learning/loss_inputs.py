@@ -31,7 +31,6 @@ class Batch:
     student: (B, D) embeddings of the student.
     teacher: (B, D) embeddings of the teacher, without gradient.
     prototypes: (C, D).
-    others: (O, D), of names that no image has; kd compares them, too.
     absent: (C, D), for scenes, of prompts that a label is not in the image.
     logits: (B, C) of a closed-set linear head; cls and kd use them instead of similarities.
     captions: (B, D) text embeddings of a caption of each image.
@@ -44,7 +43,6 @@ class Batch:
     student: Tensor
     teacher: Tensor | None = None
     prototypes: Tensor | None = None
-    others: Tensor | None = None
     absent: Tensor | None = None
     logits: Tensor | None = None
     captions: Tensor | None = None

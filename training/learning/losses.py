@@ -10,7 +10,7 @@ formulas, s and t are the student's and the teacher's (D,) embedding of an image
 prototypes, y the true label and tau the temperature.
 """
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import math
 
 import torch
@@ -255,9 +255,6 @@ def kd(batch: Batch, settings: LossSettings, gather: Gather = of_one_rank) -> Te
     """T^2 KL(teacher's || student's scores), both softened by T (Hinton et al., 2015)."""
     teacher, prototypes = _needed(batch, 'kd', 'teacher', 'prototypes')
     softness, logits = settings.kd_temperature, _label_logits(batch, 'kd', settings)
-    if batch.others is not None and len(batch.others):
-        prototypes = torch.cat([prototypes, batch.others.float()])
-        logits = _label_logits(replace(batch, prototypes=prototypes), 'kd', settings)
     target = functional.softmax(
         _similarities(teacher, prototypes) / (settings.temperature * softness), dim=1)  # (B, C)
     student = functional.log_softmax(logits / softness, dim=1)

@@ -170,14 +170,14 @@ def _answers(known: Sequence[Known], width: int) -> tuple[np.ndarray, np.ndarray
 
 
 def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
-                    prototypes: torch.Tensor, others: torch.Tensor | None = None) -> Batches:
+                    prototypes: torch.Tensor) -> Batches:
     """
     Return batches with a fixed part of each source; an epoch has as many images as there are.
 
     All processes together see the same images as a single one, if their parts of a batch have
     equally many of each source.
 
-    :param prototypes: (C, D) of the names. others: (O, D) of more names, for the term kd.
+    :param prototypes: (C, D) of the names.
     :raises ValueError: for a batch too small for the sources, or that processes cannot share.
     """
     images = Mixed(known, recipe)
@@ -186,14 +186,13 @@ def mixture_batches(fabric: Fabric, recipe: Recipe, known: Sequence[Known],
     per_epoch = max(1, len(images) // recipe.batch)
     targets, told = _answers(known, prototypes.shape[1])
     prototypes = prototypes.to(fabric.device)
-    others = prototypes[:0] if others is None else others.to(fabric.device)
 
     rows_of = partial(mixed_rows, [len(source.index) for source in known], counts, per_epoch,
                       recipe.seed, fabric.global_rank, fabric.world_size)
 
     def known_of(rows: Sequence[int], labels: torch.Tensor) -> dict[str, torch.Tensor]:
         teacher = functional.normalize(torch.from_numpy(targets[rows]).float(), dim=1)
-        return {'labels': labels.to(fabric.device), 'prototypes': prototypes, 'others': others,
+        return {'labels': labels.to(fabric.device), 'prototypes': prototypes,
                 'teacher': teacher.to(fabric.device), 'told': torch.from_numpy(told[rows]),
                 'named': labels != NO_NAME}
 
