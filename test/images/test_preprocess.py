@@ -1,5 +1,7 @@
 """Preprocess: the two ways of resizing agree, and colours and geometry stay what they are."""
 from collections.abc import Callable
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -248,3 +250,16 @@ def test_frame_is_left_as_it_was(resize: Resize) -> None:
     before = pixels.copy()
     resize(Frame(pixels), 24, 'squash')
     assert np.array_equal(pixels, before)
+
+
+def test_no_thread_is_left_looking_for_work() -> None:
+    script = ('import os, numpy as np\n'
+              'from vl2v_ros.images.frame import Frame\n'
+              'from vl2v_ros.images.preprocess import resize_on_cpu\n'
+              'before = len(os.listdir("/proc/self/task"))\n'
+              'frame = Frame(np.zeros((720, 1280, 3), np.uint8), "bgr")\n'
+              'resize_on_cpu([frame], 224, "shortest")\n'
+              'print(len(os.listdir("/proc/self/task")) - before)')
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True,
+                          check=True)
+    assert done.stdout == '0\n'

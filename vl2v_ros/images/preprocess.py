@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # a robot without a GPU starts without torch, see model/runti
 
 RESIZE_MODES = ('shortest', 'squash')  # the names open_clip uses
 
+# OpenCV would share a resize among one thread per core, which gains nothing up to 3840x2160; after
+# it they keep looking for more work for half a millisecond, and take the cores from the student.
+cv2.setNumThreads(1)
+
 MOST_ASPECT = 4.0  # of the sides of what `resize_whole` makes; a strip would cost without limit
 
 _TO_RGB = {'bgr': cv2.COLOR_BGR2RGB, 'rgba': cv2.COLOR_RGBA2RGB, 'bgra': cv2.COLOR_BGRA2RGB,
