@@ -1,6 +1,7 @@
 """The parameters of both nodes at their start: of another type, empty, refused."""
 from dataclasses import fields
 from pathlib import Path
+import sys
 
 import pytest
 from rclpy.exceptions import ParameterException
@@ -17,6 +18,17 @@ from vl2v_ros.nodes.parameters import CameraParameters, ClassifierParameters, de
 VALUES: dict[str, tuple[type, ...]] = {
     '[]': (tuple, type(None)), "''": (str,), "['']": (tuple,), '[1]': (), '0': (int,),
     '0.5': (float, type(None)), 'abc': (str,), 'true': (bool,), '~': (str,)}
+
+
+@pytest.mark.parametrize('module', ['camera_node', 'classifier_node', 'remembering.memory_node'])
+def test_a_node_explains_itself_and_takes_no_other_options(ros: Ros, module: str) -> None:
+    program = sys.executable, '-m', f'vl2v_ros.nodes.{module}'
+    name = module.rpartition('.')[2]
+    asked = ros.run(*program, '--help', '--ros-args', '-p', 'rate:=30.0')
+    assert asked.wait() == 0 and asked.output.startswith(f'usage: {name} ')
+    assert '--ros-args -p NAME:=VALUE' in asked.output and '[INFO]' not in asked.output
+    wrong = ros.run(*program, '--rate', '30')
+    assert wrong.wait() == 2 and f'{name}: error: unrecognized arguments: ' in wrong.output
 
 
 @pytest.mark.parametrize('text', VALUES)

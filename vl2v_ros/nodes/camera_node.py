@@ -21,7 +21,7 @@ from vl2v_ros.images.sources import read_image
 from vl2v_ros.images.videos import Video
 from vl2v_ros.nodes.messages import byte_array, to_image
 from vl2v_ros.nodes.parameters import CameraParameters, declare
-from vl2v_ros.nodes.program import begin, refusing, until_stopped
+from vl2v_ros.nodes.program import begin, parser, read, refusing, until_stopped
 
 KEPT = 32  # a folder of at most this many images is kept in memory, a larger one decoded each turn
 WEBCAM_BUFFER = 2  # frames in the driver: more would be old, a single one halves some rates
@@ -187,6 +187,7 @@ class CameraNode(Node):
 
 def main(args: list[str] | None = None) -> None:
     """Publish until the source ends or a signal comes; exit with 1 if it cannot be read."""
+    read(parser('camera_node', __doc__), args)
     begin('camera_node', args)
     with until_stopped(), refusing('camera_node', ParameterException, ValueError):
         rclpy.spin(CameraNode())

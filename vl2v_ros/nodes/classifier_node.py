@@ -245,7 +245,7 @@ class ClassifierNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is stopped; exit with 1 if it cannot start or fails."""
-    profile = profile_path('classifier_node', sys.argv if args is None else args, __doc__)
+    profile = profile_path('classifier_node', args, __doc__)
     node, starting = None, True
 
     def on_signal(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Common parts of the node programs: how they end, and the option --profile."""
+"""Common parts of the node programs: their options, and how they end."""
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,20 +54,37 @@ def refusing(program: str, *errors: type[Exception]) -> Iterator[None]:
         sys.exit(f'{program}: {error}')
 
 
-def profile_path(program: str, args: list[str], description: str | None) -> Path | None:
-    """Return the path of --profile, None without it; exit if the arguments cannot be read."""
-    parser = argparse.ArgumentParser(prog=program, description=description)
-    parser.add_argument('--profile', metavar='FILE.json', default='',
-                        help='measure the time of each step of a frame; write it every 10 s and '
-                        'at the end, and at the end draw it as FILE.png')
-    with _reading(program):
-        others = remove_ros_args(args)[1:]
-    options = parser.parse_args(others)
-    path = Path(options.profile).expanduser()
-    if options.profile and (path.suffix != '.json' or not path.parent.is_dir()):
-        parser.error('--profile: expected a file that ends in .json, in a folder that exists, '
-                     f'got {options.profile}')
-    return path if options.profile else None
+def parser(program: str, description: str | None) -> argparse.ArgumentParser:
+    """Return a parser for the options of a node program, see `read`."""
+    return argparse.ArgumentParser(
+        prog=program, description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='Parameters: --ros-args -p NAME:=VALUE, or --ros-args --params-file FILE.yaml')
+
+
+def read(options: argparse.ArgumentParser, args: list[str] | None) -> argparse.Namespace:
+    """
+    Read the arguments that are not for ROS; exit if they cannot be read, or for --help.
+
+    :param args: the program and its arguments; None: those of this process.
+    """
+    with _reading(options.prog):
+        others = remove_ros_args(sys.argv if args is None else args)[1:]
+    return options.parse_args(others)
+
+
+def profile_path(program: str, args: list[str] | None, description: str | None) -> Path | None:
+    """Return the path of --profile, None without it; exits as `read` does."""
+    options = parser(program, description)
+    options.add_argument('--profile', metavar='FILE.json', default='',
+                         help='measure the time of each step of a frame; write it every 10 s and '
+                         'at the end, and at the end draw it as FILE.png')
+    given = read(options, args).profile
+    path = Path(given).expanduser()
+    if given and (path.suffix != '.json' or not path.parent.is_dir()):
+        options.error('--profile: expected a file that ends in .json, in a folder that exists, '
+                      f'got {given}')
+    return path if given else None
 
 
 def save_profile(path: Path, node: Node, picture: bool = False) -> None:

@@ -17,7 +17,7 @@ from vl2v_msgs.srv import Find
 from vl2v_ros.memory.memory import Memory
 from vl2v_ros.memory.sighting import Seen
 from vl2v_ros.nodes.parameters import changed, declare
-from vl2v_ros.nodes.program import begin, refusing, until_stopped
+from vl2v_ros.nodes.program import begin, parser, read, refusing, until_stopped
 from vl2v_ros.nodes.remembering.answers import number_of, to_sighting, where_of
 from vl2v_ros.nodes.remembering.asking import Asker
 from vl2v_ros.nodes.remembering.gathering import Gathering
@@ -154,6 +154,7 @@ class MemoryNode(Node):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is stopped; exit with 1 if it cannot start."""
+    read(parser('memory_node', __doc__), args)
     begin('memory_node', args)
     node = None
     with until_stopped():
