@@ -1,5 +1,6 @@
-"""One check of value ranges, with one form of error message for all of them."""
-from collections.abc import Iterable
+"""Checks of value ranges, with one form of error message: of a dataclass, and of an option."""
+import argparse
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 
 
@@ -14,3 +15,14 @@ def check_ranges(holder: object, rules: Iterable[tuple[str, object, str]]) -> No
     for name, good, expected in rules:
         if not good:
             raise ValueError(f'{name}: expected {expected}, got {attrgetter(name)(holder)!r}')
+
+
+def number(kind: type, low: float, high: float) -> Callable[[str], float]:
+    """Return what argparse reads a number of a kind (int or float) and range with."""
+    def convert(given: str) -> float:
+        value = kind(given)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f'expected {low:g} to {high:g}, got {given}')
+        return value
+    convert.__name__ = {int: 'whole number', float: 'number'}[kind]  # argparse shows it
+    return convert

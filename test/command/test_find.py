@@ -72,6 +72,7 @@ def test_a_picture_is_found_among_pictures(
         folder: Path, given: list[object], capsys: pytest.CaptureFixture[str]) -> None:
     table = lines(capsys, folder, *given, '--image', folder / '2.png', '--count', '2')
     assert len(table) == 2 and table[0][0] == '1.000' and table[0][-1].endswith('2.png')
+    assert len(lines(capsys, folder, '--count', '1', 'red circle', *given)) == 1  # between them
 
 
 @pytest.mark.usefixtures('warm_cache')

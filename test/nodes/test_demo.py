@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures('warm_cache')
 @pytest.fixture(scope='module')
 def known(shapes_student: Path, session_cache: Path) -> str:
     """Return labels that a demo's node finds in its cache, so that it starts without torch."""
-    labels = 'yes', 'no', '12'
+    labels = 'yes', 'no', '12', '\N{BANANA}'
     Labeller.open(shapes_student, 'cpu', cache_dir=session_cache / 'vl2v_ros').vocabulary(labels)
     return ', '.join(labels)
 
@@ -48,12 +48,24 @@ def test_the_demo_labels_changes_its_vocabulary_and_saves_pictures(ros: Ros, tmp
 
 def test_the_demo_says_what_it_cannot_do(ros: Ros, shapes_student: Path, tmp_path: Path,
                                          known: str) -> None:
-    demo = ros.run(DEMO, '--out', tmp_path, '--source', '/nowhere', '--checkpoint', shapes_student,
-                   '--vocabulary', known)
+    demo = ros.run(DEMO, '--out', tmp_path, '--checkpoint', '/nowhere', '--vocabulary', known)
     assert demo.wait() == 1
-    assert 'camera_node: expected a folder of images' in demo.output
-    assert 'camera_node ended with 1; see its message above' in demo.output
+    assert 'classifier_node ended with 1; see its message above' in demo.output
     assert 'Traceback' not in demo.output
+
+
+@pytest.mark.parametrize('given, said', [
+    (('--source', '/nowhere'), 'vl2v_demo: expected a folder of images, a video file or a webcam'),
+    (('--then', ''), 'vl2v_demo: --then: expected at least one label, got none'),
+    (('--seconds', 'nan'), 'argument --seconds: expected 0.1 to 86400, got nan'),
+    (('--rate', '0'), 'argument --rate: expected 0.1 to 1000, got 0'),
+])
+def test_the_demo_refuses_what_it_cannot_show_before_it_starts(
+        ros: Ros, tmp_path: Path, given: tuple[str, str], said: str) -> None:
+    demo = ros.run(DEMO, '--out', tmp_path, *given)
+    assert demo.wait() in (1, 2)
+    assert said in demo.output and 'Traceback' not in demo.output
+    assert '[demo.classifier]' not in demo.output
 
 
 def test_the_demo_says_where_it_cannot_write(ros: Ros) -> None:

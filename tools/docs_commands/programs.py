@@ -103,8 +103,8 @@ def parse(path: Path, given: tuple[str, ...]) -> tuple[bool, str]:
         os.chdir(ROOT)
         stack.callback(os.chdir, folder)
         for target, name, value in [
-                (argparse.ArgumentParser, 'parse_args',
-                 stopping(argparse.ArgumentParser.parse_args)),
+                *((argparse.ArgumentParser, name, stopping(getattr(argparse.ArgumentParser, name)))
+                  for name in ('parse_args', 'parse_intermixed_args')),
                 (tyro, 'cli', stopping(lambda kind, **rest: cli(idle(kind), **rest))),
                 (tyro.extras, 'subcommand_cli_from_dict', lambda kinds, **rest: cli_of_many(
                     {key: idle(kind) for key, kind in kinds.items()}, **rest)),

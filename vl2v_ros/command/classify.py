@@ -8,13 +8,14 @@ With --html it makes a page of the pictures, with why they got their labels, and
 With --boxes it names the boxes in images, and writes them as COCO JSON (.json) or draws them.
 """
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 import itertools
 from pathlib import Path
 import sys
 
 from tqdm import tqdm
+from vl2v_ros.checks import number
 from vl2v_ros.command import bags, boxes, outputs
 from vl2v_ros.command.page import MOST_PICTURES, Page
 from vl2v_ros.command.program import check_output, ending
@@ -79,18 +80,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--device', default='auto',
         help='device that runs the student: auto (CUDA if present, else CPU), cpu, cuda, '
              'cuda:N; or by ONNX Runtime onnx:cpu, onnx:cuda, onnx:tensorrt')
-    add('--top-k', type=_number(int, 1, 1000), default=5,
+    add('--top-k', type=number(int, 1, 1000), default=5,
         help='number of labels per picture (default: %(default)s)')
-    add('--unknown-threshold', type=_number(float, -1, 1), help='cosine similarity below which a '
+    add('--unknown-threshold', type=number(float, -1, 1), help='cosine similarity below which a '
         'picture is unknown; by default the value stored in the checkpoint')
-    add('--score-threshold', type=_number(float, 0, 1), default=0.0, help='score below which a '
+    add('--score-threshold', type=number(float, 0, 1), default=0.0, help='score below which a '
         'label is left out of the classification in a bag (default: %(default)s)')
     add('--recursive', action='store_true', help='read folders below a folder too')
     add('--topic', action='append', default=[], help='image topic of a bag to read, may be given '
         'several times; by default all image topics')
     add('--out', type=Path, help=f'file to write: {", ".join(outputs.ENDINGS)}; a name without an '
         'ending makes the folder of a new bag; without --out the labels are printed')
-    add('--rate', type=_number(float, 0.01, 1000), help='frame rate of the video to write [Hz]; '
+    add('--rate', type=number(float, 0.01, 1000), help='frame rate of the video to write [Hz]; '
         f'by default the rate of the input, {STILL_RATE:g} for still images')
     add('--boxes', type=Path, metavar='COCO.json', help='boxes of any detector in the images, as '
         'a file in COCO format, whose categories are ignored; each box is named, and --out '
@@ -104,7 +105,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         'evenly spread')
     add('--font', default='', help='font file (*.ttf, *.otf, *.ttc) for the labels in a video or '
         'plot; letters that it lacks are drawn in the fonts of the system')
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.known is None and not options.input:
         parser.error('expected an image, a folder of images, a video or a bag as input, got none')
     if options.known is not None and options.input:
@@ -112,16 +113,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f'--known: expected no input beside it, got {others}; put several words in '
                      'quotes')
     return options
-
-
-def _number(kind: type, low: float, high: float) -> Callable[[str], float]:
-    def convert(given: str) -> float:
-        value = kind(given)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f'expected {low:g} to {high:g}, got {given}')
-        return value
-    convert.__name__ = {int: 'whole number', float: 'number'}[kind]  # argparse shows it
-    return convert
 
 
 def check(options: argparse.Namespace, inputs: Sequence[Source]) -> None:

@@ -18,8 +18,9 @@ import sys
 import cv2
 import numpy as np
 from tqdm import tqdm
+from vl2v_ros.checks import number
 from vl2v_ros.command.bags import seconds
-from vl2v_ros.command.classify import _number, open_input
+from vl2v_ros.command.classify import open_input
 from vl2v_ros.command.program import check_output, ending
 from vl2v_ros.drawing import contact_sheet
 from vl2v_ros.drawing.contact_sheet import Part, Tile
@@ -46,18 +47,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('input', nargs='+', metavar='INPUT ... TEXT', help='bags (*.mcap, *.db3 or folders), '
         'videos, folders of images and images; and at the end what to look for, without --image')
     add('--image', type=Path, help='picture to look for, in place of the text')
-    add('--count', type=_number(int, 1, 1000), default=10,
+    add('--count', type=number(int, 1, 1000), default=10,
         help='number of lines to print (default: %(default)s)')
     add('--sheet', type=Path, help='page of the pictures to write: *.jpg or *.png')
     add('--checkpoint', type=Path,
         help='student to run, *.safetensors; by default the one in the package')
     add('--device', default='auto', help='device that runs the student, as for vl2v_classify')
-    add('--alike', type=_number(float, -1, 1), default=ALIKE, help='cosine from which pictures in '
+    add('--alike', type=number(float, -1, 1), default=ALIKE, help='cosine from which pictures in '
         'a row are one line (default: %(default)s)')
     add('--topic', action='append', default=[], help='image topic of a bag to read, may be given '
         'several times; by default all image topics')
     add('--recursive', action='store_true', help='read folders below a folder too')
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     options.text = '' if options.image else options.input.pop()
     if not options.input:
         parser.error('expected a recording, then what to look for in it, got '

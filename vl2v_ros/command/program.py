@@ -1,4 +1,4 @@
-"""What the commands for recordings have in common: how they end."""
+"""What the commands for recordings have in common: files to write, and how they end."""
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 import io

@@ -25,9 +25,11 @@ from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
 from sensor_msgs.msg import Image
 from vl2v_msgs.msg import LabelArray, Vocabulary
 from vl2v_msgs.srv import SetVocabulary
+from vl2v_ros.checks import number
 from vl2v_ros.drawing import contact_sheet
 from vl2v_ros.drawing.contact_sheet import Part, Tile
 from vl2v_ros.images.frame import to_rgb
+from vl2v_ros.nodes.camera_node import is_webcam, open_source
 from vl2v_ros.nodes.demo_parts import scenes
 from vl2v_ros.nodes.demo_parts.processes import NAMESPACE, running, spin, START_TIMEOUT
 from vl2v_ros.nodes.messages import to_frame
@@ -67,6 +69,8 @@ class Viewer(Node):
         """An overlay of each vocabulary version."""
         self.vocabularies: dict[int, Vocabulary] = {}
         self.version = 0
+        self.refused = ''
+        """Why the second vocabulary was refused, if it was."""
         self.create_subscription(LabelArray, 'classifier/labels', self._on_labels, 10)
         self.create_subscription(Image, 'classifier/overlay', self._on_overlay, 10)
         self.create_subscription(Image, 'image', self._on_image, qos_profile_sensor_data)
@@ -127,6 +131,7 @@ class Viewer(Node):
         rclpy.spin_until_future_complete(self, reply)
         answer = reply.result()
         assert answer is not None  # it was waited for
+        self.refused = '' if answer.success else answer.message
         print(f'--- set_vocabulary {", ".join(labels)}: {answer.message} '
               f'({1000 * answer.seconds:.0f} ms)', flush=True)
 
@@ -180,8 +185,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog='vl2v_demo', description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, default=Path('demo'), help='folder to write into')
-    parser.add_argument('--seconds', type=float, default=16, help='duration of the demo [s]')
-    parser.add_argument('--rate', type=float, default=RATE,
+    parser.add_argument('--seconds', type=number(float, 0.1, 86400), default=16,
+                        help='duration of the demo [s]')
+    parser.add_argument('--rate', type=number(float, 0.1, 1000), default=RATE,
                         help='frames published per second [Hz]')
     parser.add_argument('--source', default=share / 'data/photos_sample/sequence.mp4',
                         help='images to label: a folder, a video file or a webcam (0); by default '
@@ -192,15 +198,20 @@ def main() -> None:
                         help='labels of the first half, separated by commas, or a *.yaml file')
     parser.add_argument('--then', default=OTHER_LABELS,
                         help='labels of the second half, separated by commas, or a *.yaml file')
-    parser.add_argument('--unknown-threshold', type=float, default=0.0,
+    parser.add_argument('--unknown-threshold', type=number(float, -1, 1), default=0.0,
                         help='cosine similarity below which a frame is unknown; by default 0, so '
                         'none is: the two vocabularies would need different thresholds')
     parser.add_argument('--scene', action='store_true', help='name the boxes of rendered heaps, '
                         'with their distances; of the other options, --out and --checkpoint count')
     arguments = parser.parse_args()
+    arguments.source = os.path.expanduser(arguments.source)
     try:
         parse(str(arguments.vocabulary))
         arguments.then = parse(arguments.then)
+        if not arguments.then.entries:
+            raise ValueError('--then: expected at least one label, got none')
+        if not is_webcam(arguments.source):
+            next(open_source(arguments.source, loop=False))
     except ValueError as error:
         sys.exit(f'vl2v_demo: {error}')
     try:
@@ -223,6 +234,8 @@ def main() -> None:
     if latencies:
         print(f'{len(latencies)} frames labelled; from image stamp to label: median '
               f'{1000 * latencies[len(latencies) // 2]:.1f} ms')
+    if viewer.refused:
+        sys.exit(f'vl2v_demo: --then: {viewer.refused}')
 
 
 if __name__ == '__main__':

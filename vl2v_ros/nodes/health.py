@@ -11,6 +11,7 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import rclpy
+from vl2v_ros.checks import number
 from vl2v_ros.nodes.program import begin, until_stopped
 
 PATIENCE = 5.0  # a node speaks once a second, and has to be found first [s]
@@ -54,7 +55,7 @@ def main(args: list[str] | None = None) -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('node', nargs='?', default='/classifier',
                         help='name of the node, with its namespace; by default /classifier')
-    parser.add_argument('--seconds', type=float, default=PATIENCE,
+    parser.add_argument('--seconds', type=number(float, 0.1, 3600), default=PATIENCE,
                         help=f'how long to wait for it [s]; by default {PATIENCE:g}')
     options = parser.parse_args(args)
     node = '/' + options.node.lstrip('/')
