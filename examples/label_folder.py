@@ -22,4 +22,4 @@ def main(folder: str, labels: str = '') -> None:
 
 
 if __name__ == '__main__':
-    main(*sys.argv[1:])
+    main(*(sys.argv[1:] or sys.exit(__doc__)))

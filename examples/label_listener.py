@@ -1,7 +1,7 @@
 """
 A node that acts on labels: it says when what the camera shows changes.
 
-python examples/label_listener.py [--ros-args -r labels:=/classifier/labels]
+python examples/label_listener.py [--ros-args -r /classifier/labels:=/robot/classifier/labels]
 """
 import rclpy
 from rclpy.executors import ExternalShutdownException
@@ -16,7 +16,7 @@ class LabelListener(Node):
         """Subscribe to what the classifier says of its first camera."""
         super().__init__('label_listener')
         self._last = ''
-        self.create_subscription(LabelArray, 'labels', self._on_labels, 10)
+        self.create_subscription(LabelArray, '/classifier/labels', self._on_labels, 10)
 
     def _on_labels(self, message: LabelArray) -> None:
         label = 'unknown' if message.unknown else message.labels[0].label

@@ -33,4 +33,4 @@ def main(photos: str, dataset: str, per_shard: str) -> None:
 
 
 if __name__ == '__main__':
-    main(*sys.argv[1:])
+    main(*(sys.argv[1:] or sys.exit(__doc__)))

@@ -140,4 +140,9 @@ class Labeller:
 def _frame(image: Image) -> Frame:
     if isinstance(image, Frame):
         return image
-    return Frame(image) if isinstance(image, np.ndarray) else read_image(Path(image))
+    if isinstance(image, np.ndarray):
+        return Frame(image)
+    try:
+        return read_image(Path(image))
+    except ValueError as error:
+        raise ValueError(f'{image}: {error}') from error

@@ -89,8 +89,7 @@ def test_a_running_classifier_is_changed_and_listened_to(
         ros: Ros, settings: dict[str, object]) -> None:
     with ros.classifier(settings) as node:
         node.wait_for_output('labels images of')
-        listen = [sys.executable, ROOT / 'examples' / 'label_listener.py', '--ros-args', '-r',
-                  'labels:=/classifier/labels']
+        listen = [sys.executable, ROOT / 'examples' / 'label_listener.py']
         with ros.run(*listen) as listener, closing(Camera(ros)) as camera:
             # Again and again, as what comes before classifier and listener have met is lost.
             wait_until(lambda: camera.send() and 'the camera shows: ' in listener.output,

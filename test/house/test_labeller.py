@@ -58,7 +58,7 @@ def test_what_is_no_image_is_refused(image: object, message: str) -> None:
 
 def test_a_label_is_taught_by_pictures_that_show_something(photo: np.ndarray) -> None:
     labeller = Labeller.open()
-    for images, said in (([], 'expected 1 to 10000 examples'),
+    for images, said in (([], "expected at least one example of 'my thing', got none"),
                          ([photo * 0], 'picture 1: expected an image that shows something')):
         with pytest.raises(ValueError, match=said):
             labeller.teach(['mug'], 'my thing', images)

@@ -73,7 +73,7 @@ def test_teaching_again_adds_and_spelling_is_that_of_the_vocabulary() -> None:
 @pytest.mark.parametrize('label, rows, weight, said', [
     (' ', E, 0.5, 'label: expected a name, got a blank'),
     ('hound', E, 0.5, "the synonym 'hound' is a label too"),
-    ('cup', E[:0], 0.5, 'expected 1 to 10000 examples in all, got 0'),
+    ('cup', E[:0], 0.5, "expected at least one example of 'cup', got none"),
     ('cup', np.repeat(E[:1], MOST_EXAMPLES + 1, 0), 0.5, 'in all, got 10001; forget some'),
     ('cup', E, 1.5, r'text_weight: expected 0.0 to 1.0, got 1.5'),
     ('cup', E, float('nan'), 'text_weight: expected 0.0 to 1.0, got nan')])

@@ -32,6 +32,8 @@ def taught(file: VocabularyFile, label: str, rows: np.ndarray, text_weight: floa
     :raises ValueError: for an invalid label or weight, no examples, or too many.
     """
     wanted = check_text(label, 'label', 'a name')
+    if not len(rows):
+        raise ValueError(f'expected at least one example of {wanted!r}, got none')
     spelled = {folded(known): known for known in file.all_entries}
     label = spelled.get(folded(wanted), wanted)
     before = file.examples.get(label)
@@ -39,8 +41,8 @@ def taught(file: VocabularyFile, label: str, rows: np.ndarray, text_weight: floa
         rows = np.concatenate([before.rows, rows])
     examples = {**file.examples, label: Examples(rows, check_weight(text_weight))}
     total = sum(len(one.rows) for one in examples.values())
-    if not len(rows) or total > MOST_EXAMPLES:
-        raise ValueError(f'expected 1 to {MOST_EXAMPLES} examples in all, got {total}; forget '
+    if total > MOST_EXAMPLES:
+        raise ValueError(f'expected at most {MOST_EXAMPLES} examples in all, got {total}; forget '
                          'some')
     file = replace(file, examples=examples)
     check_entries(tuple(file.all_entries.items()))  # it may be a synonym, or one too many
