@@ -66,7 +66,7 @@ def test_without_images_the_topic_is_named(diagnostics: Received[DiagnosticArray
     assert 'nobody publishes there' in status.message
     assert values(status)['rate [Hz]'] == '0.0'
     assert values(status)['latency mean [ms]'] == 'none'
-    assert 'no image on /seen/image/compressed or /seen/image for' in process.output  # logged too
+    process.wait_for_output('no image on /seen/image/compressed or /seen/image for')  # logged too
 
 
 def test_an_incompatible_qos_is_named_with_the_way_out(

@@ -33,7 +33,8 @@ from vl2v_ros.nodes.transport import shortage
 from vl2v_ros.nodes.worker import Asked, Current, Cut, Predictions, whole
 
 TRANSPORTS = {'raw': Image, 'compressed': CompressedImage}
-SILENCE = 2.0  # time without an image after which a warning is given [s]
+SILENCE = 2.0  # time without an image after which diagnostics warn [s]
+TOLD = 5.0  # and after which the log does, as cameras take their time to start [s]
 RAW_FIRST = 1.0  # time that raw images are waited for once compressed ones come [s]
 LATEST = 60.0  # an older stamp is from another clock, or not set [s]
 TRANSPORT_SETTINGS = ('the transport settings of the launch file '
@@ -242,7 +243,8 @@ class CameraTopics:
                 self._listen(*TRANSPORTS)
             heard = ' or '.join(self.topics[name] for name in sorted(self._subscriptions))
             reason = f'no image on {heard} for {quiet:.0f} s: {self._why_silent()}'
-        self._node.get_logger().warning(reason, throttle_duration_sec=30.0)
+        if quiet >= TOLD:
+            self._node.get_logger().warning(reason, throttle_duration_sec=30.0)
         return reason
 
     def why_lost(self) -> str:
