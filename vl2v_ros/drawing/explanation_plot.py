@@ -95,7 +95,7 @@ def _draw_image(axes: Axes, explanation: Explanation) -> None:
         rgb = cv2.resize(rgb, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     axes.imshow(rgb)
     axes.set_axis_off()
-    axes.set_title(_short(explanation.title, 36))
+    axes.set_title(_short(explanation.title, 32), loc='left')
 
 
 def _draw_bars(axes: Axes, explanation: Explanation, threshold: float) -> None:
