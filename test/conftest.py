@@ -185,10 +185,12 @@ def ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator['Ros']:
         own_domain,
         Ros,
     )
+    from support.shared_memory import sweep
     with own_domain() as domain:
         ros = Ros(domain, tmp_path_factory.mktemp('ros'))
         yield ros
         ros.close()
+        sweep()
 
 
 @pytest.fixture(scope='session')

@@ -1,13 +1,16 @@
 """The transport settings: what is set, and that Fast DDS really uses them."""
 from collections.abc import Mapping
+import os
 from pathlib import Path
+import signal
 
 import cv2
 import numpy as np
 import pytest
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
-from support.ros_processes import Process, Ros
+from support.ros_processes import Process, Ros, wait_until
+from support.shared_memory import sweep
 from vl2v_ros.nodes.transport import environment, MALLOC, OLDER_PROFILE, PROFILE
 
 FRAMES = 60
@@ -84,3 +87,17 @@ def test_full_size_frames_pass_between_processes_best_effort(ros: Ros, folder: P
     counted = [round(float(np.frombuffer(message.data, np.uint8, 3).mean()) / 4)
                for message in images.messages]
     assert counted == [(counted[0] + step) % FRAMES for step in range(len(counted))]
+
+
+def test_what_a_killed_process_leaves_is_removed_and_nothing_else(ros: Ros, folder: Path) -> None:
+    parameters = {'source': folder, 'width': 64, 'height': 48}
+    cameras = [ros.start('camera_node', parameters, fresh=True).wait_for_output('64 x 48 px')
+               for _ in range(2)]
+    killed, alive = ({path for path in SHARED.glob('fastdds_*') if str(path) in Path(
+        f'/proc/{camera.pid}/maps').read_text() and 'port' not in path.name} for camera in cameras)
+    assert killed and alive
+    os.kill(cameras[0].pid, signal.SIGKILL)
+    assert cameras[0].wait() == -signal.SIGKILL
+    wait_until(lambda: sweep() or not any(path.exists() for path in killed - alive), 'its end')
+    assert all(path.exists() for path in alive)
+    assert cameras[1].stop() == 0
