@@ -16,20 +16,16 @@ from pathlib import Path
 import sys
 import zlib
 
-# Before mujoco is imported: a renderer without a screen, one thread of it per process.
-os.environ.setdefault('MUJOCO_GL', 'egl')
-os.environ.setdefault('LP_NUM_THREADS', '1')
-
-import cv2  # noqa: E402
-import mujoco  # noqa: E402
-import numpy as np  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-from training.data.splits import read_object_split  # noqa: E402
-from training.rendering import clutter, dataset_files  # noqa: E402
-from training.rendering.domains import DOMAINS  # noqa: E402
-from training.rendering.meshes import find_meshes, Mesh  # noqa: E402
-from training.rendering.scene import why_unusable  # noqa: E402
-from training.rendering.single import SingleScene  # noqa: E402
+import cv2
+import numpy as np
+from tqdm import tqdm
+from training.data.splits import read_object_split
+from training.rendering import clutter, dataset_files
+from training.rendering.domains import DOMAINS
+from training.rendering.engine import mujoco, WANTED
+from training.rendering.meshes import find_meshes, Mesh
+from training.rendering.scene import why_unusable
+from training.rendering.single import SingleScene
 
 CHUNK = 20  # pictures of an object per domain that are rendered as one piece of work
 QUALITY = 92  # of JPEG files
@@ -217,9 +213,7 @@ def check_graphics() -> None:
     try:
         mujoco.GLContext(16, 16).free()
     except Exception as error:  # noqa: BLE001 each platform has its own
-        raise ValueError(f'expected OpenGL without a screen, found none ({error}); apt-get '
-                         'install -y libegl1 libgl1 libgl1-mesa-dri, or install libosmesa6 and '
-                         'set MUJOCO_GL=osmesa') from error
+        raise ValueError(f'expected {WANTED} ({error})') from error
 
 
 def main() -> None:

@@ -267,3 +267,14 @@ def test_an_object_modelled_far_from_its_origin_is_found(tmp_path: Path) -> None
                         for left, top, width, height in boxes])
     assert len(centres) == 15
     assert np.abs(centres.mean(0) - 48).max() < 16  # around the middle of the pictures [px]
+
+
+def test_without_opengl_it_is_said_what_to_install() -> None:
+    done = subprocess.run(
+        [sys.executable, '-c', 'from OpenGL import platform\nplatform.PLATFORM.EGL = None\n'
+         'import training.render'],  # as PyOpenGL has it where the library is missing
+        capture_output=True, text=True, cwd=SCRIPT.parents[1],
+        env=os.environ | {'PYOPENGL_PLATFORM': 'egl'})
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('ImportError: rendering: expected OpenGL without a screen: apt-get ')

@@ -2,7 +2,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise, product
-import os
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,6 @@ def measured(command: Distances) -> dict[str, np.ndarray]:
         in [m], NaN for no place, and for all but the distance of other ways.
     :raises ValueError: for meshes that cannot be used, or where no object is large enough.
     """
-    os.environ.setdefault('MUJOCO_GL', 'egl')  # before it is imported: render without a screen
     from training.rendering import depths
     from training.rendering.meshes import find_meshes
     meshes, rng = find_meshes(command.meshes), np.random.default_rng(command.seed)

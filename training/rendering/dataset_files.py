@@ -7,9 +7,9 @@ import re
 from typing import Any
 
 import cv2
-import mujoco
 import numpy
 from training.rendering.domains import DOMAINS
+from training.rendering.engine import mujoco
 from training.rendering.meshes import Mesh
 from vl2v_ros.files import replacing
 

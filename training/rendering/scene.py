@@ -2,9 +2,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 from training.rendering.domains import Domain, pattern
+from training.rendering.engine import mujoco
 from training.rendering.meshes import Mesh, read_texture
 
 FIELD_OF_VIEW = 45.0  # vertical, of every camera [deg]
