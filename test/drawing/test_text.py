@@ -1,6 +1,9 @@
 """Labels of any script: which font draws which letter, and what is said where none does."""
 from collections.abc import Iterator
+import os
 from pathlib import Path
+import subprocess
+import sys
 
 import numpy as np
 from PIL import features
@@ -41,6 +44,15 @@ def test_a_letter_is_drawn_in_the_font_of_the_system_that_has_it(system: Path) -
     assert files(['a', '猫 or 犬', '猫']) == (str(system / 'Cat.OTF'),
                                             str(system / 'deep' / 'Dog.ttf'))
     assert missing(['犬', 'a 猫', 'é']) == ''
+
+
+def test_a_system_without_fonts_has_the_one_that_matplotlib_brings(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, '-c', 'from vl2v_ros.drawing import text\ntext.FOLDERS = ()\n'
+         'print(text.missing(["café", "чашка"]) or "none", text.font(20).getname()[0])'],
+        capture_output=True, text=True, check=True, env=os.environ | {
+            'XDG_DATA_DIRS': str(tmp_path), 'XDG_DATA_HOME': str(tmp_path)})
+    assert done.stdout == 'none DejaVu Sans\n'
 
 
 def test_a_named_font_is_tried_first(system: Path, tmp_path: Path) -> None:

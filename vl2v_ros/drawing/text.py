@@ -7,6 +7,7 @@ was built with raqm, as its wheels and Debian's package are.
 """
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from importlib.util import find_spec
 import os
 from pathlib import Path
 import re
@@ -17,6 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 FIRST = 'DejaVuSans.ttf'  # on most Linux systems; it has Latin, Greek, Cyrillic, Arabic and more
+_MATPLOTLIB = find_spec('matplotlib')  # which brings it, for a container without any font
+BROUGHT = Path(_MATPLOTLIB and _MATPLOTLIB.origin or '').parent / 'mpl-data/fonts/ttf' / FIRST
 FOLDERS = '/usr/share/fonts', '/usr/local/share/fonts', '~/.local/share/fonts', '~/.fonts'
 ENDINGS = '.otc', '.otf', '.ttc', '.ttf'
 UNUSUAL = re.compile('bold|italic|oblique|mono|serif|condensed|light|thin|black', re.IGNORECASE)
@@ -167,7 +170,7 @@ def _open(name: str, size: int) -> ImageFont.FreeTypeFont | None:
             return ImageFont.truetype(os.path.expanduser(name), pixels)
         except (OSError, ValueError):
             pass
-    return None
+    return _open(str(BROUGHT), size) if name == FIRST else None
 
 
 def _factor(found: Font, size: int) -> float:
