@@ -21,7 +21,7 @@ def running(module: str, parameters: dict[str, object]) -> Iterator[subprocess.P
                '-r', f'__ns:={NAMESPACE}']
     for name, value in parameters.items():  # quoted: `yes` or `12` would not be strings in YAML
         quoted = value if isinstance(value, (float, int)) else json.dumps(
-            str(value), ensure_ascii=False)  # rcl's YAML knows no pairs of \\u
+            str(value), ensure_ascii=False)  # rcl's YAML knows no pairs of \u
         command += ['-p', f'{name}:={quoted}']
     process = subprocess.Popen(command)
     try:
