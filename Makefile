@@ -24,11 +24,11 @@ setup:  ## make .venv: on the sourced ROS 2 distribution, else with ROS 2 from w
 build:  ## build the message packages again and link this package again
 	@$(PYTHON3) tools/setup_env.py build
 
+RENDERING := make test: libegl1 missing: apt-get install -y libegl1 libgl1-mesa-dri
 # Hundreds of processes import the same files: each is compiled once, even where a container's
 # environment wants nothing kept. With a process that crashes the run ends: pytest-xdist would wait
 # for its tests for good. A test that failed while others ran runs again, alone, and must pass: with
 # real processes on a busy machine, one in thousands is starved. It stays in the log as FAILED.
-RENDERING := make test: libegl1 missing: apt-get install -y libegl1 libgl1-mesa-dri
 PYTEST := PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest
 test: lint  ## lint, then run the tests (PYTEST_ARGS='-k name')
 	@$(PYTHON3) -c 'import ctypes.util as c; c.find_library("EGL") or exit("$(RENDERING)")'

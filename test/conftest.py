@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 # From Python 3.14 on, processes that load images are not forks of the one that trains: where it
 # has threads, a fork may wait for ever for a lock. The trainings of support.trainings do fork.
 multiprocessing.set_start_method('forkserver', force=True)
-os.environ.setdefault('MUJOCO_GL', 'egl')  # before MuJoCo is imported: render without a screen
 # A shell's background job ignores Ctrl-C, and so would all programs that the tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -134,7 +134,7 @@ class Reader:
              str(self._scratch), '--seed', str(self._seed)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self._log.open('wb'), text=True, bufsize=1,
             env={**os.environ, 'OPENCV_LOG_LEVEL': 'OFF', 'OPENCV_FFMPEG_LOGLEVEL': '-8',
-                 'OMP_NUM_THREADS': '1', 'MUJOCO_GL': 'egl'})
+                 'OMP_NUM_THREADS': '1'})
         if self._answer(BEGIN, BEGIN) != 'ready\n':
             raise RuntimeError(f'the reading process does not start: {self._said()}')
 

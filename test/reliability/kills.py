@@ -63,7 +63,7 @@ class Alone:
         with log.open('wb') as output:
             self._process = subprocess.Popen(
                 [str(word) for word in command], stdout=output, stderr=subprocess.STDOUT,
-                start_new_session=True, env=os.environ | {'MUJOCO_GL': 'egl'})
+                start_new_session=True)
 
     def poll(self) -> int | None:
         return self._process.poll()

@@ -66,6 +66,9 @@ def load_clip(tower: TextTower, folder: Path, images: bool = False) -> Any:
     """
     Load a whole open_clip model, in evaluation mode, in float32, on the CPU.
 
+    open_clip draws random weights first. That takes a second and is left so: a training goes on
+    from the random state after it, so the students of all recipes would change.
+
     :param folder: folder of local files.
     :param images: whether the image tower is needed; if not, the weights file may lack it.
     :raises ValueError: as ClipText does.
